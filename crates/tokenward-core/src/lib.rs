@@ -1,0 +1,16 @@
+//! Token, key and cache rules as pure functions and state machines.
+//!
+//! Nothing here does I/O, reads a clock, draws a random number or waits: times and randomness are arguments,
+//! and what comes back is a decision. See the `tokenward` crate for what fetches, waits and serves.
+
+pub mod claims;
+pub mod freshness;
+pub mod jose;
+pub mod policy;
+
+mod denial;
+mod time;
+mod verify;
+
+pub use denial::Denial;
+pub use time::{BoxFuture, Clock, Timestamp};
