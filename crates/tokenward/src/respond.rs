@@ -1,0 +1,91 @@
+//! One rendering of a [`Denial`] for HTTP: status, `WWW-Authenticate` and `application/problem+json` (RFC 9457).
+
+use http::{HeaderValue, Response, StatusCode, header};
+use tokenward_core::Denial;
+
+/// Seconds after which a caller that met an outage may try again.
+pub const RETRY_AFTER_SECONDS: u32 = 5;
+
+/// The media type of every error body (RFC 9457 section 3).
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// The response that refuses a request for the reason `denial`.
+///
+/// Its texts are fixed for each reason: nothing of the token, the upstream or the configuration is in them.
+#[must_use]
+pub fn denial(denial: Denial) -> Response<String> {
+    let status = StatusCode::from_u16(denial.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let error = denial.bearer_error().unwrap_or(denial.code());
+    let mut response = problem(status, error, denial.code(), denial.title(), denial.detail());
+    if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN || denial == Denial::RequestMalformed
+    {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge(denial));
+    }
+    if denial.is_outage() {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+    }
+    response
+}
+
+/// An `application/problem+json` response. `code` is the stable machine-readable reason, `error` what the
+/// protocol calls it (RFC 6750 section 3.1 for bearer tokens).
+#[must_use]
+pub fn problem(status: StatusCode, error: &str, code: &str, title: &str, detail: &str) -> Response<String> {
+    let body = serde_json::json!({
+        "type": "about:blank",
+        "title": title,
+        "status": status.as_u16(),
+        "detail": detail,
+        "error": error,
+        "error_code": code,
+    });
+    let mut response = Response::new(body.to_string());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The `Bearer` challenge (RFC 6750 section 3). It names no error where no token was sent.
+fn challenge(denial: Denial) -> HeaderValue {
+    let text = match denial.bearer_error() {
+        None => "Bearer".to_owned(),
+        // Both texts are constants of ours without quotes or backslashes, so quoting needs no escapes.
+        Some(error) => format!("Bearer error=\"{error}\", error_description=\"{}\"", denial.detail()),
+    };
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Bearer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_rendered() {
+        for reason in Denial::ALL {
+            let response = denial(reason);
+            assert_eq!(response.status().as_u16(), reason.http_status());
+            assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM_JSON);
+            let body: serde_json::Value = serde_json::from_str(response.body()).unwrap();
+            assert_eq!(body["error_code"], reason.code());
+            assert_eq!(body["status"], reason.http_status());
+            let challenged = response.headers().contains_key(header::WWW_AUTHENTICATE);
+            assert_eq!(challenged, matches!(reason.http_status(), 400 | 401 | 403), "{reason}");
+            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), reason.is_outage(), "{reason}");
+        }
+    }
+
+    #[test]
+    fn detail_texts_need_no_quoting() {
+        for reason in Denial::ALL {
+            assert!(!reason.detail().contains(['"', '\\']), "{reason}");
+            assert!(reason.detail().is_ascii(), "{reason}");
+        }
+    }
+
+    #[test]
+    fn no_error_is_named_where_no_token_was_sent() {
+        assert_eq!(denial(Denial::TokenMissing).headers()[header::WWW_AUTHENTICATE], "Bearer");
+    }
+}
