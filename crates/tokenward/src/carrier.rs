@@ -19,10 +19,18 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Denial> {
     };
     let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
     if !scheme.eq_ignore_ascii_case("bearer") {
-        return if value.contains(',') { Err(Denial::RequestMalformed) } else { Ok(None) };
+        return if value.contains(',') {
+            Err(Denial::RequestMalformed)
+        } else {
+            Ok(None)
+        };
     }
     let token = rest.trim_start_matches(' ');
-    if is_b64token(token) { Ok(Some(token)) } else { Err(Denial::RequestMalformed) }
+    if is_b64token(token) {
+        Ok(Some(token))
+    } else {
+        Err(Denial::RequestMalformed)
+    }
 }
 
 /// The bare value of a header that carries nothing but the token.
@@ -90,6 +98,9 @@ mod tests {
 
     #[test]
     fn two_headers_are_never_one() {
-        assert_eq!(bearer(&headers(&["Bearer a", "Bearer a"])), Err(Denial::RequestMalformed));
+        assert_eq!(
+            bearer(&headers(&["Bearer a", "Bearer a"])),
+            Err(Denial::RequestMalformed)
+        );
     }
 }

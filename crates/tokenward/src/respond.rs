@@ -17,12 +17,18 @@ pub fn denial(denial: Denial) -> Response<String> {
     let status = StatusCode::from_u16(denial.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let error = denial.bearer_error().unwrap_or(denial.code());
     let mut response = problem(status, error, denial.code(), denial.title(), denial.detail());
-    if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN || denial == Denial::RequestMalformed
+    if status == StatusCode::UNAUTHORIZED
+        || status == StatusCode::FORBIDDEN
+        || denial == Denial::RequestMalformed
     {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge(denial));
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, challenge(denial));
     }
     if denial.is_outage() {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
     }
     response
 }
@@ -52,7 +58,10 @@ fn challenge(denial: Denial) -> HeaderValue {
     let text = match denial.bearer_error() {
         None => "Bearer".to_owned(),
         // Both texts are constants of ours without quotes or backslashes, so quoting needs no escapes.
-        Some(error) => format!("Bearer error=\"{error}\", error_description=\"{}\"", denial.detail()),
+        Some(error) => format!(
+            "Bearer error=\"{error}\", error_description=\"{}\"",
+            denial.detail()
+        ),
     };
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Bearer"))
 }
@@ -71,8 +80,16 @@ mod tests {
             assert_eq!(body["error_code"], reason.code());
             assert_eq!(body["status"], reason.http_status());
             let challenged = response.headers().contains_key(header::WWW_AUTHENTICATE);
-            assert_eq!(challenged, matches!(reason.http_status(), 400 | 401 | 403), "{reason}");
-            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), reason.is_outage(), "{reason}");
+            assert_eq!(
+                challenged,
+                matches!(reason.http_status(), 400 | 401 | 403),
+                "{reason}"
+            );
+            assert_eq!(
+                response.headers().contains_key(header::RETRY_AFTER),
+                reason.is_outage(),
+                "{reason}"
+            );
         }
     }
 
@@ -86,6 +103,9 @@ mod tests {
 
     #[test]
     fn no_error_is_named_where_no_token_was_sent() {
-        assert_eq!(denial(Denial::TokenMissing).headers()[header::WWW_AUTHENTICATE], "Bearer");
+        assert_eq!(
+            denial(Denial::TokenMissing).headers()[header::WWW_AUTHENTICATE],
+            "Bearer"
+        );
     }
 }
