@@ -1,1 +1,3 @@
+//! The `tokenward` program.
+
 fn main() {}
