@@ -1,0 +1,278 @@
+//! What the environment adds to a file: `${NAME}` in its text, and variables that override members.
+
+use std::{collections::BTreeMap, ffi::OsString, sync::Arc};
+
+use super::{
+    problem::{Place, suggestion},
+    record::{Context, Member, Shape},
+    tree::{Entry, Node, Style, Value},
+};
+
+/// What every override begins with; its levels are separated by two underscores.
+const PREFIX: &str = "TOKENWARD__";
+
+/// Variables with a short name, and the members that they stand for. The long name wins over the short one.
+const SHORT: [(&str, &str); 2] = [
+    ("PORT", "TOKENWARD__SERVER__PORT"),
+    ("LOG_LEVEL", "TOKENWARD__LOGGING__LEVEL"),
+];
+
+/// The process's environment, read once.
+#[derive(Default)]
+pub(crate) struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// The variables of this process. Bytes that are not UTF-8 become U+FFFD.
+    pub(crate) fn of_process() -> Self {
+        let text = |text: OsString| text.to_string_lossy().into_owned();
+        Self(
+            std::env::vars_os()
+                .map(|(name, value)| (text(name), text(value)))
+                .collect(),
+        )
+    }
+
+    /// The value of `name`; an empty one counts as absent.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    pub(super) fn has_overrides(&self) -> bool {
+        self.0.keys().any(|name| name.starts_with(PREFIX))
+    }
+
+    /// Replaces `${NAME}` and `${NAME:-default}` in every text of `node`. What a variable holds is not looked
+    /// into again; `$${` stands for `${`.
+    pub(super) fn substitute(&self, node: &mut Node, cx: &Context) {
+        match &mut node.value {
+            Value::List(nodes) => nodes.iter_mut().for_each(|node| self.substitute(node, cx)),
+            Value::Map(entries) => entries
+                .iter_mut()
+                .for_each(|entry| self.substitute(&mut entry.node, cx)),
+            Value::Scalar { text, style } => match self.expand(text) {
+                Ok(Some(expanded)) => (*text, *style) = (expanded, Style::Environment),
+                Ok(None) => {}
+                Err(message) => {
+                    cx.report(node.place.clone(), "", message);
+                    node.value = Value::Invalid;
+                }
+            },
+            Value::Invalid => {}
+        }
+    }
+
+    fn expand(&self, text: &str) -> Result<Option<String>, String> {
+        if !text.contains("${") {
+            return Ok(None);
+        }
+        let mut expanded = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            if let Some(before) = before.strip_suffix('$') {
+                expanded.push_str(before);
+                expanded.push_str("${");
+                rest = after;
+                continue;
+            }
+            let (inside, after) = after
+                .split_once('}')
+                .ok_or("`${` without `}`; write `$${` for the text itself")?;
+            let (name, default) = match inside.split_once(":-") {
+                Some((name, default)) => (name, Some(default)),
+                None => (inside, None),
+            };
+            if !is_name(name) {
+                return Err("a variable's name in `${…}` is made of letters, digits and `_`".into());
+            }
+            expanded.push_str(before);
+            match (self.0.get(name), default) {
+                (Some(value), Some(default)) if value.is_empty() => expanded.push_str(default),
+                (Some(value), _) => expanded.push_str(value),
+                (None, Some(default)) => expanded.push_str(default),
+                (None, None) => {
+                    return Err(format!(
+                        "the environment variable `{name}` is not set; `${{{name}:-…}}` gives a default"
+                    ));
+                }
+            }
+            rest = after;
+        }
+        expanded.push_str(rest);
+        Ok(Some(expanded))
+    }
+
+    /// Puts the variables that override members into the tree.
+    pub(super) fn overlay(&self, root: &mut Node, members: &[Member], cx: &Context) {
+        let short = SHORT.iter().filter(|(_, long)| !self.0.contains_key(*long));
+        let short = short.filter_map(|(name, long)| Some((*name, *long, self.get(name)?)));
+        let long = self.0.iter().filter(|(name, _)| name.starts_with(PREFIX));
+        let long = long.map(|(name, value)| (name.as_str(), name.as_str(), value.as_str()));
+        let mut all: Vec<_> = short
+            .chain(long)
+            .map(|(name, path, value)| (segments(path), name, value))
+            .collect();
+        // List elements in the order of their numbers, so that each can be appended to those before it.
+        all.sort();
+        for (path, name, value) in all {
+            let place = Place::Variable(Arc::from(name));
+            let scalar = Node {
+                place: place.clone(),
+                value: Value::Scalar {
+                    text: value.to_owned(),
+                    style: Style::Environment,
+                },
+            };
+            if let Err(message) = set(root, members, &path, scalar) {
+                cx.report(place, "", message);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl<const N: usize> From<[(&str, &str); N]> for Environment {
+    fn from(pairs: [(&str, &str); N]) -> Self {
+        Self(
+            pairs
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        )
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// One level of an override's name. Numbers come first and sort as numbers.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Segment {
+    Index(usize),
+    Name(String),
+}
+
+fn segments(variable: &str) -> Vec<Segment> {
+    let path = variable.strip_prefix(PREFIX).unwrap_or(variable);
+    path.split("__")
+        .map(|level| match level.parse() {
+            Ok(index) => Segment::Index(index),
+            Err(_) => Segment::Name(level.to_lowercase()),
+        })
+        .collect()
+}
+
+/// Sets what `path` names below `node`, a mapping of `members`.
+fn set(node: &mut Node, members: &[Member], path: &[Segment], scalar: Node) -> Result<(), String> {
+    let Some((Segment::Name(name), rest)) = path.split_first() else {
+        return Err("the name of a member is expected before its number".into());
+    };
+    let Some(member) = members.iter().find(|member| member.name == name) else {
+        let near = suggestion(name, members.iter().map(|member| member.name));
+        return Err(format!("there is no member `{name}` to override{near}"));
+    };
+    if !matches!(node.value, Value::Map(_)) {
+        *node = Node::empty_map(scalar.place.clone());
+    }
+    let Value::Map(entries) = &mut node.value else {
+        return Ok(());
+    };
+    match (&member.shape, rest) {
+        (Shape::Scalar | Shape::ListOrWord, []) => put(entries, name, scalar),
+        (Shape::Section(members), [_, ..]) => {
+            return set(slot(entries, name, &scalar.place), members, rest, scalar);
+        }
+        (Shape::Map, [Segment::Name(key)]) => {
+            let map = slot(entries, name, &scalar.place);
+            if !matches!(map.value, Value::Map(_)) {
+                *map = Node::empty_map(scalar.place.clone());
+            }
+            let Value::Map(entries) = &mut map.value else {
+                return Ok(());
+            };
+            // Names of variables hold no hyphens, and their case says nothing.
+            let key = key.replace('_', "-");
+            match entries
+                .iter_mut()
+                .find(|entry| entry.key.to_lowercase().replace('_', "-") == key)
+            {
+                Some(entry) => entry.node = scalar,
+                None => put(entries, &key, scalar),
+            }
+        }
+        (Shape::List | Shape::ListOrWord, [Segment::Index(index)]) => {
+            let place = scalar.place.clone();
+            *element(slot(entries, name, &place), *index, &place)? = scalar;
+        }
+        (Shape::Sections(members), [Segment::Index(index), rest @ ..]) if !rest.is_empty() => {
+            let element = element(slot(entries, name, &scalar.place), *index, &scalar.place)?;
+            return set(element, members, rest, scalar);
+        }
+        (Shape::Scalar, _) => return Err(format!("`{name}` is one value: nothing can follow its name")),
+        (Shape::Section(_) | Shape::Map, _) => return Err(format!("one member of `{name}` must be named")),
+        (Shape::List | Shape::ListOrWord | Shape::Sections(_), _) => {
+            return Err(format!(
+                "`{name}` is a list: the number of an element, from 0, must follow its name"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn put(entries: &mut Vec<Entry>, name: &str, node: Node) {
+    match entries.iter_mut().find(|entry| entry.key == name) {
+        Some(entry) => entry.node = node,
+        None => entries.push(Entry {
+            key: name.to_owned(),
+            key_place: node.place.clone(),
+            node,
+        }),
+    }
+}
+
+/// The node of the member `name`, made where there is none.
+fn slot<'a>(entries: &'a mut Vec<Entry>, name: &str, place: &Place) -> &'a mut Node {
+    let index = entries
+        .iter()
+        .position(|entry| entry.key == name)
+        .unwrap_or_else(|| {
+            entries.push(Entry {
+                key: name.to_owned(),
+                key_place: place.clone(),
+                node: Node::empty_map(place.clone()),
+            });
+            entries.len() - 1
+        });
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the index was found, or the entry was pushed, just above"
+    )]
+    &mut entries[index].node
+}
+
+/// The element `index` of a list, which may be the one after its last.
+fn element<'a>(list: &'a mut Node, index: usize, place: &Place) -> Result<&'a mut Node, String> {
+    if !matches!(list.value, Value::List(_)) {
+        *list = Node {
+            place: place.clone(),
+            value: Value::List(Vec::new()),
+        };
+    }
+    let Value::List(nodes) = &mut list.value else {
+        return Err("not a list".into());
+    };
+    let count = nodes.len();
+    if index == count {
+        nodes.push(Node::empty_map(place.clone()));
+    }
+    nodes
+        .get_mut(index)
+        .ok_or_else(|| format!("the list has {count} elements, so the next one is number {count}"))
+}

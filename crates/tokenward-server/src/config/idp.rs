@@ -1,0 +1,483 @@
+//! One identity provider, as it is configured.
+
+use std::{path::PathBuf, time::Duration};
+
+use secrecy::{ExposeSecret, SecretSlice};
+use url::{Host, Url};
+
+use super::{
+    fields::{flat, list, list_or, optional, required, scalar, section},
+    model::{DAY, SECOND, within},
+    record::{Check, Field, Member, Section, Shape, record},
+    rules::{
+        self, Kind, Rule, boolean, domain, duration, duration_or_off, file, integer, pin, text, url, word,
+    },
+};
+
+const ZERO: Duration = Duration::ZERO;
+const MILLISECOND: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+record! {
+    /// One identity provider.
+    pub(crate) struct Idp {
+        /// Its name in paths, logs and metrics: `[A-Za-z0-9_-]{1,64}`, unique; `self` and `all` are reserved.
+        name: String = required(name());
+        /// The exact `iss` of its tokens, unique. Without it no token is verified.
+        issuer: Option<String> = optional("none: keys are served, tokens are not verified", text());
+        /// Its key set.
+        url: Option<Url> = optional("found by OIDC discovery from `issuer`", url());
+        /// The secret that its tokens are signed with (HS256, HS384, HS512), for an IdP that has no keys to fetch.
+        secret: Option<SecretSlice<u8>> = Secret;
+        /// What may stand in `idp_defaults` too.
+        settings: IdpSettings = flat();
+    }
+}
+
+record! {
+    /// What may stand in `idp_defaults` and in an IdP.
+    pub(crate) struct IdpSettings {
+        /// Audiences of which a token must name one. Needed to verify tokens; `any` waives it.
+        audiences: Option<Audiences> = list_or(Some("any"), "none: no token is verified", text(), |list| match list {
+            Some(list) => Audiences::OneOf(list),
+            None => Audiences::Any,
+        });
+        /// Algorithms that its tokens may be signed with. HS ones need `secret`.
+        algorithms: Option<Vec<Algorithm>> =
+            list_or(None, "all asymmetric ones", word(&ALGORITHMS), Option::unwrap_or_default);
+        /// How often keys are fetched.
+        refresh_interval: Duration = scalar("3600", duration(SECOND, DAY * 365));
+        /// What sets the pace: `interval`, the HTTP freshness (`http`), or the shorter of the interval and half of the upstream's max-age (`adaptive`).
+        refresh: Refresh = scalar("adaptive", word(&[
+            ("adaptive", Refresh::Adaptive), ("interval", Refresh::Interval), ("http", Refresh::Http),
+        ]));
+        /// The `max-age` that clients of the key set are told.
+        cache_duration: Duration = scalar("900", duration(SECOND, DAY * 365));
+        /// How it goes together with the upstream's: the smaller, the larger, the upstream's, or `cache_duration` alone.
+        cache_policy: CachePolicy = scalar("min", word(&[
+            ("min", CachePolicy::Min), ("max", CachePolicy::Max),
+            ("upstream", CachePolicy::Upstream), ("config", CachePolicy::Config),
+        ]));
+        /// How many keys are kept; 0 sets no limit beyond the ceiling of 1000.
+        max_keys: usize = scalar("10", integer(0, 1_000));
+        /// Which keys go where there are more: those that are not in use, or the last ones of the document.
+        truncation: Truncation = scalar("keep_active", word(&[
+            ("keep_active", Truncation::KeepActive), ("first_n", Truncation::FirstN),
+        ]));
+        /// Whether `/readyz` waits for its keys.
+        required: bool = scalar("false", boolean());
+        /// The shortest freshness that HTTP headers can ask for.
+        min_ttl: Duration = scalar("30s", duration(SECOND, DAY * 365));
+        /// The longest freshness that HTTP headers can ask for.
+        max_ttl: Duration = scalar("24h", duration(SECOND, DAY * 365));
+        /// How long before the end of its HTTP freshness a set is fetched again, at most 20 % of it.
+        refresh_early: Duration = scalar("30s", duration(ZERO, DAY));
+        /// How close together HTTP headers can bring two refreshes.
+        min_refresh_interval: Duration = scalar("30s", duration(SECOND, DAY));
+        /// By how much at most a refresh is moved at random, and never by more than 10 %.
+        prefetch_jitter: Duration = scalar("5s", duration(ZERO, DAY));
+        /// How long keys stay usable after they stopped being fresh, while the IdP cannot be reached.
+        stale_while_error: Duration = scalar("12h", duration(ZERO, DAY * 365));
+        /// How long a key that is no longer listed still verifies.
+        absent_key_grace: Duration = scalar("5m", duration(ZERO, DAY));
+        /// How long after a failed first load callers are given that failure at once.
+        negative_cache_ttl: Option<Duration> = scalar("0", duration_or_off(MILLISECOND, DAY));
+        /// The longest body of a key set or discovery document, in bytes.
+        max_response_bytes: usize = scalar("1048576", integer(1_024, 64 * 1_024 * 1_024));
+        /// How many redirects a fetch follows; each is checked like the first URL.
+        max_redirects: u8 = scalar("3", integer(0, 10));
+        /// Domains, with their subdomains, that its keys may be fetched from.
+        allowed_domains: Vec<String> = list("any", domain());
+        /// SHA-256 of public keys (SPKI) of which the IdP's verified certificate chain must hold one.
+        pinned_spki: Vec<[u8; 32]> = list("no pins", pin());
+        /// Whether keys may be fetched without TLS.
+        allow_http: bool = scalar("false", boolean()).in_dev("true");
+        /// Whether keys may be fetched from loopback, private and other addresses that are not public.
+        allow_private_addresses: bool = scalar("false", boolean()).in_dev("true");
+        /// Whether the discovery document may name only a `jwks_uri` of the issuer's own origin.
+        strict_jwks_origin: bool = scalar("false", boolean());
+        /// Certificates, PEM, that are trusted beside the platform's.
+        ca_file: Option<PathBuf> = optional("the platform's only", file());
+        /// How a failed fetch is tried again.
+        retry: Retry = section();
+        /// What a token with an unknown kid may cause.
+        unknown_kid: UnknownKid = section();
+        /// How far the clocks may differ.
+        leeway: Duration = scalar("60s", duration(ZERO, MINUTE * 5));
+        /// Whether a token without `exp` is refused.
+        require_exp: bool = scalar("true", boolean());
+        /// How old a token may be, counted from its `iat`.
+        max_token_age: Option<Duration> = optional("any", duration(SECOND, DAY * 3_650));
+        /// The longest lifetime (`exp` less `iat`) that a token may have.
+        max_token_lifetime: Duration = scalar("30d", duration(SECOND, DAY * 3_650));
+        /// Claims that a token must have.
+        required_claims: Vec<String> = list("none", text());
+        /// The media type that the header's `typ` must name.
+        typ: Option<String> = optional("any but those of other uses, as `logout+jwt`", text());
+    }
+}
+
+record! {
+    /// How a failed fetch is tried again.
+    pub(crate) struct Retry {
+        /// How many more attempts there are.
+        retries: u32 = scalar("2", integer(0, 10));
+        /// The pause before the first of them.
+        initial: Duration = scalar("250ms", duration(MILLISECOND, MINUTE));
+        /// The longest pause.
+        max: Duration = scalar("2s", duration(MILLISECOND, MINUTE));
+        /// The longest one attempt may take.
+        attempt: Duration = scalar("3s", duration(MILLISECOND, MINUTE * 5));
+        /// The longest a fetch may take in all.
+        deadline: Duration = scalar("8s", duration(MILLISECOND, MINUTE * 10));
+    }
+}
+
+impl Check for Retry {
+    fn check(&self, section: &Section<'_>) {
+        if self.initial > self.max {
+            section.report("initial", "must not be longer than `max`");
+        }
+        if self.attempt > self.deadline {
+            section.report("attempt", "must not be longer than `deadline`");
+        }
+    }
+}
+
+record! {
+    /// What a token with an unknown kid may cause.
+    pub(crate) struct UnknownKid {
+        /// How many fetches unknown kids may cause in a row.
+        budget: u32 = scalar("2", integer(1, 1_000));
+        /// How long it takes for one of them to come back.
+        refill: Duration = scalar("30s", duration(SECOND, DAY));
+        /// How long a kid that was not found is not looked for again.
+        negative_ttl: Duration = scalar("30s", duration(SECOND, DAY));
+    }
+}
+
+impl Check for UnknownKid {}
+
+impl Check for IdpSettings {
+    fn check(&self, section: &Section<'_>) {
+        if self.min_ttl > self.max_ttl {
+            section.report("min_ttl", "must not be longer than `max_ttl`");
+        }
+    }
+}
+
+/// The members that say how tokens are verified, and mean nothing for an IdP without an issuer.
+const VERIFICATION: [&str; 8] = [
+    "audiences",
+    "algorithms",
+    "leeway",
+    "require_exp",
+    "max_token_age",
+    "max_token_lifetime",
+    "required_claims",
+    "typ",
+];
+
+impl Check for Idp {
+    fn check(&self, section: &Section<'_>) {
+        match &self.secret {
+            Some(secret) => self.check_symmetric(secret.expose_secret(), section),
+            None => self.check_asymmetric(section),
+        }
+        if self.issuer.is_none() {
+            for member in VERIFICATION.into_iter().filter(|member| section.says(member)) {
+                section.report(
+                    member,
+                    "has no effect without `issuer`, the exact `iss` of the tokens to verify",
+                );
+            }
+        }
+    }
+}
+
+impl Idp {
+    fn check_symmetric(&self, secret: &[u8], section: &Section<'_>) {
+        let member = if section.says("secret") {
+            "secret"
+        } else {
+            "secret_file"
+        };
+        if self.issuer.is_none() {
+            section.report("issuer", "an IdP with a secret needs `issuer`");
+        }
+        if self.url.is_some() {
+            section.report(
+                "url",
+                "an IdP with a secret has no keys to fetch: leave `url` out",
+            );
+        }
+        if self.settings.audiences.is_none() {
+            section.report("audiences", "needed to verify tokens; `any` waives it");
+        }
+        let algorithms = self.settings.algorithms.as_deref().unwrap_or_default();
+        if algorithms.is_empty() {
+            section.report(
+                "algorithms",
+                "an IdP with a secret names the HS algorithms of its tokens",
+            );
+        }
+        if let Some(other) = algorithms
+            .iter()
+            .find(|algorithm| algorithm.secret_bytes.is_none())
+        {
+            section.report(
+                "algorithms",
+                format!("`{}` cannot be used with a secret", other.name),
+            );
+        }
+        let needed = algorithms
+            .iter()
+            .filter_map(|algorithm| algorithm.secret_bytes)
+            .max()
+            .unwrap_or(32);
+        if secret.len() < needed {
+            let message =
+                format!("must be at least {needed} bytes long for these algorithms (RFC 7518 section 3.2)");
+            section.report(member, message);
+        } else if is_sample(secret) {
+            section.report(
+                member,
+                "is a sample that everyone knows; make one with `openssl rand -base64 48`",
+            );
+        }
+    }
+
+    fn check_asymmetric(&self, section: &Section<'_>) {
+        let settings = &self.settings;
+        let algorithms = settings.algorithms.as_deref().unwrap_or_default();
+        if let Some(symmetric) = algorithms
+            .iter()
+            .find(|algorithm| algorithm.secret_bytes.is_some())
+        {
+            section.report(
+                "algorithms",
+                format!("`{}` needs `secret` or `secret_file`", symmetric.name),
+            );
+        }
+        match (&self.url, &self.issuer) {
+            (None, None) => section.report("url", "needs `url`, or `issuer` for discovery"),
+            (Some(_), Some(_)) if settings.audiences.is_none() => {
+                section.report(
+                    "audiences",
+                    "needed to verify the tokens of `issuer`; `any` waives it",
+                );
+            }
+            (Some(url), _) => self.check_source("url", url, section),
+            (None, Some(issuer)) => match rules::url().parse(issuer) {
+                Ok(url) if url.query().is_some() => {
+                    section.report(
+                        "issuer",
+                        "discovery needs an issuer without a query; give `url` instead",
+                    );
+                }
+                Ok(url) => self.check_source("issuer", &url, section),
+                Err(message) => section.report(
+                    "issuer",
+                    format!("discovery needs a URL: {message}; or give `url`"),
+                ),
+            },
+        }
+    }
+
+    fn check_source(&self, member: &str, url: &Url, section: &Section<'_>) {
+        if url.scheme() == "http" && !self.settings.allow_http {
+            section.report(
+                member,
+                "keys are fetched by https only; `allow_http: true` allows http",
+            );
+        }
+        if let Some(domain) = self
+            .fetched_from()
+            .filter(|domain| !within(domain, &self.settings.allowed_domains))
+        {
+            section.report(member, format!("`{domain}` is not within `allowed_domains`"));
+        }
+    }
+
+    /// The host that keys, or the discovery document, are fetched from.
+    pub(super) fn fetched_from(&self) -> Option<String> {
+        let url = match (&self.secret, &self.url, &self.issuer) {
+            (Some(_), _, _) => return None,
+            (None, Some(url), _) => url.clone(),
+            (None, None, issuer) => Url::parse(issuer.as_deref()?).ok()?,
+        };
+        url.host().map(|host| match host {
+            Host::Domain(domain) => domain.trim_end_matches('.').to_owned(),
+            address => address.to_string(),
+        })
+    }
+}
+
+fn name() -> Rule<String> {
+    Rule::new(Kind::Text, "name", |text| {
+        let fits = (1..=64).contains(&text.len())
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+        match text {
+            "self" | "all" => Err("`self` and `all` are reserved".into()),
+            _ if fits => Ok(text.to_owned()),
+            _ => Err("must be 1 to 64 letters, digits, `_` or `-`".into()),
+        }
+    })
+}
+
+/// Who a token may be meant for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Audiences {
+    Any,
+    OneOf(Vec<String>),
+}
+
+/// What sets the pace of refreshes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refresh {
+    Adaptive,
+    Interval,
+    Http,
+}
+
+/// How `cache_duration` goes together with the upstream's max-age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CachePolicy {
+    Min,
+    Max,
+    Upstream,
+    Config,
+}
+
+/// Which keys go where there are too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Truncation {
+    KeepActive,
+    FirstN,
+}
+
+/// A signature algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Algorithm {
+    pub(crate) name: &'static str,
+    /// For a symmetric one, how long its secret must be (RFC 7518 section 3.2).
+    pub(crate) secret_bytes: Option<usize>,
+}
+
+const fn algorithm(name: &'static str, secret_bytes: Option<usize>) -> (&'static str, Algorithm) {
+    (name, Algorithm { name, secret_bytes })
+}
+
+const ALGORITHMS: [(&str, Algorithm); 14] = [
+    algorithm("RS256", None),
+    algorithm("RS384", None),
+    algorithm("RS512", None),
+    algorithm("PS256", None),
+    algorithm("PS384", None),
+    algorithm("PS512", None),
+    algorithm("ES256", None),
+    algorithm("ES384", None),
+    algorithm("ES512", None),
+    algorithm("ES256K", None),
+    algorithm("EdDSA", None),
+    algorithm("HS256", Some(32)),
+    algorithm("HS384", Some(48)),
+    algorithm("HS512", Some(64)),
+];
+
+/// `secret` and its twin `secret_file`.
+struct Secret;
+
+/// The longest secret, in bytes.
+const MAX_SECRET: u64 = 8 * 1_024;
+
+impl Field for Secret {
+    type Output = Option<SecretSlice<u8>>;
+
+    fn members(&self, name: &'static str, doc: String) -> Vec<Member> {
+        let absent = || "none".to_owned();
+        let file = "A file that holds `secret`; a line feed at its end is not part of it. \
+                    Nobody but its owner may have access to it.";
+        vec![
+            Member {
+                name,
+                shape: Shape::Scalar,
+                default: absent(),
+                takes: "text, at least as long as the hash".into(),
+                doc,
+            },
+            Member {
+                name: "secret_file",
+                shape: Shape::Scalar,
+                default: absent(),
+                takes: "path of a file".into(),
+                doc: file.into(),
+            },
+        ]
+    }
+
+    fn read(&self, section: &Section<'_>, name: &'static str) -> Option<Self::Output> {
+        let bytes = |text: &str| Ok(text.as_bytes().to_vec().into());
+        let inline = optional("", Rule::new(Kind::Text, "", bytes)).read(section, name);
+        let path = optional("", file()).read(section, "secret_file");
+        match (inline?, path?) {
+            (Some(_), Some(_)) => {
+                section.report(
+                    "secret_file",
+                    "`secret` and `secret_file` are both given; one is enough",
+                );
+                None
+            }
+            (None, Some(path)) => {
+                if let Some(message) = rules::not_private(&path).filter(|_| !section.cx.dev) {
+                    section.report("secret_file", message);
+                    return None;
+                }
+                let mut bytes = rules::read_limited(&path, MAX_SECRET)
+                    .map_err(|message| section.report("secret_file", message))
+                    .ok()?;
+                if bytes.last() == Some(&b'\n') {
+                    bytes.pop();
+                    bytes.pop_if(|last| *last == b'\r');
+                }
+                Some(Some(bytes.into()))
+            }
+            (inline, None) => Some(inline),
+        }
+    }
+}
+
+/// Secrets out of tutorials and test suites, as they are or repeated: they are the first that an attacker tries.
+fn is_sample(secret: &[u8]) -> bool {
+    const SAMPLES: [&str; 14] = [
+        "your-256-bit-secret",
+        "your-384-bit-secret",
+        "your-512-bit-secret",
+        "a-string-secret-at-least-256-bits-long",
+        "a-valid-string-secret-that-is-at-least-384-bits-long",
+        "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
+        "your-super-secret-jwt-token-with-at-least-32-characters-long",
+        "super-secret-jwt-token-with-at-least-32-characters-long",
+        "qwertyuiopasdfghjklzxcvbnm123456",
+        "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow",
+        "thisisaverysecuresecretkeyforjwt",
+        "secret",
+        "changeme",
+        "password",
+    ];
+    let text = String::from_utf8_lossy(secret).to_lowercase();
+    let plain: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
+    let sample = |sample: &str| {
+        let sample: String = sample
+            .to_lowercase()
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .collect();
+        // "secretsecretsecret…" is no better than "secret".
+        plain == sample || plain.trim_start_matches(&sample).is_empty()
+    };
+    let distinct = secret.iter().collect::<std::collections::BTreeSet<_>>().len();
+    distinct < 8 || SAMPLES.into_iter().any(sample)
+}

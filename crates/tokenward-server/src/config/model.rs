@@ -1,0 +1,329 @@
+//! The configuration as data: what each member means, its default and its limits.
+
+use std::{collections::HashMap, net::IpAddr, net::SocketAddr, path::PathBuf, time::Duration};
+
+use http::HeaderName;
+use ipnet::IpNet;
+
+use super::{
+    fields::{list, map, optional, optional_section, required, scalar, section, sections},
+    idp::{Idp, IdpSettings},
+    record::{Check, Section, record},
+    rules::{
+        self, Kind, Rule, address, boolean, cookie, domain, duration, file, header, integer, network, socket,
+        text, word,
+    },
+};
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
+
+record! {
+    /// Everything that is configured, valid as a whole.
+    pub(crate) struct Config {
+        /// The listeners.
+        server: Server = section();
+        /// Where state is kept.
+        store: Store = section();
+        /// What IdPs have in common: any member of an IdP but `name`, `issuer`, `url`, `secret` and `secret_file`.
+        idp_defaults: IdpSettings = section();
+        /// The identity providers, in the order in which the merged set lists their keys.
+        idps: Vec<Idp> = sections("idp_defaults");
+        /// Domains, with their subdomains, that keys may be fetched from. An IdP's own list narrows it further.
+        allowed_domains: Vec<String> = list("any", domain());
+        /// The key set of all IdPs together.
+        merged: Merged = section();
+        /// How requests are authorized for proxies.
+        authorize: Authorize = section();
+        /// What is written to standard output.
+        logging: Logging = section();
+    }
+}
+
+impl Check for Config {
+    fn check(&self, section: &Section<'_>) {
+        let mut names = HashMap::new();
+        let mut issuers = HashMap::new();
+        for (index, idp) in self.idps.iter().enumerate() {
+            let Some(place) = section.element("idps", index, "idp_defaults") else {
+                continue;
+            };
+            if let Some(first) = names.insert(idp.name.as_str(), index) {
+                place.report("name", format!("`idps[{first}]` has the same name"));
+            }
+            if let Some(issuer) = &idp.issuer
+                && let Some(first) = issuers.insert(issuer.as_str(), index)
+            {
+                place.report("issuer", format!("`idps[{first}]` has the same issuer"));
+            }
+            if let Some(domain) = idp
+                .fetched_from()
+                .filter(|domain| !within(domain, &self.allowed_domains))
+            {
+                let member = if idp.url.is_some() { "url" } else { "issuer" };
+                place.report(
+                    member,
+                    format!("`{domain}` is not within the global `allowed_domains`"),
+                );
+            }
+        }
+    }
+}
+
+/// Whether `domain` is one of `allowed` or below one of them; an empty list allows all.
+pub(super) fn within(domain: &str, allowed: &[String]) -> bool {
+    let below = |allowed: &String| {
+        domain
+            .strip_suffix(allowed.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    allowed.is_empty() || allowed.iter().any(below)
+}
+
+record! {
+    /// The listeners.
+    pub(crate) struct Server {
+        /// Address of the public listener: keys and authorization. Under `--dev` loopback only.
+        host: IpAddr = scalar("0.0.0.0", address()).in_dev("127.0.0.1");
+        /// Port of the public listener. 0 takes a free one.
+        port: u16 = scalar("8080", integer(0, 65_535));
+        /// Address and port of the admin listener, loopback only: metrics and details that are not for everyone.
+        admin: SocketAddr = scalar("127.0.0.1:9090", socket());
+        /// Whether `/metrics` is on the public listener too.
+        metrics_on_public: bool = scalar("false", boolean());
+        /// Proxies whose forwarded address is taken for the caller's.
+        trusted_proxies: Vec<IpNet> = list("the peer is the caller", network());
+        /// TLS on the public listener.
+        tls: Option<Tls> = optional_section("plain HTTP");
+        /// Connections at the same time, over all listeners.
+        max_connections: usize = scalar("10000", integer(1, 1_000_000));
+    }
+}
+
+impl Check for Server {
+    fn check(&self, section: &Section<'_>) {
+        if section.cx.dev && !self.host.is_loopback() {
+            section.report(
+                "host",
+                "`--dev` listens on loopback only, as it needs no credentials",
+            );
+        }
+        if !self.admin.ip().is_loopback() {
+            section.report(
+                "admin",
+                "must be a loopback address: there are no admin credentials yet to guard it",
+            );
+        }
+        let same_host = self.host.is_unspecified() || self.host == self.admin.ip();
+        if self.port != 0 && self.port == self.admin.port() && same_host {
+            section.report("admin", "has the same port as the public listener");
+        }
+    }
+}
+
+record! {
+    /// A certificate and its key.
+    pub(crate) struct Tls {
+        /// The certificate chain, PEM.
+        cert: PathBuf = required(file());
+        /// The private key, PEM; nobody but its owner may have access to the file.
+        key: PathBuf = required(file());
+    }
+}
+
+impl Check for Tls {
+    fn check(&self, section: &Section<'_>) {
+        if let Some(message) = rules::not_private(&self.key).filter(|_| !section.cx.dev) {
+            section.report("key", message);
+        }
+    }
+}
+
+record! {
+    /// Where state is kept.
+    pub(crate) struct Store {
+        /// The store: `sqlite:` and a directory keeps keys over restarts, `memory:` keeps nothing.
+        url: StoreUrl = scalar("sqlite:./tokenward-data", store_url());
+    }
+}
+
+impl Check for Store {}
+
+/// The storage engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StoreUrl {
+    /// Nothing outlives the process.
+    Memory,
+    /// The embedded store, in this directory.
+    Sqlite(PathBuf),
+}
+
+fn store_url() -> Rule<StoreUrl> {
+    Rule::new(Kind::Text, "`sqlite:DIRECTORY`, `memory:`", |text| {
+        match text.split_once(':') {
+            Some(("memory", "")) => Ok(StoreUrl::Memory),
+            Some(("sqlite", path)) if !path.trim_start_matches('/').is_empty() => {
+                // `sqlite:///var/lib/x` is how others write it.
+                let path = path
+                    .strip_prefix("//")
+                    .filter(|path| path.starts_with('/'))
+                    .unwrap_or(path);
+                Ok(StoreUrl::Sqlite(path.into()))
+            }
+            _ => Err("must be `sqlite:DIRECTORY` or `memory:`".into()),
+        }
+    })
+}
+
+record! {
+    /// The key set of all IdPs together.
+    pub(crate) struct Merged {
+        /// The longest `max-age` that clients are told for it.
+        max_age: Duration = scalar("900", duration(SECOND, DAY * 30));
+        /// What is served where two IdPs have the same kid: both keys, the first IdP's, or neither.
+        on_collision: OnCollision = scalar("keep_all", word(&[
+            ("keep_all", OnCollision::KeepAll),
+            ("first_wins", OnCollision::FirstWins),
+            ("drop_both", OnCollision::DropBoth),
+        ]));
+        /// What `/.well-known/jwks.json` serves; `auto` is the merged set as long as there are no own keys.
+        well_known: WellKnown = scalar("auto", word(&[("auto", WellKnown::Auto), ("merged", WellKnown::Merged)]));
+    }
+}
+
+impl Check for Merged {}
+
+/// What is served where two IdPs have the same kid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnCollision {
+    KeepAll,
+    FirstWins,
+    DropBoth,
+}
+
+/// What `/.well-known/jwks.json` serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WellKnown {
+    Auto,
+    Merged,
+}
+
+record! {
+    /// How requests are authorized for proxies.
+    pub(crate) struct Authorize {
+        /// What is done with a request.
+        default: DefaultDecision = scalar("require_valid_token", word(&[
+            ("require_valid_token", DefaultDecision::RequireValidToken),
+            ("allow", DefaultDecision::Allow),
+            ("deny", DefaultDecision::Deny),
+        ]));
+        /// Headers that may carry the token, in order. Any but `Authorization` carries it bare.
+        headers: Vec<HeaderName> = list("no header", header()).or(&["Authorization"]);
+        /// A cookie that may carry the token.
+        cookie: Option<String> = optional("no cookie", cookie());
+        /// Headers that an allowed request is given, and the claims that they hold.
+        claim_headers: Vec<(HeaderName, String)> = map(header(), text());
+    }
+}
+
+/// Headers that a claim must not be written to: they frame the message, or carry credentials or other verdicts.
+const NOT_FOR_CLAIMS: [&str; 13] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "set-cookie",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
+impl Check for Authorize {
+    fn check(&self, section: &Section<'_>) {
+        if self.headers.is_empty() && self.cookie.is_none() {
+            section.report(
+                "headers",
+                "without a header and without a `cookie` no request can carry a token",
+            );
+        }
+        for (index, header) in self.headers.iter().enumerate() {
+            if self.headers.iter().take(index).any(|other| other == header) {
+                section.report("headers", format!("`{header}` is listed twice"));
+            }
+            if header == http::header::COOKIE {
+                section.report(
+                    "headers",
+                    "the member `cookie` names the cookie that carries a token",
+                );
+            }
+        }
+        // A proxy may turn hyphens into underscores, so both spellings are one name.
+        let plain = |header: &HeaderName| header.as_str().replace('_', "-");
+        for (index, (header, _)) in self.claim_headers.iter().enumerate() {
+            let name = plain(header);
+            let reserved = NOT_FOR_CLAIMS.contains(&name.as_str()) || name.starts_with("x-tokenward-");
+            if reserved || self.headers.contains(header) {
+                section.report(
+                    "claim_headers",
+                    format!("`{header}` cannot hold a claim: it has another meaning"),
+                );
+            }
+            if self
+                .claim_headers
+                .iter()
+                .take(index)
+                .any(|(other, _)| plain(other) == name)
+            {
+                section.report("claim_headers", format!("`{header}` is named twice"));
+            }
+        }
+    }
+}
+
+/// What is done with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DefaultDecision {
+    RequireValidToken,
+    Allow,
+    Deny,
+}
+
+record! {
+    /// What is written to standard output.
+    pub(crate) struct Logging {
+        /// The least severe level that is written.
+        level: Level = scalar("info", word(&[
+            ("error", Level::Error),
+            ("warn", Level::Warn),
+            ("info", Level::Info),
+            ("debug", Level::Debug),
+        ]));
+        /// One JSON object a line, or text for people.
+        format: LogFormat = scalar("json", word(&[("json", LogFormat::Json), ("text", LogFormat::Text)]));
+        /// Whether each request is logged.
+        requests: bool = scalar("true", boolean());
+    }
+}
+
+impl Check for Logging {}
+
+/// How severe a line of the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Json,
+    Text,
+}

@@ -1,0 +1,320 @@
+//! Records: one definition per member, from which it is read, checked, overridden and documented.
+//!
+//! Reading never stops at a problem. Each member that cannot be read is reported and becomes `None`, and a record
+//! is there only if all of its members are, so that everything wrong with a file is said at once.
+
+use std::{cell::RefCell, collections::BTreeSet};
+
+use super::{
+    problem::{Place, Problem, suggestion},
+    rules::Rule,
+    tree::{Node, Style, Value},
+};
+
+/// What all parts of one reading share.
+pub(crate) struct Context {
+    /// Whether `--dev` was given.
+    pub(super) dev: bool,
+    problems: RefCell<BTreeSet<Problem>>,
+}
+
+impl Context {
+    pub(super) fn new(dev: bool) -> Self {
+        Self {
+            dev,
+            problems: RefCell::default(),
+        }
+    }
+
+    pub(super) fn report(&self, place: Place, member: impl Into<String>, message: impl Into<String>) {
+        let problem = Problem {
+            place,
+            member: member.into(),
+            message: message.into(),
+        };
+        self.problems.borrow_mut().insert(problem);
+    }
+
+    pub(super) fn into_problems(self) -> BTreeSet<Problem> {
+        self.problems.into_inner()
+    }
+}
+
+/// A member as the override variables and the reference see it.
+pub(crate) struct Member {
+    pub(super) name: &'static str,
+    pub(super) shape: Shape,
+    /// As it would be written in the file; for people where there is none.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the reference is made from it, by a test")
+    )]
+    pub(super) default: String,
+    /// What values it takes.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the reference is made from it, by a test")
+    )]
+    pub(super) takes: String,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the reference is made from it, by a test")
+    )]
+    pub(super) doc: String,
+}
+
+pub(crate) enum Shape {
+    Scalar,
+    List,
+    ListOrWord,
+    /// Members with free names.
+    Map,
+    Section(Vec<Member>),
+    Sections(Vec<Member>),
+}
+
+/// A mapping with fixed members; made by [`record!`].
+pub(crate) trait Record: Sized {
+    fn members() -> Vec<Member>;
+
+    /// Reads all members; `None` if any of them has a problem, all of which are then reported.
+    fn read(section: &Section<'_>) -> Option<Self>;
+}
+
+/// What a record as a whole must meet beyond what each of its members says.
+pub(crate) trait Check {
+    fn check(&self, _: &Section<'_>) {}
+}
+
+/// How one member is read; made by the functions of [`fields`](super::fields).
+pub(crate) trait Field {
+    type Output;
+
+    fn members(&self, name: &'static str, doc: String) -> Vec<Member>;
+
+    fn read(&self, section: &Section<'_>, name: &'static str) -> Option<Self::Output>;
+}
+
+/// `field`, known to give a `T`: it tells the compiler what a rule is to read.
+pub(super) fn field<T, F: Field<Output = T>>(field: F) -> F {
+    field
+}
+
+/// Defines a record: its struct, and for each member the documentation, the type and the [`Field`].
+macro_rules! record {
+    (
+        $(#[$attribute:meta])*
+        pub(crate) struct $record:ident {
+            $( $(#[doc = $doc:literal])+ $name:ident: $type:ty = $field:expr; )*
+        }
+    ) => {
+        $(#[$attribute])*
+        #[derive(Clone, Debug)]
+        pub(crate) struct $record {
+            $( $(#[doc = $doc])+ pub(crate) $name: $type, )*
+        }
+
+        impl $crate::config::record::Record for $record {
+            fn members() -> Vec<$crate::config::record::Member> {
+                let mut members = Vec::new();
+                $( members.extend($crate::config::record::Field::members(
+                    &$crate::config::record::field::<$type, _>($field),
+                    stringify!($name),
+                    concat!($($doc),+).trim().to_owned(),
+                )); )*
+                members
+            }
+
+            fn read(section: &$crate::config::record::Section<'_>) -> Option<Self> {
+                $( let $name = $crate::config::record::Field::read(&$crate::config::record::field::<$type, _>($field), section, stringify!($name)); )*
+                let record = Self { $( $name: $name?, )* };
+                $crate::config::record::Check::check(&record, section);
+                Some(record)
+            }
+        }
+    };
+}
+pub(super) use record;
+
+/// A mapping that is being read. A member is looked for in its layers, one after another: in an IdP itself, then
+/// in `idp_defaults`.
+pub(crate) struct Section<'a> {
+    pub(super) cx: &'a Context,
+    path: String,
+    place: Place,
+    layers: Vec<Layer<'a>>,
+}
+
+/// A mapping, and its full name.
+struct Layer<'a> {
+    node: &'a Node,
+    path: String,
+}
+
+impl<'a> Section<'a> {
+    /// The whole file.
+    pub(super) fn root(cx: &'a Context, node: &'a Node) -> Self {
+        let mut section = Self {
+            cx,
+            path: String::new(),
+            place: node.place.clone(),
+            layers: Vec::new(),
+        };
+        section.push(node, String::new());
+        section
+    }
+
+    /// Takes `node` as the next layer, if it is a mapping.
+    fn push(&mut self, node: &'a Node, path: String) {
+        match &node.value {
+            Value::Map(_) => self.layers.push(Layer { node, path }),
+            Value::Invalid => {}
+            // A heading whose members are all commented out.
+            _ if node.is_null() => {}
+            _ => self.cx.report(
+                node.place.clone(),
+                path,
+                format!("expected members, found {}", node.kind()),
+            ),
+        }
+    }
+
+    /// The value of `name` in the first layer that has it.
+    pub(super) fn find(&self, name: &str) -> Option<&'a Node> {
+        self.layers
+            .iter()
+            .find_map(|layer| layer.node.find(name))
+            .map(|entry| &entry.node)
+    }
+
+    /// Whether the first layer itself says `name`.
+    pub(super) fn says(&self, name: &str) -> bool {
+        self.own().is_some_and(|node| node.find(name).is_some())
+    }
+
+    pub(super) fn own(&self) -> Option<&'a Node> {
+        // An empty heading takes no layer, so the first one may be that of the defaults.
+        self.layers
+            .first()
+            .filter(|layer| layer.path == self.path)
+            .map(|layer| layer.node)
+    }
+
+    /// The full name of a member, for example `idps[0].url`, or `idp_defaults.leeway` where it stands there.
+    pub(super) fn path_of(&self, name: &str) -> String {
+        let layer = self.layers.iter().find(|layer| layer.node.find(name).is_some());
+        join(layer.map_or(&self.path, |layer| &layer.path), name)
+    }
+
+    /// Reports a problem with `name`, at its value where there is one, else where the section begins.
+    pub(super) fn report(&self, name: &str, message: impl Into<String>) {
+        let place = self.find(name).map_or(&self.place, |node| &node.place);
+        self.cx.report(place.clone(), self.path_of(name), message);
+    }
+
+    pub(super) fn child(&self, name: &'static str) -> Self {
+        let place = self.find(name).map_or(&self.place, |node| &node.place).clone();
+        let mut child = Self {
+            cx: self.cx,
+            path: join(&self.path, name),
+            place,
+            layers: Vec::new(),
+        };
+        for layer in &self.layers {
+            if let Some(entry) = layer.node.find(name) {
+                child.push(&entry.node, join(&layer.path, name));
+            }
+        }
+        child
+    }
+
+    /// One element of the list `name`, with the section `defaults` beneath it.
+    pub(super) fn element(&self, name: &str, index: usize, defaults: &str) -> Option<Self> {
+        let Value::List(nodes) = &self.find(name)?.value else {
+            return None;
+        };
+        let node = nodes.get(index)?;
+        let path = format!("{}[{index}]", join(&self.path, name));
+        let mut element = Self {
+            cx: self.cx,
+            path: path.clone(),
+            place: node.place.clone(),
+            layers: Vec::new(),
+        };
+        match &node.value {
+            Value::Map(_) => {}
+            Value::Invalid => return None,
+            _ => {
+                element.report("", format!("expected members, found {}", node.kind()));
+                return None;
+            }
+        }
+        element.push(node, path);
+        // What is wrong with the defaults as a whole is said where they are read themselves.
+        if let Some(node) = self
+            .find(defaults)
+            .filter(|node| matches!(node.value, Value::Map(_)))
+        {
+            element.push(node, join(&self.path, defaults));
+        }
+        Some(element)
+    }
+
+    /// Reads `R`, and reports members of the first layer that it does not have.
+    pub(super) fn read<R: Record>(&self) -> Option<R> {
+        if let Some(Value::Map(entries)) = self.own().map(|node| &node.value) {
+            let members = R::members();
+            for entry in entries {
+                if !members.iter().any(|member| member.name == entry.key) {
+                    let near = suggestion(&entry.key, members.iter().map(|member| member.name));
+                    let message = match entry.key.as_str() {
+                        "<<" => {
+                            "merge keys are not supported; `idp_defaults` holds what IdPs share".to_owned()
+                        }
+                        _ => format!("unknown member{near}"),
+                    };
+                    self.cx
+                        .report(entry.key_place.clone(), self.path_of(&entry.key), message);
+                }
+            }
+        }
+        R::read(self)
+    }
+
+    /// Reads one scalar by a rule.
+    pub(super) fn scalar<T>(&self, node: &Node, path: String, rule: &Rule<T>) -> Option<T> {
+        let outcome = match &node.value {
+            Value::Scalar { text, style } if rule.kind.admits(node.kind(), *style) => rule.parse(text),
+            Value::Invalid => return None,
+            _ if node.is_null() => Err(format!(
+                "expected {}, found nothing; leave the member out to have its default",
+                rule.kind
+            )),
+            Value::Scalar {
+                style: Style::Plain, ..
+            } if rule.kind.is_text() => {
+                Err(format!("expected text, found {}; put it in quotes", node.kind()))
+            }
+            _ => Err(format!("expected {}, found {}", rule.kind, node.kind())),
+        };
+        outcome
+            .map_err(|message| self.cx.report(node.place.clone(), path, message))
+            .ok()
+    }
+
+    /// Reads one default, which the tests hold to be right.
+    pub(super) fn default<T>(&self, name: &str, text: &str, rule: &Rule<T>) -> Option<T> {
+        rule.parse(text)
+            .map_err(|message| self.report(name, format!("the default: {message}")))
+            .ok()
+    }
+}
+
+/// `parent.name`, or the one of them that is not empty.
+fn join(parent: &str, name: &str) -> String {
+    match (parent, name) {
+        (parent, "") => parent.to_owned(),
+        ("", name) => name.to_owned(),
+        (parent, name) => format!("{parent}.{name}"),
+    }
+}

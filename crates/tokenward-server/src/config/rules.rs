@@ -1,0 +1,401 @@
+//! How one scalar becomes a value of its type: parsed once, and right from then on.
+
+use std::{
+    fmt::{self, Debug},
+    fs::File,
+    io::Read,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::HeaderName;
+use ipnet::IpNet;
+use url::Url;
+
+use super::{problem::suggestion, tree::Style};
+
+/// The longest text that a member may hold, in bytes.
+const MAX_TEXT: usize = 8 * 1024;
+
+/// What a scalar may be, and how it is read. Messages never repeat the text, since it may be a secret.
+pub(crate) struct Rule<T> {
+    pub(super) kind: Kind,
+    /// What it takes, for the reference.
+    pub(super) takes: String,
+    #[expect(clippy::type_complexity, reason = "written out once")]
+    parse: Box<dyn Fn(&str) -> Result<T, String>>,
+}
+
+impl<T: 'static> Rule<T> {
+    pub(super) fn new(
+        kind: Kind,
+        takes: impl Into<String>,
+        parse: impl Fn(&str) -> Result<T, String> + 'static,
+    ) -> Self {
+        Self {
+            kind,
+            takes: takes.into(),
+            parse: Box::new(parse),
+        }
+    }
+
+    /// The same with one more condition.
+    pub(super) fn and<U>(self, next: impl Fn(T) -> Result<U, String> + 'static) -> Rule<U>
+    where
+        U: 'static,
+    {
+        Rule::new(self.kind, self.takes, move |text| next((self.parse)(text)?))
+    }
+}
+
+impl<T> Rule<T> {
+    pub(super) fn parse(&self, text: &str) -> Result<T, String> {
+        (self.parse)(text)
+    }
+}
+
+/// What a scalar must be written as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Integer,
+    Boolean,
+    Duration,
+}
+
+impl Kind {
+    /// Whether a scalar that YAML takes for `found` may be read as this.
+    pub(super) fn admits(self, found: &str, style: Style) -> bool {
+        match self {
+            _ if style == Style::Environment => true,
+            Self::Text => found == "text",
+            Self::Integer => found == "a number",
+            Self::Boolean => found == "a boolean",
+            Self::Duration => matches!(found, "a number" | "text"),
+        }
+    }
+
+    pub(super) fn is_text(self) -> bool {
+        self == Self::Text
+    }
+
+    pub(super) fn plural(self) -> &'static str {
+        match self {
+            Self::Text => "texts",
+            Self::Integer => "integers",
+            Self::Boolean => "booleans",
+            Self::Duration => "durations",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Integer => "an integer",
+            Self::Boolean => "`true` or `false`",
+            Self::Duration => "a duration (`90`, `250ms`, `90s`, `15m`, `1h`, `30d`)",
+        })
+    }
+}
+
+/// Any text that is not empty.
+pub(super) fn text() -> Rule<String> {
+    Rule::new(Kind::Text, "text", |text| match text.len() {
+        0 => Err("must not be empty".into()),
+        length if length > MAX_TEXT => Err(format!("must not be longer than {MAX_TEXT} bytes")),
+        _ if text.chars().any(char::is_control) => Err("must not hold control characters".into()),
+        _ => Ok(text.to_owned()),
+    })
+}
+
+/// One of a few words.
+pub(super) fn word<T: Copy + 'static>(words: &'static [(&'static str, T)]) -> Rule<T> {
+    let all = words
+        .iter()
+        .map(|(word, _)| format!("`{word}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    Rule::new(Kind::Text, all.clone(), move |text| {
+        match words.iter().find(|(word, _)| *word == text) {
+            Some((_, value)) => Ok(*value),
+            None => {
+                let near = suggestion(text, words.iter().map(|(word, _)| *word));
+                Err(format!("must be one of {all}{near}"))
+            }
+        }
+    })
+}
+
+pub(super) fn boolean() -> Rule<bool> {
+    Rule::new(Kind::Boolean, "`true`, `false`", |text| {
+        text.parse().map_err(|_| "expected `true` or `false`".to_owned())
+    })
+}
+
+/// An integer between two bounds, both included.
+pub(super) fn integer<T: TryFrom<u64> + 'static>(min: u64, max: u64) -> Rule<T> {
+    Rule::new(Kind::Integer, format!("{min} to {max}"), move |text| {
+        let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+        if !plain {
+            return Err("expected an integer".into());
+        }
+        let value = text.parse().ok().filter(|value| (min..=max).contains(value));
+        value
+            .and_then(|value| T::try_from(value).ok())
+            .ok_or_else(|| format!("must be from {min} to {max}"))
+    })
+}
+
+/// A duration between two bounds, both included.
+pub(super) fn duration(min: Duration, max: Duration) -> Rule<Duration> {
+    let range = format!("{} to {}", show(min), show(max));
+    Rule::new(Kind::Duration, format!("duration, {range}"), move |text| {
+        let value = parse_duration(text)?;
+        let fits = (min..=max).contains(&value);
+        if fits {
+            Ok(value)
+        } else {
+            Err(format!("must be from {} to {}", show(min), show(max)))
+        }
+    })
+}
+
+/// As [`duration`]; 0 is "off".
+pub(super) fn duration_or_off(min: Duration, max: Duration) -> Rule<Option<Duration>> {
+    let inner = duration(min, max);
+    Rule::new(
+        Kind::Duration,
+        format!("{}; 0 is off", inner.takes),
+        move |text| {
+            if parse_duration(text)?.is_zero() {
+                Ok(None)
+            } else {
+                inner.parse(text).map(Some)
+            }
+        },
+    )
+}
+
+/// Seconds without a unit, or an integer with `ms`, `s`, `m`, `h` or `d`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let expected = || format!("expected {}", Kind::Duration);
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let millis: u64 = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(expected()),
+    };
+    if number.is_empty() {
+        return Err(expected());
+    }
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "the duration is too long".to_owned())?;
+    let millis = number.checked_mul(millis).ok_or("the duration is too long")?;
+    Ok(Duration::from_millis(millis))
+}
+
+/// A duration as it would be written in the file.
+pub(super) fn show(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+        if millis.is_multiple_of(size) && millis > 0 {
+            return format!("{}{unit}", millis / size);
+        }
+    }
+    if millis == 0 {
+        "0".to_owned()
+    } else {
+        format!("{millis}ms")
+    }
+}
+
+/// An address, or `localhost`.
+pub(super) fn address() -> Rule<IpAddr> {
+    Rule::new(Kind::Text, "IP address or `localhost`", |text| match text {
+        "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
+        _ => text
+            .trim_matches(['[', ']'])
+            .parse()
+            .map_err(|_| "expected an IP address".to_owned()),
+    })
+}
+
+pub(super) fn socket() -> Rule<SocketAddr> {
+    Rule::new(Kind::Text, "address and port", |text| {
+        let text = text.replacen("localhost:", "127.0.0.1:", 1);
+        text.parse()
+            .map_err(|_| "expected an IP address and a port, as `127.0.0.1:9090`".to_owned())
+    })
+}
+
+/// A network; a single address stands for itself alone.
+pub(super) fn network() -> Rule<IpNet> {
+    Rule::new(Kind::Text, "network, as `10.0.0.0/8`", |text| {
+        let net = text
+            .parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        let net = net.map_err(|_| "expected a network, as `10.0.0.0/8`".to_owned())?;
+        if net.trunc() == net {
+            Ok(net)
+        } else {
+            Err(format!(
+                "bits are set beyond the prefix; the network is `{}`",
+                net.trunc()
+            ))
+        }
+    })
+}
+
+/// An absolute http or https URL of a key set.
+pub(super) fn url() -> Rule<Url> {
+    text()
+        .and(|text| {
+            let url = Url::parse(&text).map_err(|error| format!("expected an absolute URL: {error}"))?;
+            match url.scheme() {
+                "https" | "http" => {}
+                _ => return Err("the scheme must be https, or http with `allow_http: true`".to_owned()),
+            }
+            if !url.username().is_empty() || url.password().is_some() {
+                return Err("a user or a password in the URL is not supported".to_owned());
+            }
+            if url.fragment().is_some() {
+                return Err("a URL that is fetched has no fragment (`#…`)".to_owned());
+            }
+            Ok(url)
+        })
+        .takes("absolute URL, http or https")
+}
+
+/// A domain in lower case, without a wildcard: subdomains match anyhow.
+pub(super) fn domain() -> Rule<String> {
+    text()
+        .and(|text| {
+            let domain = text.to_ascii_lowercase();
+            let label = |label: &str| {
+                (1..=63).contains(&label.len())
+                    && label
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            };
+            if domain.len() <= 253 && domain.split('.').all(label) {
+                Ok(domain)
+            } else {
+                Err(
+                    "expected a domain as `example.com`, without scheme, port, wildcard or dot at its ends; \
+                     its subdomains are included"
+                        .to_owned(),
+                )
+            }
+        })
+        .takes("domain")
+}
+
+/// The SHA-256 of a certificate's public key, in base64.
+pub(super) fn pin() -> Rule<[u8; 32]> {
+    text()
+        .and(|text| {
+            let bytes = STANDARD.decode(&text).ok();
+            bytes
+                .and_then(|bytes| bytes.try_into().ok())
+                .ok_or_else(|| "expected the base64 of a SHA-256: 44 characters".to_owned())
+        })
+        .takes("base64 SHA-256")
+}
+
+pub(super) fn header() -> Rule<HeaderName> {
+    text()
+        .and(|text| {
+            HeaderName::try_from(text.to_ascii_lowercase())
+                .map_err(|_| "expected the name of a header".to_owned())
+        })
+        .takes("header name")
+}
+
+/// The name of a cookie (RFC 6265 section 4.1.1: a token).
+pub(super) fn cookie() -> Rule<String> {
+    text()
+        .and(|text| {
+            // The names of headers are tokens too.
+            HeaderName::from_bytes(text.as_bytes())
+                .map_err(|_| "expected the name of a cookie".to_owned())?;
+            Ok(text)
+        })
+        .takes("cookie name")
+}
+
+/// A file that is there and can be read. A relative path starts in the working directory.
+pub(super) fn file() -> Rule<PathBuf> {
+    text()
+        .and(|text| {
+            let path = PathBuf::from(text);
+            let file = File::open(&path).map_err(|error| format!("cannot read the file: {error}"))?;
+            let kind = file
+                .metadata()
+                .map_err(|error| format!("cannot read the file: {error}"))?;
+            if kind.is_file() {
+                Ok(path)
+            } else {
+                Err("expected a file, found something else".to_owned())
+            }
+        })
+        .takes("path of a file")
+}
+
+/// Reads `path` up to `limit` bytes.
+///
+/// # Errors
+///
+/// A file that cannot be read or is longer, in words for a message.
+pub(crate) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+    let cannot = |error| format!("cannot read the file: {error}");
+    let file = File::open(path).map_err(cannot)?;
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(cannot)?;
+    if bytes.len() as u64 > limit {
+        Err(format!("the file is longer than {limit} bytes"))
+    } else {
+        Ok(bytes)
+    }
+}
+
+/// Why the file at `path` is not private: others than its owner can read or write it.
+pub(super) fn not_private(path: &Path) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then(|| {
+        format!(
+            "others than its owner have access to the file (mode {mode:04o}); run `chmod 600 {}`",
+            path.display()
+        )
+    })
+}
+
+impl<T> Rule<T> {
+    /// With other words for the reference.
+    pub(super) fn takes(self, takes: &str) -> Self {
+        Self {
+            takes: takes.to_owned(),
+            ..self
+        }
+    }
+}
+
+impl<T> Debug for Rule<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rule")
+            .field("takes", &self.takes)
+            .finish_non_exhaustive()
+    }
+}
