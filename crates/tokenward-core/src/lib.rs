@@ -14,3 +14,4 @@ mod verify;
 
 pub use denial::Denial;
 pub use time::{BoxFuture, Clock, Timestamp};
+pub use verify::{Check, Trace, Verified, explain, verify};

@@ -1,1 +1,158 @@
-//! .
+//! The claims of a JWT (RFC 7519), typed where the RFC gives them a type.
+
+mod numeric_date;
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use crate::{Denial, Timestamp, jose::json};
+
+/// A claims set. `iss`, `sub` and `jti` are strings, `aud` a string or an array of strings, `exp`, `nbf` and `iat`
+/// finite numbers from 0 to the end of the year 9999, wherever they are present: a claim of the wrong type makes
+/// the token malformed, it never counts as absent.
+///
+/// Has no `Debug` that shows values: claims are personal data.
+#[derive(Clone, PartialEq)]
+pub struct Claims {
+    all: Map<String, Value>,
+    exp: Option<Timestamp>,
+    nbf: Option<Timestamp>,
+    iat: Option<Timestamp>,
+}
+
+/// What `cnf` (RFC 7800) binds the token to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmation<'a> {
+    /// Nothing: a bearer token.
+    None,
+    /// A DPoP key, by its JWK thumbprint (RFC 9449 section 6.1).
+    Jkt(&'a str),
+    /// Another method, several at once, or something malformed: a binding that is not understood.
+    Other,
+}
+
+impl Claims {
+    /// Reads a decoded payload.
+    ///
+    /// # Errors
+    /// [`Denial::TokenMalformed`] unless it is one strict JSON object with registered claims of their own types.
+    pub fn parse(payload: &[u8]) -> Result<Self, Denial> {
+        let all = json::object(payload).map_err(|_| Denial::TokenMalformed)?;
+        Self::typed(all).ok_or(Denial::TokenMalformed)
+    }
+
+    fn typed(all: Map<String, Value>) -> Option<Self> {
+        let (mut exp, mut nbf, mut iat) = (None, None, None);
+        for (name, value) in &all {
+            match name.as_str() {
+                "iss" | "sub" | "jti" if !value.is_string() => return None,
+                "aud" if !is_audience(value) => return None,
+                "exp" => exp = Some(numeric_date::read(value)?),
+                "nbf" => nbf = Some(numeric_date::read(value)?),
+                "iat" => iat = Some(numeric_date::read(value)?),
+                _ => {}
+            }
+        }
+        Some(Self { all, exp, nbf, iat })
+    }
+
+    /// `iss`.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.text("iss")
+    }
+
+    /// `sub`.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        self.text("sub")
+    }
+
+    /// `jti`.
+    #[must_use]
+    pub fn token_id(&self) -> Option<&str> {
+        self.text("jti")
+    }
+
+    /// `aud`: every audience, none where it is absent or an empty array.
+    pub fn audiences(&self) -> impl Iterator<Item = &str> {
+        let (one, many) = match self.all.get("aud") {
+            Some(Value::Array(many)) => (None, many.as_slice()),
+            one => (one, &[][..]),
+        };
+        one.into_iter().chain(many).filter_map(Value::as_str)
+    }
+
+    /// `exp`, to the millisecond, rounded down.
+    #[must_use]
+    pub const fn expires_at(&self) -> Option<Timestamp> {
+        self.exp
+    }
+
+    /// `nbf`, to the millisecond, rounded down.
+    #[must_use]
+    pub const fn not_before(&self) -> Option<Timestamp> {
+        self.nbf
+    }
+
+    /// `iat`, to the millisecond, rounded down.
+    #[must_use]
+    pub const fn issued_at(&self) -> Option<Timestamp> {
+        self.iat
+    }
+
+    /// The scopes granted: the words of `scope` (RFC 8693 section 4.2); without one, the elements of an `scp`
+    /// array, or the words of an `scp` string. They are compared whole. A claim of another type grants nothing,
+    /// and so does an array with anything but strings in it.
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        let (words, elements) = match (self.all.get("scope"), self.all.get("scp")) {
+            (Some(Value::String(words)), _) | (None, Some(Value::String(words))) => (words.as_str(), &[][..]),
+            (None, Some(Value::Array(elements))) if elements.iter().all(Value::is_string) => {
+                ("", elements.as_slice())
+            }
+            _ => ("", &[][..]),
+        };
+        let words = words.split(' ').filter(|word| !word.is_empty());
+        words.chain(elements.iter().filter_map(Value::as_str))
+    }
+
+    /// `cnf`: what the presenter has to prove possession of.
+    #[must_use]
+    pub fn confirmation(&self) -> Confirmation<'_> {
+        let Some(cnf) = self.all.get("cnf") else {
+            return Confirmation::None;
+        };
+        match cnf.as_object().map(|methods| (methods.len(), methods.get("jkt"))) {
+            Some((1, Some(Value::String(jkt)))) => Confirmation::Jkt(jkt),
+            _ => Confirmation::Other,
+        }
+    }
+
+    /// Every claim.
+    #[must_use]
+    pub const fn all(&self) -> &Map<String, Value> {
+        &self.all
+    }
+
+    /// A claim that is a string; None where it is absent or of another type.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.all.get(name).and_then(Value::as_str)
+    }
+}
+
+fn is_audience(value: &Value) -> bool {
+    match value {
+        Value::String(_) => true,
+        Value::Array(many) => many.iter().all(Value::is_string),
+        _ => false,
+    }
+}
+
+impl fmt::Debug for Claims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claims")
+            .field("count", &self.all.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,394 @@
+//! One JWK (RFC 7517): what it is, and whether it may verify signatures.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use super::{
+    algorithm::{Algorithm, AlgorithmSet},
+    base64url,
+    header::MAX_KID_BYTES,
+    json::{self, Fault},
+    key::{self, Key},
+    rsa,
+    thumbprint::Thumbprint,
+};
+
+/// Members that hold private or symmetric key material: RFC 7518 sections 6.2.2, 6.3.2 and 6.4.1, RFC 8037
+/// section 2, and `priv` of the post-quantum key types.
+const PRIVATE_MEMBERS: [&str; 9] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"];
+
+/// Why a key is not used to verify signatures. A closed list; the codes are metric labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum SkipReason {
+    /// An element of `keys` is not an object.
+    NotAnObject,
+    /// Not strict JSON: nested too deeply, a lone surrogate, a number out of range.
+    Malformed,
+    /// A member occurs twice.
+    DuplicateMember,
+    /// A member that its type needs is absent.
+    MemberMissing,
+    /// A member has the wrong JSON type.
+    MemberInvalid,
+    /// `kid` is not a string, or over 256 bytes.
+    KidInvalid,
+    /// It came with private members: compromised.
+    PrivateMaterial,
+    /// It is a symmetric key in a public place: compromised.
+    SymmetricMaterial,
+    /// A key type that is not supported.
+    UnsupportedKty,
+    /// A curve that is not supported.
+    UnsupportedCrv,
+    /// An algorithm that is not supported, or is for encryption.
+    UnsupportedAlg,
+    /// `use` says that it is not for signatures.
+    UseNotSig,
+    /// `key_ops` does not list `verify`.
+    KeyOpsWithoutVerify,
+    /// `alg` does not go with the key's type or curve.
+    AlgorithmMismatch,
+    /// A member is not base64url in its canonical spelling.
+    Base64urlInvalid,
+    /// RSA modulus under 2048 bits.
+    RsaTooSmall,
+    /// RSA modulus over 8192 bits.
+    RsaTooLarge,
+    /// RSA modulus that is no product of two odd primes.
+    RsaModulus,
+    /// RSA exponent that is even, under 3, or 2^33 and more.
+    RsaExponent,
+    /// RSA modulus of the faulty generator of CVE-2017-15361.
+    RsaRoca,
+    /// A coordinate or key of another length than its curve's.
+    CoordinateLength,
+    /// The point is not on its curve.
+    PointNotOnCurve,
+    /// An Ed25519 point of small order, under which signatures mean nothing.
+    SmallOrderPoint,
+    /// A secret shorter than the hash it is used with.
+    SecretTooShort,
+    /// The set holds more keys than are examined.
+    OverLimit,
+}
+
+impl SkipReason {
+    /// The stable code.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::NotAnObject => "not_an_object",
+            Self::Malformed => "malformed",
+            Self::DuplicateMember => "duplicate_member",
+            Self::MemberMissing => "member_missing",
+            Self::MemberInvalid => "member_invalid",
+            Self::KidInvalid => "kid_invalid",
+            Self::PrivateMaterial => "private_material",
+            Self::SymmetricMaterial => "symmetric_material",
+            Self::UnsupportedKty => "unsupported_kty",
+            Self::UnsupportedCrv => "unsupported_crv",
+            Self::UnsupportedAlg => "unsupported_alg",
+            Self::UseNotSig => "use_not_sig",
+            Self::KeyOpsWithoutVerify => "key_ops_without_verify",
+            Self::AlgorithmMismatch => "algorithm_mismatch",
+            Self::Base64urlInvalid => "base64url_invalid",
+            Self::RsaTooSmall => "rsa_too_small",
+            Self::RsaTooLarge => "rsa_too_large",
+            Self::RsaModulus => "rsa_modulus",
+            Self::RsaExponent => "rsa_exponent",
+            Self::RsaRoca => "rsa_roca",
+            Self::CoordinateLength => "coordinate_length",
+            Self::PointNotOnCurve => "point_not_on_curve",
+            Self::SmallOrderPoint => "small_order_point",
+            Self::SecretTooShort => "secret_too_short",
+            Self::OverLimit => "over_limit",
+        }
+    }
+
+    /// Whether the issuer has published what it must keep secret. Worth an alarm: the key can sign for anyone.
+    #[must_use]
+    pub const fn is_compromise(self) -> bool {
+        matches!(self, Self::PrivateMaterial | Self::SymmetricMaterial)
+    }
+
+    /// Whether the key is sound but of no use to this verifier, so that it is still served to others.
+    #[must_use]
+    pub const fn is_served(self) -> bool {
+        matches!(
+            self,
+            Self::UnsupportedKty
+                | Self::UnsupportedCrv
+                | Self::UnsupportedAlg
+                | Self::UseNotSig
+                | Self::KeyOpsWithoutVerify
+        )
+    }
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl std::error::Error for SkipReason {}
+
+impl From<Fault> for SkipReason {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Duplicate => Self::DuplicateMember,
+            Fault::Malformed => Self::Malformed,
+        }
+    }
+}
+
+/// How many keys of one set may still have their material examined. Arithmetic on hostile numbers is the only part
+/// of parsing whose cost is not proportional to the text.
+pub(super) struct Budget(pub(super) usize);
+
+/// Reads one element of a fetched set: its kid where it has a sound one, and the key or why it is not used.
+pub(super) fn read(text: &str, budget: &mut Budget) -> (Option<String>, Result<Key, SkipReason>) {
+    if !text.starts_with('{') {
+        return (None, Err(SkipReason::NotAnObject));
+    }
+    match json::object(text.as_bytes()) {
+        Err(fault) => (None, Err(fault.into())),
+        Ok(members) => {
+            let jwk = Jwk(&members);
+            let kid = jwk.kid().ok().flatten().map(str::to_owned);
+            (kid, jwk.key(budget))
+        }
+    }
+}
+
+/// Reads a JWK that may be symmetric, since it does not come from a fetched set.
+pub(super) fn trusted(text: &[u8]) -> Result<Key, SkipReason> {
+    let members = json::object(text)?;
+    let jwk = Jwk(&members);
+    if jwk.text("kty")? != Some("oct") {
+        return jwk.key(&mut Budget(1));
+    }
+    jwk.check_use()?;
+    let algorithm = jwk.text("alg")?.ok_or(SkipReason::MemberMissing)?;
+    let algorithm = Algorithm::parse(algorithm).ok_or(SkipReason::UnsupportedAlg)?;
+    Key::symmetric(&jwk.bytes("k")?, AlgorithmSet::only(algorithm), jwk.kid()?)
+}
+
+pub(super) fn checked_kid(kid: Option<&str>) -> Result<Option<Box<str>>, SkipReason> {
+    match kid {
+        Some(kid) if kid.len() > MAX_KID_BYTES => Err(SkipReason::KidInvalid),
+        kid => Ok(kid.map(Into::into)),
+    }
+}
+
+/// The members of a key.
+struct Jwk<'a>(&'a Map<String, Value>);
+
+impl<'a> Jwk<'a> {
+    /// The public key. Material is judged before purpose, so that a weak key for encryption is not served either.
+    fn key(&self, budget: &mut Budget) -> Result<Key, SkipReason> {
+        if PRIVATE_MEMBERS.iter().any(|name| self.0.contains_key(*name)) {
+            return Err(SkipReason::PrivateMaterial);
+        }
+        let kty = self.text("kty")?.ok_or(SkipReason::MemberMissing)?;
+        if kty == "oct" {
+            return Err(SkipReason::SymmetricMaterial);
+        }
+        let kid = checked_kid(self.kid()?)?;
+        let alg = self.text("alg")?;
+        let material = match kty {
+            "RSA" => self.rsa(budget)?,
+            "EC" => self.ec(budget)?,
+            "OKP" => self.okp(budget)?,
+            _ => return Err(SkipReason::UnsupportedKty),
+        };
+        let permitted = match alg {
+            None => material.permitted,
+            Some(name) => {
+                let alg = Algorithm::parse(name).ok_or(SkipReason::UnsupportedAlg)?;
+                let pinned = AlgorithmSet::only(alg);
+                if !pinned.is_subset(material.permitted) {
+                    return Err(SkipReason::AlgorithmMismatch);
+                }
+                pinned
+            }
+        };
+        self.check_use()?;
+        Ok(Key::public(
+            kid,
+            permitted,
+            material.thumbprint,
+            material.bytes,
+            material.signature_len,
+        ))
+    }
+
+    fn rsa(&self, budget: &mut Budget) -> Result<Material, SkipReason> {
+        if self.text("n")?.is_some_and(|n| n.len() > rsa::MAX_MODULUS_TEXT) {
+            return Err(SkipReason::RsaTooLarge);
+        }
+        let (modulus, exponent) = (self.bytes("n")?, self.bytes("e")?);
+        let key = rsa::PublicKey::new(&modulus, &exponent)?;
+        let bytes = key.to_der();
+        budget.spend()?;
+        key::parse(Algorithm::Rs256, &bytes).ok_or(SkipReason::RsaModulus)?;
+        Ok(Material {
+            permitted: AlgorithmSet::RSA,
+            thumbprint: Thumbprint::of(&format!(
+                r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#,
+                base64url::encode(key.exponent),
+                base64url::encode(key.modulus)
+            )),
+            signature_len: key.modulus.len(),
+            bytes,
+        })
+    }
+
+    fn ec(&self, budget: &mut Budget) -> Result<Material, SkipReason> {
+        let crv = self.text("crv")?.ok_or(SkipReason::MemberMissing)?;
+        let (algorithm, len) = match crv {
+            "P-256" => (Algorithm::Es256, 32),
+            "P-384" => (Algorithm::Es384, 48),
+            "P-521" => (Algorithm::Es512, 66),
+            "secp256k1" => (Algorithm::Es256K, 32),
+            _ => return Err(SkipReason::UnsupportedCrv),
+        };
+        let (x, y) = (self.bytes("x")?, self.bytes("y")?);
+        // Full length, leading zeros included: RFC 7518 section 6.2.1.2.
+        if x.len() != len || y.len() != len {
+            return Err(SkipReason::CoordinateLength);
+        }
+        let mut bytes = vec![4];
+        bytes.extend_from_slice(&x);
+        bytes.extend_from_slice(&y);
+        budget.spend()?;
+        key::parse(algorithm, &bytes).ok_or(SkipReason::PointNotOnCurve)?;
+        Ok(Material {
+            permitted: AlgorithmSet::only(algorithm),
+            thumbprint: Thumbprint::of(&format!(
+                r#"{{"crv":"{crv}","kty":"EC","x":"{}","y":"{}"}}"#,
+                base64url::encode(&x),
+                base64url::encode(&y)
+            )),
+            signature_len: len * 2,
+            bytes,
+        })
+    }
+
+    fn okp(&self, budget: &mut Budget) -> Result<Material, SkipReason> {
+        if self.text("crv")?.ok_or(SkipReason::MemberMissing)? != "Ed25519" {
+            return Err(SkipReason::UnsupportedCrv);
+        }
+        let bytes = self.bytes("x")?;
+        if bytes.len() != 32 {
+            return Err(SkipReason::CoordinateLength);
+        }
+        if is_small_order(&bytes) {
+            return Err(SkipReason::SmallOrderPoint);
+        }
+        budget.spend()?;
+        key::parse(Algorithm::EdDsa, &bytes).ok_or(SkipReason::PointNotOnCurve)?;
+        Ok(Material {
+            permitted: AlgorithmSet::only(Algorithm::EdDsa),
+            thumbprint: Thumbprint::of(&format!(
+                r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#,
+                base64url::encode(&bytes)
+            )),
+            signature_len: 64,
+            bytes,
+        })
+    }
+
+    /// `use` and `key_ops`, each of which alone can rule verification out (RFC 7517 sections 4.2 and 4.3).
+    fn check_use(&self) -> Result<(), SkipReason> {
+        if self.text("use")?.is_some_and(|usage| usage != "sig") {
+            return Err(SkipReason::UseNotSig);
+        }
+        match self.0.get("key_ops") {
+            None => Ok(()),
+            Some(Value::Array(operations)) => {
+                if !operations.iter().all(Value::is_string) {
+                    return Err(SkipReason::MemberInvalid);
+                }
+                if !operations.iter().any(|operation| operation == "verify") {
+                    return Err(SkipReason::KeyOpsWithoutVerify);
+                }
+                Ok(())
+            }
+            Some(_) => Err(SkipReason::MemberInvalid),
+        }
+    }
+
+    fn kid(&self) -> Result<Option<&'a str>, SkipReason> {
+        match self.0.get("kid") {
+            None => Ok(None),
+            Some(Value::String(kid)) if kid.len() <= MAX_KID_BYTES => Ok(Some(kid)),
+            Some(_) => Err(SkipReason::KidInvalid),
+        }
+    }
+
+    fn text(&self, name: &str) -> Result<Option<&'a str>, SkipReason> {
+        match self.0.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(SkipReason::MemberInvalid),
+        }
+    }
+
+    fn bytes(&self, name: &str) -> Result<Vec<u8>, SkipReason> {
+        let text = self.text(name)?.ok_or(SkipReason::MemberMissing)?;
+        base64url::decode(text.as_bytes()).ok_or(SkipReason::Base64urlInvalid)
+    }
+}
+
+/// Checked key material and what follows from its type and curve.
+struct Material {
+    permitted: AlgorithmSet,
+    thumbprint: Thumbprint,
+    bytes: Vec<u8>,
+    signature_len: usize,
+}
+
+impl Budget {
+    fn spend(&mut self) -> Result<(), SkipReason> {
+        self.0 = self.0.checked_sub(1).ok_or(SkipReason::OverLimit)?;
+        Ok(())
+    }
+}
+
+/// Whether an encoded Ed25519 point has an order that divides 8, in any of its encodings: with such a key a
+/// signature can be made that holds for many messages, by anyone.
+fn is_small_order(point: &[u8]) -> bool {
+    /// The y coordinates, little-endian: 0, 1, the two of order 8, and p - 1, p, p + 1.
+    const SMALL: [[u8; 32]; 7] = [
+        [0; 32],
+        edge(1, 0, 0),
+        [
+            0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0,
+            0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+        ],
+        [
+            0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f,
+            0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+        ],
+        edge(0xec, 0xff, 0x7f),
+        edge(0xed, 0xff, 0x7f),
+        edge(0xee, 0xff, 0x7f),
+    ];
+    const fn edge(first: u8, middle: u8, last: u8) -> [u8; 32] {
+        let mut bytes = [middle; 32];
+        bytes[0] = first;
+        bytes[31] = last;
+        bytes
+    }
+    // The top bit is the sign of x.
+    SMALL.iter().any(|small| {
+        let (Some((last, head)), Some((small_last, small_head))) = (point.split_last(), small.split_last())
+        else {
+            return false;
+        };
+        head == small_head && last & 0x7f == *small_last
+    })
+}

@@ -1,0 +1,367 @@
+//! A key set (RFC 7517 section 5), read key by key: one odd key never loses the set.
+
+use std::{fmt, sync::Arc};
+
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{
+    algorithm::Algorithm,
+    json::{self, Text},
+    jwk::{self, Budget, SkipReason},
+    key::Key,
+};
+
+/// The most keys that a set keeps, whatever its limit is configured to.
+pub const MAX_KEYS: usize = 1000;
+
+/// Why a body is not a key set at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SetProblem {
+    /// Not JSON in UTF-8, for example a login page.
+    NotJson,
+    /// JSON, but not an object.
+    NotAnObject,
+    /// An object whose `keys` is absent or not an array, for example an error document.
+    NoKeysArray,
+    /// An object with more than one `keys`.
+    DuplicateKeys,
+}
+
+impl SetProblem {
+    /// The stable code.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::NotJson => "not_json",
+            Self::NotAnObject => "not_an_object",
+            Self::NoKeysArray => "no_keys_array",
+            Self::DuplicateKeys => "duplicate_keys",
+        }
+    }
+}
+
+impl fmt::Display for SetProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotJson => "the body is not JSON",
+            Self::NotAnObject => "the body is JSON, but not an object",
+            Self::NoKeysArray => "the body has no `keys` array",
+            Self::DuplicateKeys => "the body has more than one `keys`",
+        })
+    }
+}
+
+impl std::error::Error for SetProblem {}
+
+/// A key that is not used for verification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Its id, where it has a sound one.
+    pub kid: Option<String>,
+    /// Its place in the `keys` array, from 0.
+    pub index: usize,
+    /// Why.
+    pub reason: SkipReason,
+}
+
+/// Which keys go first when there are too many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Truncation {
+    /// Unusable ones; then those that were neither used lately nor in the previous set; then the last ones.
+    #[default]
+    KeepActive,
+    /// The last ones.
+    FirstN,
+}
+
+/// The keys of one issuer: those that verify, those that are served, and why others do neither.
+///
+/// Private and symmetric material of a body is not retained in any form.
+#[derive(Clone, Debug, Default)]
+pub struct KeySet {
+    usable: Vec<Arc<Key>>,
+    skipped: Vec<Skipped>,
+    skipped_count: usize,
+    served: Vec<Document>,
+    original_count: usize,
+}
+
+/// One key as it is served.
+#[derive(Clone, Debug)]
+struct Document {
+    kid: Option<Box<str>>,
+    index: usize,
+    json: Box<str>,
+    key: Option<Arc<Key>>,
+}
+
+/// The outcome of looking for the key of a token.
+#[derive(Clone, Copy, Debug)]
+pub enum Selection<'a> {
+    /// The one key that it can be.
+    Key(&'a Arc<Key>),
+    /// No key has this kid and fits this algorithm.
+    Unknown,
+    /// Several keys could be meant. Trying them in turn would let a kid's second owner sign for the first.
+    Ambiguous,
+}
+
+impl KeySet {
+    /// Reads a key set.
+    ///
+    /// The work is linear in the body, except for checking key material, which at most [`MAX_KEYS`] keys get; the
+    /// rest are skipped as [`SkipReason::OverLimit`]. The caller bounds the body.
+    ///
+    /// # Errors
+    /// Only if the body as a whole is not a key set. One without any usable key is not an error here.
+    pub fn parse(body: &[u8]) -> Result<Self, SetProblem> {
+        let raw: &RawValue = serde_json::from_slice(body).map_err(|_| SetProblem::NotJson)?;
+        if !raw.get().starts_with('{') {
+            return Err(SetProblem::NotAnObject);
+        }
+        let keys = serde_json::Deserializer::from_str(raw.get())
+            .deserialize_map(KeysMember)
+            // The text is JSON already: what is left to go wrong is a second `keys`, or a member's name.
+            .map_err(|error| {
+                if error.is_data() {
+                    SetProblem::DuplicateKeys
+                } else {
+                    SetProblem::NotJson
+                }
+            })?;
+        let keys = keys
+            .filter(|keys| keys.get().starts_with('['))
+            .ok_or(SetProblem::NoKeysArray)?;
+        let mut set = Self::default();
+        let elements = Elements {
+            set: &mut set,
+            budget: Budget(MAX_KEYS),
+        };
+        serde_json::Deserializer::from_str(keys.get())
+            .deserialize_seq(elements)
+            .map_err(|_| SetProblem::NotJson)?;
+        Ok(set)
+    }
+
+    /// The keys that verify, in document order.
+    #[must_use]
+    pub fn usable(&self) -> &[Arc<Key>] {
+        &self.usable
+    }
+
+    /// The keys that do not verify, in document order: the first [`MAX_KEYS`] of them.
+    #[must_use]
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// How many keys do not verify.
+    #[must_use]
+    pub const fn skipped_count(&self) -> usize {
+        self.skipped_count
+    }
+
+    /// How many elements the `keys` array had.
+    #[must_use]
+    pub const fn original_count(&self) -> usize {
+        self.original_count
+    }
+
+    /// The keys to serve to others, in document order: kid and JSON text. Members are as they were sent, blanks
+    /// between them removed. Unsupported keys and keys for encryption are among them; broken, weak and
+    /// compromised ones are not.
+    pub fn documents(&self) -> impl Iterator<Item = (Option<&str>, &str)> {
+        self.served
+            .iter()
+            .map(|document| (document.kid.as_deref(), &*document.json))
+    }
+
+    /// A key set of what is served: safe to store, and [`KeySet::parse`] finds the same usable keys in it.
+    #[must_use]
+    pub fn sanitized_body(&self) -> String {
+        let size: usize = self.served.iter().map(|document| document.json.len() + 1).sum();
+        let mut body = String::with_capacity(size + 16);
+        body.push_str(r#"{"keys":["#);
+        for (place, document) in self.served.iter().enumerate() {
+            if place > 0 {
+                body.push(',');
+            }
+            body.push_str(&document.json);
+        }
+        body.push_str("]}");
+        body
+    }
+
+    /// Drops keys until at most `max` are left, and never more than [`MAX_KEYS`]; 0 means no other limit than
+    /// that. `recent` tells whether a token with this kid was verified lately, `previous` whether the set before
+    /// this one had it. What is not served counts for nothing, since it is not kept in the first place.
+    ///
+    /// Returns the kids of the keys that were dropped, in document order; `#` and the index of one without kid.
+    pub fn truncate(
+        &mut self,
+        max: usize,
+        truncation: Truncation,
+        recent: &dyn Fn(&str) -> bool,
+        previous: &dyn Fn(&str) -> bool,
+    ) -> Vec<String> {
+        let max = if max == 0 { MAX_KEYS } else { max.min(MAX_KEYS) };
+        if self.served.len() <= max {
+            return Vec::new();
+        }
+        if truncation == Truncation::KeepActive {
+            let known =
+                |document: &Document, test: &dyn Fn(&str) -> bool| document.kid.as_deref().is_some_and(test);
+            // A stable sort: document order decides among equals.
+            self.served.sort_by_cached_key(|document| match &document.key {
+                Some(_) if known(document, recent) => 0,
+                Some(_) if known(document, previous) => 1,
+                Some(_) => 2,
+                None => 3,
+            });
+        }
+        let mut dropped = self.served.split_off(max);
+        self.served.sort_by_key(|document| document.index);
+        self.usable = self
+            .served
+            .iter()
+            .filter_map(|document| document.key.clone())
+            .collect();
+        dropped.sort_by_key(|document| document.index);
+        dropped
+            .into_iter()
+            .map(|document| {
+                document
+                    .kid
+                    .map_or_else(|| format!("#{}", document.index), String::from)
+            })
+            .collect()
+    }
+
+    /// The key for a token with this `kid` and algorithm. A token without kid gets one only if no other key fits
+    /// the algorithm; several keys with one kid are told apart by the algorithm alone. The same key listed twice
+    /// is one key.
+    #[must_use]
+    pub fn select(&self, kid: Option<&str>, algorithm: Algorithm) -> Selection<'_> {
+        let mut fitting = self
+            .usable
+            .iter()
+            .filter(|key| key.fits(algorithm) && (kid.is_none() || key.kid() == kid));
+        let Some(key) = fitting.next() else {
+            return Selection::Unknown;
+        };
+        if fitting.any(|other| other.thumbprint() != key.thumbprint()) {
+            return Selection::Ambiguous;
+        }
+        Selection::Key(key)
+    }
+
+    fn push(&mut self, text: &str, budget: &mut Budget) {
+        let index = self.original_count;
+        self.original_count += 1;
+        let (kid, outcome) = jwk::read(text, budget);
+        let key = match outcome {
+            Ok(key) => Some(Arc::new(key)),
+            Err(reason) => {
+                self.skipped_count += 1;
+                if self.skipped.len() < MAX_KEYS {
+                    self.skipped.push(Skipped {
+                        kid: kid.clone(),
+                        index,
+                        reason,
+                    });
+                }
+                if !reason.is_served() {
+                    return;
+                }
+                None
+            }
+        };
+        self.usable.extend(key.clone());
+        self.served.push(Document {
+            kid: kid.map(Into::into),
+            index,
+            json: compact(text),
+            key,
+        });
+    }
+}
+
+/// A set of keys that were not fetched, such as an issuer's shared secret. Nothing of it is served.
+impl FromIterator<Key> for KeySet {
+    fn from_iter<I: IntoIterator<Item = Key>>(keys: I) -> Self {
+        let usable: Vec<_> = keys.into_iter().map(Arc::new).collect();
+        Self {
+            original_count: usable.len(),
+            usable,
+            ..Self::default()
+        }
+    }
+}
+
+/// Finds the `keys` member of a set. Other members mean nothing here (RFC 7517 section 5).
+struct KeysMember;
+
+impl<'de> Visitor<'de> for KeysMember {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key set")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut keys = None;
+        while let Some(name) = members.next_key_seed(Text)? {
+            if name != "keys" {
+                members.next_value::<IgnoredAny>()?;
+            } else if keys.replace(members.next_value()?).is_some() {
+                return Err(json::duplicate());
+            }
+        }
+        Ok(keys)
+    }
+}
+
+/// Takes in the elements of `keys` one at a time, so that their number costs no memory by itself.
+struct Elements<'s> {
+    set: &'s mut KeySet,
+    budget: Budget,
+}
+
+impl<'de> Visitor<'de> for Elements<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of keys")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
+        while let Some(element) = elements.next_element::<&RawValue>()? {
+            self.set.push(element.get(), &mut self.budget);
+        }
+        Ok(())
+    }
+}
+
+/// JSON text without the blanks between its tokens. Order and spelling stay, so that the bytes that are served
+/// change only when the issuer's document does.
+fn compact(text: &str) -> Box<str> {
+    let mut in_string = false;
+    let mut escaped = false;
+    let mut out = String::with_capacity(text.len());
+    out.extend(text.chars().filter(|char| {
+        if in_string {
+            match (escaped, char) {
+                (true, _) => escaped = false,
+                (false, '\\') => escaped = true,
+                (false, '"') => in_string = false,
+                _ => {}
+            }
+            return true;
+        }
+        in_string = *char == '"';
+        !matches!(char, ' ' | '\t' | '\n' | '\r')
+    }));
+    out.into_boxed_str()
+}

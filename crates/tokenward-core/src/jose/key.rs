@@ -1,0 +1,201 @@
+//! One verification key.
+
+use std::{fmt, sync::OnceLock};
+
+use aws_lc_rs::{
+    hmac,
+    signature::{self, ParsedPublicKey, VerificationAlgorithm},
+};
+
+use super::{
+    algorithm::{Algorithm, AlgorithmSet},
+    jwk::{self, SkipReason},
+    thumbprint::Thumbprint,
+};
+
+/// A key that can verify signatures of the algorithms it permits, and of no other.
+///
+/// A public key is kept as its bytes. It is checked once when it is loaded, and parsed for the verifier when an
+/// algorithm of it is first used: most keys of most issuers never are.
+pub struct Key {
+    kid: Option<Box<str>>,
+    permitted: AlgorithmSet,
+    thumbprint: Thumbprint,
+    material: Material,
+}
+
+enum Material {
+    Public {
+        /// As the verifier takes it: `RSAPublicKey` in DER, an uncompressed point, or 32 bytes of Ed25519.
+        bytes: Box<[u8]>,
+        /// The one length that a signature can have, in bytes.
+        signature_len: usize,
+        /// One for each permitted algorithm.
+        parsed: Box<[OnceLock<Box<ParsedPublicKey>>]>,
+    },
+    /// One for each permitted algorithm.
+    Symmetric(Box<[hmac::Key]>),
+}
+
+impl Key {
+    /// A shared secret for HMAC algorithms. It never comes from a fetched key set, which is public.
+    ///
+    /// # Errors
+    /// [`SkipReason::AlgorithmMismatch`] unless `algorithms` holds HMAC algorithms and nothing else;
+    /// [`SkipReason::SecretTooShort`] if the secret has fewer bytes than one of their hashes (RFC 7518
+    /// section 3.2); [`SkipReason::KidInvalid`] if the kid is over [`super::MAX_KID_BYTES`].
+    pub fn symmetric(secret: &[u8], algorithms: AlgorithmSet, kid: Option<&str>) -> Result<Self, SkipReason> {
+        if algorithms.is_empty() {
+            return Err(SkipReason::AlgorithmMismatch);
+        }
+        let keys = algorithms
+            .iter()
+            .map(|algorithm| {
+                let hash = match algorithm {
+                    Algorithm::Hs256 => hmac::HMAC_SHA256,
+                    Algorithm::Hs384 => hmac::HMAC_SHA384,
+                    Algorithm::Hs512 => hmac::HMAC_SHA512,
+                    _ => return Err(SkipReason::AlgorithmMismatch),
+                };
+                if secret.len() < hash.digest_algorithm().output_len() {
+                    return Err(SkipReason::SecretTooShort);
+                }
+                Ok(hmac::Key::new(hash, secret))
+            })
+            .collect::<Result<_, _>>()?;
+        // The thumbprint of RFC 7638 would be a plain hash of the secret, which section 7 of it warns of.
+        let tag = hmac::sign(
+            &hmac::Key::new(hmac::HMAC_SHA256, secret),
+            b"tokenward symmetric key id",
+        );
+        Ok(Self {
+            kid: jwk::checked_kid(kid)?,
+            permitted: algorithms,
+            thumbprint: Thumbprint::from_slice(tag.as_ref()),
+            material: Material::Symmetric(keys),
+        })
+    }
+
+    /// One key from its JWK text, which the caller vouches for (a file of the operator's, not something that was
+    /// fetched): a public key as in a set, or a symmetric one (`kty: oct`) whose `alg` names its algorithm.
+    ///
+    /// # Errors
+    /// Why the key cannot be used. A private key is refused: nothing here signs.
+    pub fn from_jwk(text: &[u8]) -> Result<Self, SkipReason> {
+        jwk::trusted(text)
+    }
+
+    /// A public key whose bytes have been checked.
+    pub(super) fn public(
+        kid: Option<Box<str>>,
+        permitted: AlgorithmSet,
+        thumbprint: Thumbprint,
+        bytes: Vec<u8>,
+        signature_len: usize,
+    ) -> Self {
+        Self {
+            kid,
+            permitted,
+            thumbprint,
+            material: Material::Public {
+                bytes: bytes.into_boxed_slice(),
+                signature_len,
+                parsed: permitted.iter().map(|_| OnceLock::new()).collect(),
+            },
+        }
+    }
+
+    /// The key's id. Unique only together with the issuer and the algorithm.
+    #[must_use]
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// The algorithms it may verify: the one its `alg` names, else those of its type and curve.
+    #[must_use]
+    pub const fn algorithms(&self) -> AlgorithmSet {
+        self.permitted
+    }
+
+    /// Whether it may verify signatures of `algorithm`.
+    #[must_use]
+    pub const fn fits(&self, algorithm: Algorithm) -> bool {
+        self.permitted.contains(algorithm)
+    }
+
+    /// The name of its material (RFC 7638). For a symmetric key it is derived from the secret in another way than
+    /// the RFC's, and identifies the key within this program only.
+    #[must_use]
+    pub const fn thumbprint(&self) -> &Thumbprint {
+        &self.thumbprint
+    }
+
+    /// Whether `signature` is one of this key over `input`. False for an algorithm that does not fit, and for a
+    /// signature of another length than the algorithm's own, such as ECDSA in DER (RFC 7518 section 3.4).
+    #[must_use]
+    pub fn verify(&self, algorithm: Algorithm, input: &[u8], signature: &[u8]) -> bool {
+        if !self.permitted.contains(algorithm) {
+            return false;
+        }
+        let place = self.permitted.rank(algorithm);
+        match &self.material {
+            Material::Public {
+                bytes,
+                signature_len,
+                parsed,
+            } => {
+                signature.len() == *signature_len
+                    && parsed
+                        .get(place)
+                        .and_then(|slot| parsed_key(slot, algorithm, bytes))
+                        .is_some_and(|key| key.verify_sig(input, signature).is_ok())
+            }
+            // Compares in constant time.
+            Material::Symmetric(keys) => keys
+                .get(place)
+                .is_some_and(|key| hmac::verify(key, input, signature).is_ok()),
+        }
+    }
+}
+
+fn parsed_key<'k>(
+    slot: &'k OnceLock<Box<ParsedPublicKey>>,
+    algorithm: Algorithm,
+    bytes: &[u8],
+) -> Option<&'k ParsedPublicKey> {
+    if let Some(key) = slot.get() {
+        return Some(key);
+    }
+    let key = parse(algorithm, bytes)?;
+    Some(slot.get_or_init(|| Box::new(key)))
+}
+
+/// The verifier's own form of a public key; None where it refuses the bytes, a point off the curve for example.
+pub(super) fn parse(algorithm: Algorithm, bytes: &[u8]) -> Option<ParsedPublicKey> {
+    let verifier: &'static dyn VerificationAlgorithm = match algorithm {
+        Algorithm::Rs256 => &signature::RSA_PKCS1_2048_8192_SHA256,
+        Algorithm::Rs384 => &signature::RSA_PKCS1_2048_8192_SHA384,
+        Algorithm::Rs512 => &signature::RSA_PKCS1_2048_8192_SHA512,
+        Algorithm::Ps256 => &signature::RSA_PSS_2048_8192_SHA256,
+        Algorithm::Ps384 => &signature::RSA_PSS_2048_8192_SHA384,
+        Algorithm::Ps512 => &signature::RSA_PSS_2048_8192_SHA512,
+        Algorithm::Es256 => &signature::ECDSA_P256_SHA256_FIXED,
+        Algorithm::Es384 => &signature::ECDSA_P384_SHA384_FIXED,
+        Algorithm::Es512 => &signature::ECDSA_P521_SHA512_FIXED,
+        Algorithm::Es256K => &signature::ECDSA_P256K1_SHA256_FIXED,
+        Algorithm::EdDsa => &signature::ED25519,
+        Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => return None,
+    };
+    ParsedPublicKey::new(verifier, bytes).ok()
+}
+
+/// Without the material, so that no secret can reach a log.
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key")
+            .field("kid", &self.kid)
+            .field("algorithms", &self.permitted)
+            .field("thumbprint", &self.thumbprint)
+            .finish_non_exhaustive()
+    }
+}
