@@ -62,7 +62,10 @@ async fn blocking<T: Send + 'static>(
     places: &Arc<Semaphore>,
     job: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let place = Arc::clone(places)
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
     let running = tokio::task::spawn_blocking(move || {
         // Held until the job really ends, not until its caller has stopped waiting.
         let _place = place;
@@ -82,7 +85,10 @@ mod tests {
     #[tokio::test]
     async fn knows_the_local_host() {
         let addresses = SystemResolver::new().resolve("localhost").await.unwrap();
-        assert!(!addresses.is_empty() && addresses.iter().all(IpAddr::is_loopback), "{addresses:?}");
+        assert!(
+            !addresses.is_empty() && addresses.iter().all(IpAddr::is_loopback),
+            "{addresses:?}"
+        );
     }
 
     #[tokio::test]
