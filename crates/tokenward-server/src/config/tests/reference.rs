@@ -7,8 +7,7 @@ use crate::config::{
     record::{Member, Record, Shape},
 };
 
-const BEGIN: &str =
-    "<!-- members: made by `cargo test -p tokenward-server -- --ignored rewrite_the_reference` -->\n";
+const BEGIN: &str = "<!-- members: written by the test `the_reference_is_current` -->\n";
 const END: &str = "<!-- end of members -->\n";
 
 fn page() -> PathBuf {
@@ -60,19 +59,18 @@ fn made() -> String {
     text + END
 }
 
+/// Where the page is not current, it is written anew and the test fails, so that the change is looked at.
 #[test]
 fn the_reference_is_current() {
-    let page = fs::read_to_string(page()).unwrap();
-    let begin = page.find(BEGIN).expect("the page says where the members begin");
-    let end = page.find(END).expect("the page says where the members end") + END.len();
-    assert_eq!(&page[begin..end], made(), "run the command that the page names");
-}
-
-#[test]
-#[ignore = "writes docs/configuration.md"]
-fn rewrite_the_reference() {
-    let text = fs::read_to_string(page()).unwrap();
-    let (before, rest) = text.split_once(BEGIN).unwrap();
-    let (_, after) = rest.split_once(END).unwrap();
-    fs::write(page(), format!("{before}{}{after}", made())).unwrap();
+    let page = page();
+    let text = fs::read_to_string(&page).unwrap();
+    let (before, rest) = text
+        .split_once(BEGIN)
+        .expect("the page says where the members begin");
+    let (_, after) = rest.split_once(END).expect("the page says where the members end");
+    let current = format!("{before}{}{after}", made());
+    if text != current {
+        fs::write(&page, current).unwrap();
+        panic!("docs/configuration.md was not current and has been written anew: look at the difference");
+    }
 }
