@@ -1,0 +1,671 @@
+//! The state machine of one identity provider's keys.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::{
+    budget::{Budget, CallerId},
+    lifetime::Upstream,
+    settings::Settings,
+    status::{SkippedKey, State, Status},
+    view::View,
+};
+use crate::{
+    Timestamp,
+    jose::{Key, KeySet},
+};
+
+/// Backoff after failures: the first ceiling, and the last.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+
+/// Full jitter may draw next to nothing; this keeps a failing fetch from being repeated on the spot.
+const LEAST_PAUSE: Duration = Duration::from_millis(250);
+
+/// Key ids known to be absent that are remembered at most. More are simply not: they cost a 503 instead of a 401.
+const MAX_ABSENT_KIDS: usize = 1_024;
+
+/// Key ids seen in verified tokens that are remembered for truncation.
+const MAX_RECENT_KIDS: usize = 32;
+
+/// How precisely the time of a key id's use is known, so that noting it is rare.
+const RECENT_PRECISION: Duration = Duration::from_secs(60);
+
+/// How long a key id counts as seen recently.
+const RECENT: Duration = Duration::from_secs(86_400);
+
+/// Fetches for bad signatures under a known key id, and how long one takes to come back.
+const BAD_SIGNATURE: (u32, Duration) = (2, Duration::from_secs(60));
+
+/// Why a fetch begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It is due.
+    Scheduled,
+    /// An operator wants it.
+    Manual,
+}
+
+/// A fetch to carry out. There is never more than one for an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchPlan {
+    /// Names the fetch when it ends.
+    pub ticket: u64,
+    /// What the last answer told to ask with.
+    pub validators: Option<Validators>,
+    /// One attempt only, since a caller waits for it.
+    pub single_attempt: bool,
+}
+
+/// What an answer told to ask with the next time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Validators {
+    /// Its `ETag`.
+    pub etag: Option<String>,
+    /// Its `Last-Modified`.
+    pub last_modified: Option<String>,
+}
+
+/// How a fetch ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A key set, possibly without a usable key.
+    Fresh {
+        /// The set, not yet truncated.
+        keys: Box<KeySet>,
+        /// A digest of its body.
+        digest: [u8; 32],
+        /// What to ask with the next time.
+        validators: Validators,
+        /// Its freshness.
+        upstream: Upstream,
+    },
+    /// The set that is there is still the current one.
+    NotModified {
+        /// What to ask with the next time, where the answer told it anew.
+        validators: Validators,
+        /// Its freshness.
+        upstream: Upstream,
+    },
+    /// An answer came that is no key set.
+    Refused {
+        /// The stable code of what is wrong with it.
+        code: &'static str,
+    },
+    /// No answer came, or an error.
+    Failed {
+        /// The stable code.
+        code: &'static str,
+        /// A text for the operator, without anything of the upstream's body.
+        text: String,
+        /// When the upstream wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// Something that an operator should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// No key of the set before is in the new one.
+    AllKeysReplaced,
+    /// A key id names another key than before.
+    KeyReplaced {
+        /// The key id.
+        kid: String,
+    },
+    /// Keys came with their private part, or symmetric ones: they are compromised and not used.
+    KeysCompromised {
+        /// How many.
+        count: usize,
+    },
+    /// An answer was not taken; the keys of the one before are kept.
+    SetRefused {
+        /// Why, as a stable code.
+        code: &'static str,
+    },
+}
+
+impl Event {
+    /// A stable name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::AllKeysReplaced => "all_keys_replaced",
+            Self::KeyReplaced { .. } => "key_replaced",
+            Self::KeysCompromised { .. } => "keys_compromised",
+            Self::SetRefused { .. } => "set_refused",
+        }
+    }
+}
+
+/// Keys were dropped for `max_keys`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Truncated {
+    /// How many keys the upstream had.
+    pub original_count: usize,
+    /// The key ids that were dropped.
+    pub dropped: Vec<String>,
+}
+
+/// What became of a fetch.
+#[derive(Debug, Default)]
+pub struct Finished {
+    /// The code of the failure; none where it succeeded.
+    pub error: Option<&'static str>,
+    /// What an operator should know.
+    pub events: Vec<Event>,
+    /// Keys that were dropped.
+    pub truncated: Option<Truncated>,
+    /// Whether there is another set of keys than before.
+    pub new_keys: bool,
+}
+
+/// What to do for a token whose key is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// Carry out this fetch and look again.
+    Fetch(FetchPlan),
+    /// Wait for the fetch in the air and look again. It may have been sent before the key appeared, so a key that
+    /// is missing afterwards has not been looked for yet.
+    Join,
+    /// The key was looked for in vain a moment ago.
+    KnownAbsent,
+    /// It cannot be looked for now.
+    OverBudget,
+}
+
+/// A set out of a snapshot.
+#[derive(Debug)]
+pub struct Restored {
+    /// The set.
+    pub keys: KeySet,
+    /// When it was last fetched or confirmed.
+    pub fetched_at: Timestamp,
+    /// A digest of its body.
+    pub digest: [u8; 32],
+    /// What to ask with the next time.
+    pub validators: Validators,
+    /// Its freshness at that time.
+    pub upstream: Upstream,
+}
+
+/// The state machine of one identity provider's keys. Times are steady, randomness is in [0, 1).
+#[derive(Debug)]
+pub struct Entry {
+    settings: Arc<Settings>,
+    view: Arc<View>,
+    flight: Option<Flight>,
+    next_ticket: u64,
+    next_fetch: Timestamp,
+    /// Failures in a row.
+    failures: u32,
+    /// Until when the failure of a first load is told at once.
+    failed_until: Timestamp,
+    /// Whether the last answer was no usable set.
+    refused: bool,
+    last_attempt: Option<Timestamp>,
+    last_error: Option<(&'static str, Box<str>)>,
+    error_count: u64,
+    update_count: u64,
+    validators: Validators,
+    digest: Option<[u8; 32]>,
+    upstream: Upstream,
+    dropped: Vec<String>,
+    budget: Budget,
+    signature_budget: Budget,
+    absent_kids: BTreeMap<Box<str>, Timestamp>,
+    recent_kids: Vec<(Box<str>, Timestamp)>,
+}
+
+/// The fetch in the air.
+#[derive(Debug)]
+struct Flight {
+    ticket: u64,
+    /// The key id that it was begun for.
+    asked: Option<Box<str>>,
+}
+
+impl Entry {
+    /// An entry without keys, due at once.
+    #[must_use]
+    pub fn new(settings: Settings, now: Timestamp) -> Self {
+        let view = View { advertised: settings.cache_duration, ..View::default() };
+        Self {
+            settings: Arc::new(settings),
+            view: Arc::new(view),
+            flight: None,
+            next_ticket: 0,
+            next_fetch: now,
+            failures: 0,
+            failed_until: Timestamp::default(),
+            refused: false,
+            last_attempt: None,
+            last_error: None,
+            error_count: 0,
+            update_count: 0,
+            validators: Validators::default(),
+            digest: None,
+            upstream: Upstream::default(),
+            dropped: Vec::new(),
+            budget: Budget::default(),
+            signature_budget: Budget::default(),
+            absent_kids: BTreeMap::new(),
+            recent_kids: Vec::new(),
+        }
+    }
+
+    /// An entry with the keys of a snapshot. Their deadlines count from when they were fetched; a set that is past
+    /// them is not taken. One from the future is of unknown age, and taken for one that just stopped being fresh.
+    #[must_use]
+    pub fn restored(settings: Settings, restored: Restored, now: Timestamp, unit: f64) -> Self {
+        let mut entry = Self::new(settings, now);
+        let cadence = entry.settings.cadence(restored.upstream, unit);
+        let fresh_until = match restored.fetched_at <= now {
+            true => restored.fetched_at + cadence.fresh_for,
+            false => now,
+        };
+        let mut keys = restored.keys;
+        entry.dropped = entry.truncate(&mut keys, now);
+        let usable_until = fresh_until + entry.settings.stale_while_error;
+        if usable_until <= now || keys.usable().is_empty() {
+            entry.dropped = Vec::new();
+            return entry;
+        }
+        if restored.fetched_at <= now {
+            entry.next_fetch = restored.fetched_at + cadence.fetch_in;
+        }
+        entry.view = Arc::new(View {
+            keys: Some(Arc::new(keys)),
+            absent: Vec::new(),
+            generation: 1,
+            advertised: entry.settings.advertised(restored.upstream),
+            fetched_at: Some(restored.fetched_at.min(now)),
+            fresh_until,
+            usable_until,
+        });
+        entry.validators = restored.validators;
+        entry.digest = Some(restored.digest);
+        entry.upstream = restored.upstream;
+        entry
+    }
+
+    /// What readers are to see from now on.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view)
+    }
+
+    /// Begins a fetch, unless one is in the air.
+    pub fn begin_fetch(&mut self, cause: Cause, now: Timestamp) -> Option<FetchPlan> {
+        match cause {
+            Cause::Scheduled if now < self.next_fetch => None,
+            Cause::Scheduled | Cause::Manual => self.take_off(None, false, now),
+        }
+    }
+
+    /// Ends the fetch `ticket`. An outcome of any other is ignored.
+    pub fn finish_fetch(&mut self, ticket: u64, outcome: Outcome, now: Timestamp, unit: f64) -> Finished {
+        let Some(flight) = self.flight.take_if(|flight| flight.ticket == ticket) else {
+            return Finished::default();
+        };
+        match outcome {
+            Outcome::Fresh { digest, validators, upstream, .. } if self.is_current(digest, now) => {
+                self.confirm(flight, validators, upstream, now, unit)
+            }
+            Outcome::Fresh { mut keys, digest, validators, upstream } => {
+                let original_count = keys.original_count();
+                let dropped = self.truncate(&mut keys, now);
+                if keys.usable().is_empty() {
+                    return self.refuse("no_usable_key", now, unit);
+                }
+                let mut finished = Finished { new_keys: true, ..Finished::default() };
+                if !dropped.is_empty() {
+                    finished.truncated = Some(Truncated { original_count, dropped: dropped.clone() });
+                }
+                self.dropped = dropped;
+                self.digest = Some(digest);
+                finished.events = self.replace_keys(*keys, now);
+                self.absent_kids.clear();
+                self.succeed(flight, validators, upstream, now, unit);
+                finished
+            }
+            Outcome::NotModified { validators, upstream } => {
+                if self.view.keys(now).is_none() {
+                    // Nothing is there that could be unmodified: ask without conditions.
+                    self.validators = Validators::default();
+                    return self.fail("not_modified_unexpected", "304 without a set to keep", None, now, unit);
+                }
+                let kept = Validators {
+                    etag: validators.etag.or_else(|| self.validators.etag.take()),
+                    last_modified: validators.last_modified.or_else(|| self.validators.last_modified.take()),
+                };
+                self.confirm(flight, kept, upstream, now, unit)
+            }
+            Outcome::Refused { code } => self.refuse(code, now, unit),
+            Outcome::Failed { code, text, retry_after } => self.fail(code, &text, retry_after, now, unit),
+        }
+    }
+
+    /// The fetch `ticket` was dropped without an outcome. It is tried again soon.
+    pub fn abandon_fetch(&mut self, ticket: u64, now: Timestamp) {
+        if self.flight.take_if(|flight| flight.ticket == ticket).is_some() {
+            self.next_fetch = now + BACKOFF.0;
+        }
+    }
+
+    /// A token came whose key is not there. `kid` is empty where it names none.
+    pub fn miss(&mut self, kid: &str, caller: CallerId, now: Timestamp) -> Miss {
+        if self.is_known_absent(kid, now) {
+            return Miss::KnownAbsent;
+        }
+        if self.view.keys(now).is_none() && now < self.failed_until {
+            return Miss::OverBudget;
+        }
+        if self.flight.is_some() {
+            return Miss::Join;
+        }
+        let limits = &self.settings.unknown_kid;
+        if !self.budget.take(limits.budget, limits.refill, caller, now) {
+            return Miss::OverBudget;
+        }
+        self.take_off(Some(kid.into()), true, now).map_or(Miss::Join, Miss::Fetch)
+    }
+
+    /// Whether `kid` was looked for in vain within the last `negative_ttl`.
+    #[must_use]
+    pub fn is_known_absent(&self, kid: &str, now: Timestamp) -> bool {
+        self.absent_kids.get(kid).is_some_and(|until| now < *until)
+    }
+
+    /// A signature did not verify under a known key id, which may name another key by now. None where a fetch is in
+    /// the air or the budget for this is spent.
+    pub fn bad_signature(&mut self, caller: CallerId, now: Timestamp) -> Option<FetchPlan> {
+        if self.flight.is_some() || !self.signature_budget.take(BAD_SIGNATURE.0, BAD_SIGNATURE.1, caller, now) {
+            return None;
+        }
+        self.take_off(None, true, now)
+    }
+
+    /// A token with this key id was verified: truncation keeps its key.
+    pub fn note_use(&mut self, kid: &str, now: Timestamp) {
+        if let Some((_, seen)) = self.recent_kids.iter_mut().find(|(known, _)| **known == *kid) {
+            if now.since(*seen) >= RECENT_PRECISION {
+                *seen = now;
+            }
+            return;
+        }
+        if self.recent_kids.len() >= MAX_RECENT_KIDS
+            && let Some(oldest) = (0..self.recent_kids.len()).min_by_key(|i| self.recent_kids.get(*i).map(|r| r.1))
+        {
+            self.recent_kids.swap_remove(oldest);
+        }
+        self.recent_kids.push((kid.into(), now));
+    }
+
+    /// Drops what is past its deadline. True where that changed the view.
+    pub fn tick(&mut self, now: Timestamp) -> bool {
+        let expired = self.view.keys.is_some() && now >= self.view.usable_until;
+        let gone = self.view.absent.iter().any(|(_, until)| now >= *until);
+        if expired {
+            self.drop_keys();
+        } else if gone {
+            self.change_view(|view| view.absent.retain(|(_, until)| now < *until));
+        }
+        self.absent_kids.retain(|_, until| now < *until);
+        expired || gone
+    }
+
+    /// Whether the schedule wants a fetch to begin now.
+    #[must_use]
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.flight.is_none() && self.next_fetch <= now
+    }
+
+    /// Whether the last attempt failed.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// When [`Entry::tick`] or a scheduled fetch has something to do next.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Timestamp {
+        let fetch = if self.flight.is_some() { Timestamp::MAX } else { self.next_fetch };
+        let expiry = if self.view.keys.is_some() { self.view.usable_until } else { Timestamp::MAX };
+        self.view.absent.iter().map(|(_, until)| *until).chain([fetch, expiry]).min().unwrap_or(fetch)
+    }
+
+    /// Drops all keys at once and makes a fetch due.
+    pub fn purge(&mut self, now: Timestamp) {
+        self.drop_keys();
+        self.next_fetch = now;
+    }
+
+    /// Takes other settings. The set is fetched anew at once, as its truncation may differ; until then its
+    /// deadlines are those of the new settings.
+    pub fn reconfigure(&mut self, settings: Settings, now: Timestamp) {
+        self.settings = Arc::new(settings);
+        let fresh_for = self.settings.cadence(self.upstream, 0.0).fresh_for;
+        let (advertised, stale) = (self.settings.advertised(self.upstream), self.settings.stale_while_error);
+        self.change_view(|view| {
+            view.advertised = advertised;
+            if let Some(fetched_at) = view.fetched_at {
+                view.fresh_until = fetched_at + fresh_for;
+                view.usable_until = view.fresh_until + stale;
+            }
+        });
+        self.validators = Validators::default();
+        self.digest = None;
+        self.next_fetch = now;
+    }
+
+    /// The code and text of the last failure; none after a success.
+    #[must_use]
+    pub fn last_error(&self) -> Option<(&'static str, &str)> {
+        self.last_error.as_ref().map(|(code, text)| (*code, &**text))
+    }
+
+    /// What a snapshot needs beside the keys: validators, digest and freshness. None without keys.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<(&Validators, [u8; 32], Upstream)> {
+        let digest = self.digest?;
+        self.view.keys.as_ref().map(|_| (&self.validators, digest, self.upstream))
+    }
+
+    /// The record that everybody shows.
+    #[must_use]
+    pub fn status(&self, now: Timestamp) -> Status {
+        let view = &*self.view;
+        let keys = view.keys(now);
+        let some = |time: Timestamp| keys.map(|_| time);
+        Status {
+            state: self.state(now),
+            last_updated: view.fetched_at,
+            last_attempt: self.last_attempt,
+            last_error: self.last_error.as_ref().map(|(code, _)| *code),
+            error_count: self.error_count,
+            update_count: self.update_count,
+            key_count: keys.map_or(0, |keys| keys.documents().count()),
+            max_keys: self.settings.max_keys,
+            skipped_keys: keys
+                .map(|keys| {
+                    let skipped = keys.skipped().iter();
+                    skipped.map(|key| SkippedKey { kid: key.kid.clone(), reason: key.reason.code() }).collect()
+                })
+                .unwrap_or_default(),
+            dropped_kids: self.dropped.clone(),
+            cache_duration: view.advertised.as_secs(),
+            idp_suggested_cache: self.upstream.max_age.unwrap_or_default().as_secs(),
+            cache_until: view.fetched_at.map(|at| at + view.advertised),
+            refresh_interval: self.settings.refresh_interval.as_secs(),
+            next_refresh: self.flight.is_none().then_some(self.next_fetch),
+            expires_at: some(view.fresh_until),
+            stale_until: some(view.usable_until),
+        }
+    }
+
+    fn state(&self, now: Timestamp) -> State {
+        match (self.view.keys(now).is_some(), self.flight.is_some()) {
+            (false, true) => State::Loading,
+            (false, false) if self.last_error.is_some() => State::Failed,
+            (false, false) => State::Empty,
+            (true, _) if self.refused => State::Degraded,
+            (true, _) if now >= self.view.fresh_until => State::Stale,
+            (true, true) => State::Refreshing,
+            (true, false) => State::Ready,
+        }
+    }
+
+    fn take_off(&mut self, asked: Option<Box<str>>, single_attempt: bool, now: Timestamp) -> Option<FetchPlan> {
+        if self.flight.is_some() {
+            return None;
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.flight = Some(Flight { ticket, asked });
+        self.last_attempt = Some(now);
+        let known = self.view.keys(now).is_some() && self.validators != Validators::default();
+        Some(FetchPlan { ticket, validators: known.then(|| self.validators.clone()), single_attempt })
+    }
+
+    fn is_current(&self, digest: [u8; 32], now: Timestamp) -> bool {
+        self.digest == Some(digest) && self.view.keys(now).is_some()
+    }
+
+    /// The set is the one that is there already: the same object stays, so that nothing is parsed or sent anew.
+    fn confirm(
+        &mut self,
+        flight: Flight,
+        validators: Validators,
+        upstream: Upstream,
+        now: Timestamp,
+        unit: f64,
+    ) -> Finished {
+        self.succeed(flight, validators, upstream, now, unit);
+        Finished::default()
+    }
+
+    fn succeed(&mut self, flight: Flight, validators: Validators, upstream: Upstream, now: Timestamp, unit: f64) {
+        let cadence = self.settings.cadence(upstream, unit);
+        let (advertised, stale) = (self.settings.advertised(upstream), self.settings.stale_while_error);
+        self.update_count += 1;
+        self.failures = 0;
+        self.failed_until = Timestamp::default();
+        self.refused = false;
+        self.last_error = None;
+        self.validators = validators;
+        self.upstream = upstream;
+        self.next_fetch = now + cadence.fetch_in;
+        self.change_view(|view| {
+            view.advertised = advertised;
+            view.fetched_at = Some(now);
+            view.fresh_until = now + cadence.fresh_for;
+            view.usable_until = view.fresh_until + stale;
+        });
+        if let Some(kid) = flight.asked {
+            self.note_absent(kid, now);
+        }
+    }
+
+    /// Remembers that `kid` was looked for, if it is not there.
+    fn note_absent(&mut self, kid: Box<str>, now: Timestamp) {
+        let there = self.view.keys.as_ref().is_some_and(|keys| {
+            keys.usable().iter().any(|key| key.kid().unwrap_or_default() == &*kid)
+        });
+        self.absent_kids.retain(|_, until| now < *until);
+        if !there && self.absent_kids.len() < MAX_ABSENT_KIDS {
+            self.absent_kids.insert(kid, now + self.settings.unknown_kid.negative_ttl);
+        }
+    }
+
+    fn refuse(&mut self, code: &'static str, now: Timestamp, unit: f64) -> Finished {
+        let mut finished = self.fail(code, "the answer is no usable key set", None, now, unit);
+        self.refused = true;
+        finished.events.push(Event::SetRefused { code });
+        finished
+    }
+
+    fn fail(
+        &mut self,
+        code: &'static str,
+        text: &str,
+        retry_after: Option<Duration>,
+        now: Timestamp,
+        unit: f64,
+    ) -> Finished {
+        self.error_count += 1;
+        self.failures = self.failures.saturating_add(1);
+        self.last_error = Some((code, text.into()));
+        if self.view.keys(now).is_none() {
+            self.failed_until = now + self.settings.negative_cache_ttl;
+        }
+        // Never longer than the cadence that a success would have had.
+        let longest = BACKOFF.1.min(self.settings.cadence(self.upstream, 0.0).fetch_in);
+        let doubled = BACKOFF.0.saturating_mul(1 << (self.failures - 1).min(16));
+        let pause = doubled.min(longest).mul_f64(unit).max(LEAST_PAUSE);
+        let asked_for = retry_after.unwrap_or_default().min(longest);
+        self.next_fetch = now + pause.max(asked_for);
+        Finished { error: Some(code), ..Finished::default() }
+    }
+
+    fn truncate(&self, keys: &mut KeySet, now: Timestamp) -> Vec<String> {
+        let recent = |kid: &str| {
+            self.recent_kids.iter().any(|(known, seen)| **known == *kid && now.since(*seen) < RECENT)
+        };
+        let before = self.view.keys.as_deref().map(KeySet::usable).unwrap_or_default();
+        let previous = |kid: &str| before.iter().any(|key| key.kid() == Some(kid));
+        keys.truncate(self.settings.max_keys, self.settings.truncation, &recent, &previous)
+    }
+
+    /// Puts `keys` in place of the set that is there. What it no longer lists still verifies for a while, unless
+    /// its key id names something else now.
+    fn replace_keys(&mut self, keys: KeySet, now: Timestamp) -> Vec<Event> {
+        let mut events = Vec::new();
+        let before: Vec<Arc<Key>> =
+            self.view.keys.as_deref().filter(|_| now < self.view.usable_until).map(|set| set.usable().to_vec()).unwrap_or_default();
+        let lists = |key: &Key| keys.usable().iter().any(|new| new.thumbprint() == key.thumbprint() && new.kid() == key.kid());
+        let renamed = |key: &Key| {
+            let kid = key.kid();
+            kid.is_some()
+                && (keys.usable().iter().any(|new| new.kid() == kid)
+                    || keys.skipped().iter().any(|skipped| skipped.kid.as_deref() == kid))
+        };
+        if !before.is_empty() && !before.iter().any(|key| lists(key)) {
+            events.push(Event::AllKeysReplaced);
+        }
+        for key in before.iter().filter(|key| !lists(key) && renamed(key)) {
+            events.push(Event::KeyReplaced { kid: key.kid().unwrap_or_default().to_owned() });
+        }
+        let compromised = keys.skipped().iter().filter(|skipped| skipped.reason.is_compromise()).count();
+        if compromised > 0 {
+            events.push(Event::KeysCompromised { count: compromised });
+        }
+        let grace = now + self.settings.absent_key_grace;
+        let mut absent: Vec<(Arc<Key>, Timestamp)> = Vec::new();
+        let kept = self.view.absent.iter().cloned().chain(before.into_iter().map(|key| (key, grace)));
+        for (key, until) in kept {
+            if now < until && !lists(&key) && !renamed(&key) && !absent.iter().any(|(other, _)| other.kid() == key.kid()) {
+                absent.push((key, until));
+            }
+        }
+        self.change_view(|view| {
+            view.keys = Some(Arc::new(keys));
+            view.absent = absent;
+            view.generation += 1;
+        });
+        events
+    }
+
+    fn drop_keys(&mut self) {
+        self.change_view(|view| {
+            view.keys = None;
+            view.absent = Vec::new();
+            view.generation += 1;
+        });
+        self.validators = Validators::default();
+        self.digest = None;
+        self.dropped = Vec::new();
+    }
+
+    fn change_view(&mut self, change: impl FnOnce(&mut View)) {
+        change(Arc::make_mut(&mut self.view));
+    }
+}

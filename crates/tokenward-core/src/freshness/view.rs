@@ -1,0 +1,97 @@
+//! What readers see of one identity provider's keys.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    Timestamp,
+    jose::{Algorithm, Key, KeySet, Selection},
+};
+
+/// The keys of one identity provider at one moment. It never changes; whatever happens makes another one.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    pub(super) keys: Option<Arc<KeySet>>,
+    /// Keys that the set no longer lists, each until when it still verifies.
+    pub(super) absent: Vec<(Arc<Key>, Timestamp)>,
+    pub(super) generation: u64,
+    pub(super) advertised: Duration,
+    pub(super) fetched_at: Option<Timestamp>,
+    pub(super) fresh_until: Timestamp,
+    pub(super) usable_until: Timestamp,
+}
+
+/// What a view knows of the key that a token names.
+#[derive(Clone, Copy, Debug)]
+pub enum Lookup<'a> {
+    /// Verify with this key.
+    Use {
+        /// The key.
+        key: &'a Arc<Key>,
+        /// Until when it may be used.
+        until: Timestamp,
+        /// Whether the set is past its freshness.
+        stale: bool,
+    },
+    /// The set has no such key.
+    Unknown,
+    /// The token names no key, and the set has several that it could be, or none.
+    Ambiguous,
+    /// There are no usable keys: none were ever loaded, or they are past their deadline.
+    Unavailable,
+}
+
+impl View {
+    /// The key for a token with this `kid` and `algorithm`. A key past its deadline is never found, whether or
+    /// not anything has tidied it away yet.
+    #[must_use]
+    pub fn lookup(&self, kid: Option<&str>, algorithm: Algorithm, now: Timestamp) -> Lookup<'_> {
+        let Some(keys) = self.keys.as_deref().filter(|_| now < self.usable_until) else {
+            return Lookup::Unavailable;
+        };
+        let stale = now >= self.fresh_until;
+        match keys.select(kid, algorithm) {
+            Selection::Key(key) => Lookup::Use { key, until: self.usable_until, stale },
+            Selection::Ambiguous => Lookup::Ambiguous,
+            Selection::Unknown => {
+                let absent = self.absent.iter().find(|(key, until)| {
+                    kid.is_some() && key.kid() == kid && key.fits(algorithm) && now < *until
+                });
+                match absent {
+                    Some((key, until)) => Lookup::Use { key, until: (*until).min(self.usable_until), stale },
+                    None => Lookup::Unknown,
+                }
+            }
+        }
+    }
+
+    /// The set that is served, as long as it is usable.
+    #[must_use]
+    pub fn keys(&self, now: Timestamp) -> Option<&Arc<KeySet>> {
+        self.keys.as_ref().filter(|_| now < self.usable_until)
+    }
+
+    /// Moves with every change of what can be looked up. Two views of one provider with the same number find
+    /// the same keys.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The max-age that clients of the served set are told.
+    #[must_use]
+    pub fn advertised_max_age(&self) -> Duration {
+        self.advertised
+    }
+
+    /// When the set was last fetched or confirmed.
+    #[must_use]
+    pub fn last_updated(&self) -> Option<Timestamp> {
+        self.fetched_at
+    }
+
+    /// Until when the keys may be used if nothing else comes.
+    #[must_use]
+    pub fn usable_until(&self) -> Timestamp {
+        self.usable_until
+    }
+}
