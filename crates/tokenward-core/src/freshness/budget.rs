@@ -33,8 +33,10 @@ impl Budget {
     pub(super) fn take(&mut self, size: u32, refill: Duration, caller: CallerId, now: Timestamp) -> bool {
         let share = self.shares.get(&caller).copied().unwrap_or_default();
         let (half, slow) = ((size / 2).max(1), refill.saturating_mul(2));
-        let (Some(full_at), Some(share)) = (taken(self.full_at, size, refill, now), taken(share, half, slow, now))
-        else {
+        let (Some(full_at), Some(share)) = (
+            taken(self.full_at, size, refill, now),
+            taken(share, half, slow, now),
+        ) else {
             return false;
         };
         self.full_at = full_at;
@@ -78,7 +80,10 @@ mod tests {
         for second in 0..600 {
             granted += u32::from(budget.take(2, REFILL, rubbish, at(second)));
             if second % 60 == 59 {
-                assert!(budget.take(2, REFILL, CallerId::new(2), at(second)), "at {second}");
+                assert!(
+                    budget.take(2, REFILL, CallerId::new(2), at(second)),
+                    "at {second}"
+                );
             }
         }
         assert_eq!(granted, 10);

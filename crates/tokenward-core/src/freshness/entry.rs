@@ -227,7 +227,10 @@ impl Entry {
     /// An entry without keys, due at once.
     #[must_use]
     pub fn new(settings: Settings, now: Timestamp) -> Self {
-        let view = View { advertised: settings.cache_duration, ..View::default() };
+        let view = View {
+            advertised: settings.cache_duration,
+            ..View::default()
+        };
         Self {
             settings: Arc::new(settings),
             view: Arc::new(view),
@@ -307,18 +310,32 @@ impl Entry {
             return Finished::default();
         };
         match outcome {
-            Outcome::Fresh { digest, validators, upstream, .. } if self.is_current(digest, now) => {
-                self.confirm(flight, validators, upstream, now, unit)
-            }
-            Outcome::Fresh { mut keys, digest, validators, upstream } => {
+            Outcome::Fresh {
+                digest,
+                validators,
+                upstream,
+                ..
+            } if self.is_current(digest, now) => self.confirm(flight, validators, upstream, now, unit),
+            Outcome::Fresh {
+                mut keys,
+                digest,
+                validators,
+                upstream,
+            } => {
                 let original_count = keys.original_count();
                 let dropped = self.truncate(&mut keys, now);
                 if keys.usable().is_empty() {
                     return self.refuse("no_usable_key", now, unit);
                 }
-                let mut finished = Finished { new_keys: true, ..Finished::default() };
+                let mut finished = Finished {
+                    new_keys: true,
+                    ..Finished::default()
+                };
                 if !dropped.is_empty() {
-                    finished.truncated = Some(Truncated { original_count, dropped: dropped.clone() });
+                    finished.truncated = Some(Truncated {
+                        original_count,
+                        dropped: dropped.clone(),
+                    });
                 }
                 self.dropped = dropped;
                 self.digest = Some(digest);
@@ -331,16 +348,28 @@ impl Entry {
                 if self.view.keys(now).is_none() {
                     // Nothing is there that could be unmodified: ask without conditions.
                     self.validators = Validators::default();
-                    return self.fail("not_modified_unexpected", "304 without a set to keep", None, now, unit);
+                    return self.fail(
+                        "not_modified_unexpected",
+                        "304 without a set to keep",
+                        None,
+                        now,
+                        unit,
+                    );
                 }
                 let kept = Validators {
                     etag: validators.etag.or_else(|| self.validators.etag.take()),
-                    last_modified: validators.last_modified.or_else(|| self.validators.last_modified.take()),
+                    last_modified: validators
+                        .last_modified
+                        .or_else(|| self.validators.last_modified.take()),
                 };
                 self.confirm(flight, kept, upstream, now, unit)
             }
             Outcome::Refused { code } => self.refuse(code, now, unit),
-            Outcome::Failed { code, text, retry_after } => self.fail(code, &text, retry_after, now, unit),
+            Outcome::Failed {
+                code,
+                text,
+                retry_after,
+            } => self.fail(code, &text, retry_after, now, unit),
         }
     }
 
@@ -366,7 +395,8 @@ impl Entry {
         if !self.budget.take(limits.budget, limits.refill, caller, now) {
             return Miss::OverBudget;
         }
-        self.take_off(Some(kid.into()), true, now).map_or(Miss::Join, Miss::Fetch)
+        self.take_off(Some(kid.into()), true, now)
+            .map_or(Miss::Join, Miss::Fetch)
     }
 
     /// Whether `kid` was looked for in vain within the last `negative_ttl`.
@@ -378,7 +408,11 @@ impl Entry {
     /// A signature did not verify under a known key id, which may name another key by now. None where a fetch is in
     /// the air or the budget for this is spent.
     pub fn bad_signature(&mut self, caller: CallerId, now: Timestamp) -> Option<FetchPlan> {
-        if self.flight.is_some() || !self.signature_budget.take(BAD_SIGNATURE.0, BAD_SIGNATURE.1, caller, now) {
+        if self.flight.is_some()
+            || !self
+                .signature_budget
+                .take(BAD_SIGNATURE.0, BAD_SIGNATURE.1, caller, now)
+        {
             return None;
         }
         self.take_off(None, true, now)
@@ -393,7 +427,8 @@ impl Entry {
             return;
         }
         if self.recent_kids.len() >= MAX_RECENT_KIDS
-            && let Some(oldest) = (0..self.recent_kids.len()).min_by_key(|i| self.recent_kids.get(*i).map(|r| r.1))
+            && let Some(oldest) =
+                (0..self.recent_kids.len()).min_by_key(|i| self.recent_kids.get(*i).map(|r| r.1))
         {
             self.recent_kids.swap_remove(oldest);
         }
@@ -428,9 +463,23 @@ impl Entry {
     /// When [`Entry::tick`] or a scheduled fetch has something to do next.
     #[must_use]
     pub fn next_wakeup(&self) -> Timestamp {
-        let fetch = if self.flight.is_some() { Timestamp::MAX } else { self.next_fetch };
-        let expiry = if self.view.keys.is_some() { self.view.usable_until } else { Timestamp::MAX };
-        self.view.absent.iter().map(|(_, until)| *until).chain([fetch, expiry]).min().unwrap_or(fetch)
+        let fetch = if self.flight.is_some() {
+            Timestamp::MAX
+        } else {
+            self.next_fetch
+        };
+        let expiry = if self.view.keys.is_some() {
+            self.view.usable_until
+        } else {
+            Timestamp::MAX
+        };
+        self.view
+            .absent
+            .iter()
+            .map(|(_, until)| *until)
+            .chain([fetch, expiry])
+            .min()
+            .unwrap_or(fetch)
     }
 
     /// Drops all keys at once and makes a fetch due.
@@ -444,7 +493,10 @@ impl Entry {
     pub fn reconfigure(&mut self, settings: Settings, now: Timestamp) {
         self.settings = Arc::new(settings);
         let fresh_for = self.settings.cadence(self.upstream, 0.0).fresh_for;
-        let (advertised, stale) = (self.settings.advertised(self.upstream), self.settings.stale_while_error);
+        let (advertised, stale) = (
+            self.settings.advertised(self.upstream),
+            self.settings.stale_while_error,
+        );
         self.change_view(|view| {
             view.advertised = advertised;
             if let Some(fetched_at) = view.fetched_at {
@@ -467,7 +519,10 @@ impl Entry {
     #[must_use]
     pub fn snapshot(&self) -> Option<(&Validators, [u8; 32], Upstream)> {
         let digest = self.digest?;
-        self.view.keys.as_ref().map(|_| (&self.validators, digest, self.upstream))
+        self.view
+            .keys
+            .as_ref()
+            .map(|_| (&self.validators, digest, self.upstream))
     }
 
     /// The record that everybody shows.
@@ -488,7 +543,12 @@ impl Entry {
             skipped_keys: keys
                 .map(|keys| {
                     let skipped = keys.skipped().iter();
-                    skipped.map(|key| SkippedKey { kid: key.kid.clone(), reason: key.reason.code() }).collect()
+                    skipped
+                        .map(|key| SkippedKey {
+                            kid: key.kid.clone(),
+                            reason: key.reason.code(),
+                        })
+                        .collect()
                 })
                 .unwrap_or_default(),
             dropped_kids: self.dropped.clone(),
@@ -514,7 +574,12 @@ impl Entry {
         }
     }
 
-    fn take_off(&mut self, asked: Option<Box<str>>, single_attempt: bool, now: Timestamp) -> Option<FetchPlan> {
+    fn take_off(
+        &mut self,
+        asked: Option<Box<str>>,
+        single_attempt: bool,
+        now: Timestamp,
+    ) -> Option<FetchPlan> {
         if self.flight.is_some() {
             return None;
         }
@@ -523,7 +588,11 @@ impl Entry {
         self.flight = Some(Flight { ticket, asked });
         self.last_attempt = Some(now);
         let known = self.view.keys(now).is_some() && self.validators != Validators::default();
-        Some(FetchPlan { ticket, validators: known.then(|| self.validators.clone()), single_attempt })
+        Some(FetchPlan {
+            ticket,
+            validators: known.then(|| self.validators.clone()),
+            single_attempt,
+        })
     }
 
     fn is_current(&self, digest: [u8; 32], now: Timestamp) -> bool {
@@ -543,9 +612,19 @@ impl Entry {
         Finished::default()
     }
 
-    fn succeed(&mut self, flight: Flight, validators: Validators, upstream: Upstream, now: Timestamp, unit: f64) {
+    fn succeed(
+        &mut self,
+        flight: Flight,
+        validators: Validators,
+        upstream: Upstream,
+        now: Timestamp,
+        unit: f64,
+    ) {
         let cadence = self.settings.cadence(upstream, unit);
-        let (advertised, stale) = (self.settings.advertised(upstream), self.settings.stale_while_error);
+        let (advertised, stale) = (
+            self.settings.advertised(upstream),
+            self.settings.stale_while_error,
+        );
         self.update_count += 1;
         self.failures = 0;
         self.failed_until = Timestamp::default();
@@ -568,11 +647,14 @@ impl Entry {
     /// Remembers that `kid` was looked for, if it is not there.
     fn note_absent(&mut self, kid: Box<str>, now: Timestamp) {
         let there = self.view.keys.as_ref().is_some_and(|keys| {
-            keys.usable().iter().any(|key| key.kid().unwrap_or_default() == &*kid)
+            keys.usable()
+                .iter()
+                .any(|key| key.kid().unwrap_or_default() == &*kid)
         });
         self.absent_kids.retain(|_, until| now < *until);
         if !there && self.absent_kids.len() < MAX_ABSENT_KIDS {
-            self.absent_kids.insert(kid, now + self.settings.unknown_kid.negative_ttl);
+            self.absent_kids
+                .insert(kid, now + self.settings.unknown_kid.negative_ttl);
         }
     }
 
@@ -603,25 +685,44 @@ impl Entry {
         let pause = doubled.min(longest).mul_f64(unit).max(LEAST_PAUSE);
         let asked_for = retry_after.unwrap_or_default().min(longest);
         self.next_fetch = now + pause.max(asked_for);
-        Finished { error: Some(code), ..Finished::default() }
+        Finished {
+            error: Some(code),
+            ..Finished::default()
+        }
     }
 
     fn truncate(&self, keys: &mut KeySet, now: Timestamp) -> Vec<String> {
         let recent = |kid: &str| {
-            self.recent_kids.iter().any(|(known, seen)| **known == *kid && now.since(*seen) < RECENT)
+            self.recent_kids
+                .iter()
+                .any(|(known, seen)| **known == *kid && now.since(*seen) < RECENT)
         };
         let before = self.view.keys.as_deref().map(KeySet::usable).unwrap_or_default();
         let previous = |kid: &str| before.iter().any(|key| key.kid() == Some(kid));
-        keys.truncate(self.settings.max_keys, self.settings.truncation, &recent, &previous)
+        keys.truncate(
+            self.settings.max_keys,
+            self.settings.truncation,
+            &recent,
+            &previous,
+        )
     }
 
     /// Puts `keys` in place of the set that is there. What it no longer lists still verifies for a while, unless
     /// its key id names something else now.
     fn replace_keys(&mut self, keys: KeySet, now: Timestamp) -> Vec<Event> {
         let mut events = Vec::new();
-        let before: Vec<Arc<Key>> =
-            self.view.keys.as_deref().filter(|_| now < self.view.usable_until).map(|set| set.usable().to_vec()).unwrap_or_default();
-        let lists = |key: &Key| keys.usable().iter().any(|new| new.thumbprint() == key.thumbprint() && new.kid() == key.kid());
+        let before: Vec<Arc<Key>> = self
+            .view
+            .keys
+            .as_deref()
+            .filter(|_| now < self.view.usable_until)
+            .map(|set| set.usable().to_vec())
+            .unwrap_or_default();
+        let lists = |key: &Key| {
+            keys.usable()
+                .iter()
+                .any(|new| new.thumbprint() == key.thumbprint() && new.kid() == key.kid())
+        };
         let renamed = |key: &Key| {
             let kid = key.kid();
             kid.is_some()
@@ -632,17 +733,32 @@ impl Entry {
             events.push(Event::AllKeysReplaced);
         }
         for key in before.iter().filter(|key| !lists(key) && renamed(key)) {
-            events.push(Event::KeyReplaced { kid: key.kid().unwrap_or_default().to_owned() });
+            events.push(Event::KeyReplaced {
+                kid: key.kid().unwrap_or_default().to_owned(),
+            });
         }
-        let compromised = keys.skipped().iter().filter(|skipped| skipped.reason.is_compromise()).count();
+        let compromised = keys
+            .skipped()
+            .iter()
+            .filter(|skipped| skipped.reason.is_compromise())
+            .count();
         if compromised > 0 {
             events.push(Event::KeysCompromised { count: compromised });
         }
         let grace = now + self.settings.absent_key_grace;
         let mut absent: Vec<(Arc<Key>, Timestamp)> = Vec::new();
-        let kept = self.view.absent.iter().cloned().chain(before.into_iter().map(|key| (key, grace)));
+        let kept = self
+            .view
+            .absent
+            .iter()
+            .cloned()
+            .chain(before.into_iter().map(|key| (key, grace)));
         for (key, until) in kept {
-            if now < until && !lists(&key) && !renamed(&key) && !absent.iter().any(|(other, _)| other.kid() == key.kid()) {
+            if now < until
+                && !lists(&key)
+                && !renamed(&key)
+                && !absent.iter().any(|(other, _)| other.kid() == key.kid())
+            {
                 absent.push((key, until));
             }
         }

@@ -58,10 +58,15 @@ impl Upstream {
             return Self::default();
         };
         // Section 4.2.3: the larger of what caches on the way counted and what the clocks say.
-        let counted = headers.age.and_then(|age| seconds(age.split(',').next().unwrap_or_default().trim()));
+        let counted = headers
+            .age
+            .and_then(|age| seconds(age.split(',').next().unwrap_or_default().trim()));
         let apparent = date.map_or(Duration::ZERO, |date| received.since(date));
         let age = counted.unwrap_or_default().max(apparent);
-        Self { max_age: Some(max_age), remaining: Some(max_age.saturating_sub(age)) }
+        Self {
+            max_age: Some(max_age),
+            remaining: Some(max_age.saturating_sub(age)),
+        }
     }
 }
 
@@ -84,7 +89,10 @@ fn seconds(text: &str) -> Option<Duration> {
 }
 
 fn http_date(text: &str) -> Option<Timestamp> {
-    let since_epoch = httpdate::parse_http_date(text.trim()).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    let since_epoch = httpdate::parse_http_date(text.trim())
+        .ok()?
+        .duration_since(UNIX_EPOCH)
+        .ok()?;
     Some(Timestamp::from_millis(0) + since_epoch)
 }
 
@@ -94,8 +102,18 @@ mod tests {
 
     const NOW: &str = "Wed, 25 Nov 2026 12:00:00 GMT";
 
-    fn read(cache_control: &[&str], age: Option<&str>, date: Option<&str>, expires: Option<&str>) -> (u64, u64) {
-        let headers = CacheHeaders { cache_control: cache_control.to_vec(), age, date, expires };
+    fn read(
+        cache_control: &[&str],
+        age: Option<&str>,
+        date: Option<&str>,
+        expires: Option<&str>,
+    ) -> (u64, u64) {
+        let headers = CacheHeaders {
+            cache_control: cache_control.to_vec(),
+            age,
+            date,
+            expires,
+        };
         let upstream = Upstream::read(&headers, http_date(NOW).unwrap());
         assert_eq!(upstream.max_age.is_some(), upstream.remaining.is_some());
         let secs = |value: Option<Duration>| value.map_or(0, |value| value.as_secs());
@@ -148,7 +166,11 @@ mod tests {
             (None, Some("Wed, 25 Nov 2026 12:30:00 GMT"), 300),
             (None, Some("yesterday"), 300),
         ] {
-            assert_eq!(read(max_age, age, date, None), (300, remaining), "{age:?} {date:?}");
+            assert_eq!(
+                read(max_age, age, date, None),
+                (300, remaining),
+                "{age:?} {date:?}"
+            );
         }
     }
 
@@ -159,8 +181,15 @@ mod tests {
         assert_eq!(read(&[], None, date, expires), (600, 540));
         assert_eq!(read(&[], None, None, expires), (540, 540));
         assert_eq!(read(&["max-age=60"], None, None, expires), (60, 60));
-        assert_eq!(read(&["max-age=x"], None, None, expires), (0, 0), "an unreadable max-age is stale");
+        assert_eq!(
+            read(&["max-age=x"], None, None, expires),
+            (0, 0),
+            "an unreadable max-age is stale"
+        );
         assert_eq!(read(&[], None, None, Some("0")), (0, 0));
-        assert_eq!(read(&[], None, None, Some("Wed, 25 Nov 2020 12:00:00 GMT")), (0, 0));
+        assert_eq!(
+            read(&[], None, None, Some("Wed, 25 Nov 2020 12:00:00 GMT")),
+            (0, 0)
+        );
     }
 }

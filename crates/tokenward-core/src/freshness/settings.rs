@@ -51,7 +51,11 @@ pub struct UnknownKid {
 
 impl Default for UnknownKid {
     fn default() -> Self {
-        Self { budget: 2, refill: Duration::from_secs(30), negative_ttl: Duration::from_secs(30) }
+        Self {
+            budget: 2,
+            refill: Duration::from_secs(30),
+            negative_ttl: Duration::from_secs(30),
+        }
     }
 }
 
@@ -132,22 +136,40 @@ impl Settings {
             ("refresh_early", self.refresh_early, Duration::ZERO, DAY),
             ("min_refresh_interval", self.min_refresh_interval, SECOND, DAY),
             ("prefetch_jitter", self.prefetch_jitter, Duration::ZERO, HOUR),
-            ("stale_while_error", self.stale_while_error, Duration::ZERO, 30 * DAY),
+            (
+                "stale_while_error",
+                self.stale_while_error,
+                Duration::ZERO,
+                30 * DAY,
+            ),
             ("absent_key_grace", self.absent_key_grace, Duration::ZERO, DAY),
             ("negative_cache_ttl", self.negative_cache_ttl, Duration::ZERO, DAY),
             ("unknown_kid.refill", self.unknown_kid.refill, SECOND, DAY),
-            ("unknown_kid.negative_ttl", self.unknown_kid.negative_ttl, SECOND, HOUR),
+            (
+                "unknown_kid.negative_ttl",
+                self.unknown_kid.negative_ttl,
+                SECOND,
+                HOUR,
+            ),
         ];
         let mut problems: Vec<_> = spans
             .into_iter()
             .filter(|(_, value, least, most)| value < least || value > most)
-            .map(|(name, _, least, most)| (name, format!("is from {} s to {} s", least.as_secs(), most.as_secs())))
+            .map(|(name, _, least, most)| {
+                (
+                    name,
+                    format!("is from {} s to {} s", least.as_secs(), most.as_secs()),
+                )
+            })
             .collect();
         if self.min_ttl > self.max_ttl {
             problems.push(("min_ttl", "is at most max_ttl".to_owned()));
         }
         if self.max_keys > MAX_KEYS {
-            problems.push(("max_keys", format!("is at most {MAX_KEYS}, or 0 for no limit of its own")));
+            problems.push((
+                "max_keys",
+                format!("is at most {MAX_KEYS}, or 0 for no limit of its own"),
+            ));
         }
         if !(1..=1_000).contains(&self.unknown_kid.budget) {
             problems.push(("unknown_kid.budget", "is from 1 to 1000".to_owned()));
@@ -168,18 +190,30 @@ impl Settings {
                 }
             }
             Refresh::Http => {
-                let ttl = upstream.remaining.unwrap_or(UNSTATED_TTL).clamp(self.min_ttl, self.max_ttl);
-                (ttl.max(self.min_refresh_interval), self.refresh_early.min(ttl / 5), self.min_refresh_interval)
+                let ttl = upstream
+                    .remaining
+                    .unwrap_or(UNSTATED_TTL)
+                    .clamp(self.min_ttl, self.max_ttl);
+                (
+                    ttl.max(self.min_refresh_interval),
+                    self.refresh_early.min(ttl / 5),
+                    self.min_refresh_interval,
+                )
             }
         };
         let jitter = self.prefetch_jitter.min(fresh_for / 10).mul_f64(unit);
-        Cadence { fetch_in: fresh_for.saturating_sub(lead + jitter).max(least), fresh_for }
+        Cadence {
+            fetch_in: fresh_for.saturating_sub(lead + jitter).max(least),
+            fresh_for,
+        }
     }
 
     /// The max-age that clients are told.
     pub(super) fn advertised(&self, upstream: Upstream) -> Duration {
         let ours = self.cache_duration;
-        let Some(theirs) = upstream.max_age else { return ours };
+        let Some(theirs) = upstream.max_age else {
+            return ours;
+        };
         match self.cache_policy {
             CachePolicy::Min => ours.min(theirs),
             CachePolicy::Max => ours.max(theirs),
@@ -199,7 +233,10 @@ mod tests {
 
     fn upstream(max_age: u64) -> Upstream {
         let value = (max_age > 0).then(|| secs(max_age));
-        Upstream { max_age: value, remaining: value }
+        Upstream {
+            max_age: value,
+            remaining: value,
+        }
     }
 
     #[test]
@@ -217,7 +254,11 @@ mod tests {
             stale_while_error: 31 * DAY,
             absent_key_grace: 2 * DAY,
             negative_cache_ttl: 2 * DAY,
-            unknown_kid: UnknownKid { budget: 0, refill: Duration::ZERO, negative_ttl: Duration::ZERO },
+            unknown_kid: UnknownKid {
+                budget: 0,
+                refill: Duration::ZERO,
+                negative_ttl: Duration::ZERO,
+            },
             ..Settings::default()
         };
         let mut named: Vec<_> = bad.check().into_iter().map(|(name, _)| name).collect();
@@ -241,7 +282,11 @@ mod tests {
                 "unknown_kid.refill",
             ]
         );
-        let crossed = Settings { min_ttl: secs(60), max_ttl: secs(30), ..Settings::default() };
+        let crossed = Settings {
+            min_ttl: secs(60),
+            max_ttl: secs(30),
+            ..Settings::default()
+        };
         assert_eq!(crossed.check(), [("min_ttl", "is at most max_ttl".to_owned())]);
     }
 
@@ -262,8 +307,16 @@ mod tests {
             (Config, 1_800, 300, 1_800),
             (Config, 900, 0, 900),
         ] {
-            let settings = Settings { cache_policy: policy, cache_duration: secs(ours), ..Settings::default() };
-            assert_eq!(settings.advertised(upstream(theirs)), secs(expected), "{policy:?} {ours} {theirs}");
+            let settings = Settings {
+                cache_policy: policy,
+                cache_duration: secs(ours),
+                ..Settings::default()
+            };
+            assert_eq!(
+                settings.advertised(upstream(theirs)),
+                secs(expected),
+                "{policy:?} {ours} {theirs}"
+            );
         }
     }
 
@@ -286,9 +339,16 @@ mod tests {
             (Http, 3_600, 5, 30, 30),
             (Http, 3_600, 864_000, 86_370, 86_400),
         ] {
-            let settings = Settings { refresh, refresh_interval: secs(interval), ..Settings::default() };
+            let settings = Settings {
+                refresh,
+                refresh_interval: secs(interval),
+                ..Settings::default()
+            };
             let cadence = settings.cadence(upstream(theirs), 0.0);
-            let expected = Cadence { fetch_in: secs(fetch_in), fresh_for: secs(fresh_for) };
+            let expected = Cadence {
+                fetch_in: secs(fetch_in),
+                fresh_for: secs(fresh_for),
+            };
             assert_eq!(cadence, expected, "{refresh:?} {interval} {theirs}");
         }
     }
@@ -299,11 +359,20 @@ mod tests {
         let default = Settings::default();
         let hour = default.cadence(upstream(0), late).fetch_in;
         assert!(hour > secs(3_594) && hour < secs(3_596), "{hour:?}");
-        let short = Settings { refresh_interval: secs(10), ..Settings::default() };
+        let short = Settings {
+            refresh_interval: secs(10),
+            ..Settings::default()
+        };
         let ten = short.cadence(upstream(0), late).fetch_in;
-        assert!(ten > Duration::from_millis(8_990) && ten < Duration::from_millis(9_010), "{ten:?}");
+        assert!(
+            ten > Duration::from_millis(8_990) && ten < Duration::from_millis(9_010),
+            "{ten:?}"
+        );
         assert_eq!(default.cadence(upstream(60), late).fetch_in, secs(30));
-        let http = Settings { refresh: Refresh::Http, ..Settings::default() };
+        let http = Settings {
+            refresh: Refresh::Http,
+            ..Settings::default()
+        };
         assert_eq!(http.cadence(upstream(30), late).fetch_in, secs(30));
     }
 }

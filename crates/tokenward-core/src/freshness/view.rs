@@ -50,14 +50,22 @@ impl View {
         };
         let stale = now >= self.fresh_until;
         match keys.select(kid, algorithm) {
-            Selection::Key(key) => Lookup::Use { key, until: self.usable_until, stale },
+            Selection::Key(key) => Lookup::Use {
+                key,
+                until: self.usable_until,
+                stale,
+            },
             Selection::Ambiguous => Lookup::Ambiguous,
             Selection::Unknown => {
                 let absent = self.absent.iter().find(|(key, until)| {
                     kid.is_some() && key.kid() == kid && key.fits(algorithm) && now < *until
                 });
                 match absent {
-                    Some((key, until)) => Lookup::Use { key, until: (*until).min(self.usable_until), stale },
+                    Some((key, until)) => Lookup::Use {
+                        key,
+                        until: (*until).min(self.usable_until),
+                        stale,
+                    },
                     None => Lookup::Unknown,
                 }
             }
