@@ -1,1 +1,21 @@
-//! .
+//! What tests share: a manual clock, fixed keys, a token builder and a scriptable identity provider.
+//!
+//! Never published and never part of a program. Everything here listens on loopback only, and panics where
+//! a test could not go on anyway.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a panic is how a test tool reports that the test cannot go on"
+)]
+
+mod clock;
+mod idp;
+mod keys;
+mod pki;
+mod token;
+
+pub use clock::ManualClock;
+pub use idp::{Behaviour, DISCOVERY_PATH, IdpServer, JWKS_PATH, Request, Validators};
+pub use keys::{TestKey, key_set};
+pub use pki::{Leaf, TestPki};
+pub use token::{TokenBuilder, compact, with_broken_signature};
