@@ -5,23 +5,35 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{
-    Ending,
+    Ending, Failure,
     output::{Output, Tone},
 };
 use crate::config::{self, Environment};
 
-pub(super) fn run(file: Option<&Path>, json: bool, environment: &Environment, output: &Output) -> Ending {
+pub(super) fn run(
+    file: Option<&Path>,
+    json: bool,
+    environment: &Environment,
+    output: &Output,
+) -> Result<Ending, Failure> {
     match config::load(file, false, environment) {
         Ok(_) if json => output.json(&json!({ "ok": true })),
         Ok(_) => output.line(output.tint(Tone::Good, "ok")),
         Err(problems) => {
             if json {
                 output.json(&json!({ "ok": false, "problems": problems.to_json() }));
-            } else {
-                problems.lines().for_each(|line| output.error(line));
             }
-            return Ending::Usage;
+            let count = problems.lines().count();
+            let count = format!(
+                "{count} problem{} in the configuration",
+                if count == 1 { "" } else { "s" }
+            );
+            return Err(Failure::usage(if json {
+                count
+            } else {
+                format!("{count}\n{problems}")
+            }));
         }
     }
-    Ending::Ok
+    Ok(Ending::Ok)
 }

@@ -1,15 +1,21 @@
 //! The command line.
 
 mod check;
+mod fetch;
+mod input;
+mod inspect;
 mod output;
+mod raw;
+mod source;
+mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::Environment;
-use output::Output;
+use output::{Output, Tone};
 
 /// A JWT trust plane: fetches, guards and serves the signing keys of identity providers, and verifies the tokens that
 /// they sign.
@@ -27,13 +33,18 @@ const EXIT_CODES: &str =
 enum Command {
     /// Validate a configuration: every problem is printed with its place
     Check {
-        /// The file; else TOKENWARD_CONFIG, CONFIG_PATH or ./tokenward.yaml names it
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
+        #[command(flatten)]
+        config: ConfigFile,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
+    /// Look at key sets, and verify signatures with a key at hand
+    #[command(subcommand)]
+    Jwks(Jwks),
+    /// Look at tokens, and verify them
+    #[command(subcommand)]
+    Token(Token),
     /// Print the completions of a shell
     Completions {
         /// The shell
@@ -41,19 +52,111 @@ enum Command {
     },
 }
 
-/// How a command ended.
-#[derive(Clone, Copy)]
-enum Ending {
-    Ok,
-    Usage,
+#[derive(Subcommand)]
+enum Jwks {
+    /// Fetch a key set as the server does, and tell of each key whether it is usable, and of the set how long it is fresh
+    Fetch {
+        /// The key set's address
+        url: String,
+        #[command(flatten)]
+        guards: FetchArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Verify the signature, and nothing else, of tokens with a JWK or a set of them, and print their payloads
+    Verify {
+        /// A file with one JWK, symmetric ones too, or a set
+        #[arg(long, value_name = "FILE")]
+        jwk: PathBuf,
+        /// The token; else standard input holds one a line
+        token: Option<String>,
+    },
 }
 
-impl From<Ending> for ExitCode {
-    fn from(ending: Ending) -> Self {
-        Self::from(match ending {
-            Ending::Ok => 0,
-            Ending::Usage => 2,
-        })
+#[derive(Subcommand)]
+enum Token {
+    /// Print a token's header and claims, unverified, with what is remarkable about them
+    Inspect {
+        /// The token; `-` or absent: standard input
+        token: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Verify a token: signature and claims
+    Verify(VerifyArgs),
+}
+
+#[derive(Args)]
+struct VerifyArgs {
+    /// The token; `-` or absent: standard input
+    token: Option<String>,
+    /// Verify by the IdP of this configuration that has the token's issuer
+    #[arg(long, value_name = "FILE", required_unless_present = "jwks", conflicts_with_all = ["jwks", "issuer", "audience"])]
+    config: Option<PathBuf>,
+    /// Verify by this key set, a file or an http or https URL
+    #[arg(long, value_name = "FILE|URL", requires_all = ["issuer", "audience"])]
+    jwks: Option<String>,
+    /// The `iss` that the token must have
+    #[arg(long, requires = "jwks")]
+    issuer: Option<String>,
+    /// An `aud` of which the token must have one; may be repeated
+    #[arg(long, requires = "jwks")]
+    audience: Vec<String>,
+    #[command(flatten)]
+    guards: FetchArgs,
+    /// Verify as at this time: RFC 3339, or seconds since 1970
+    #[arg(long, value_name = "RFC3339|SECONDS", value_parser = verify::parse_time)]
+    at: Option<tokenward_core::Timestamp>,
+    /// Print every check in its order
+    #[arg(long)]
+    explain: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct ConfigFile {
+    /// The configuration; else TOKENWARD_CONFIG, CONFIG_PATH or ./tokenward.yaml names it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// What a fetch may do.
+#[derive(Args)]
+struct FetchArgs {
+    /// Fetch over plain http too
+    #[arg(long)]
+    allow_http: bool,
+    /// Connect to loopback and private addresses too
+    #[arg(long)]
+    allow_private_addresses: bool,
+    /// Trust these certificates (PEM) beside the platform's
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+/// How a command ended that did what it was asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Ok,
+    /// The answer is no.
+    No,
+}
+
+/// Why a command could not do what it was asked for.
+enum Failure {
+    /// The arguments, a file or the configuration are not right.
+    Usage(String),
+    /// The server or the network failed.
+    Network(String),
+}
+
+impl Failure {
+    fn usage(message: impl Into<String>) -> Self {
+        Self::Usage(message.into())
     }
 }
 
@@ -63,11 +166,26 @@ pub(crate) fn run() -> ExitCode {
     let output = Output::new(&environment);
     // Clap itself ends with 2 where the arguments are not right.
     let ending = match Cli::parse().command {
-        Command::Check { config, json } => check::run(config.as_deref(), json, &environment, &output),
+        Command::Check { config, json } => check::run(config.config.as_deref(), json, &environment, &output),
+        Command::Jwks(Jwks::Fetch { url, guards, json }) => fetch::run(&url, &guards, json, &output),
+        Command::Jwks(Jwks::Verify { jwk, token }) => raw::run(&jwk, token.as_deref(), &output),
+        Command::Token(Token::Inspect { token, json }) => inspect::run(token.as_deref(), json, &output),
+        Command::Token(Token::Verify(arguments)) => verify::run(&arguments, &environment, &output),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tokenward", &mut std::io::stdout());
-            Ending::Ok
+            Ok(Ending::Ok)
         }
     };
-    ending.into()
+    match ending {
+        Ok(Ending::Ok) => ExitCode::SUCCESS,
+        Ok(Ending::No) => ExitCode::from(1),
+        Err(failure) => {
+            let (message, code) = match failure {
+                Failure::Usage(message) => (message, 2),
+                Failure::Network(message) => (message, 3),
+            };
+            output.error(format_args!("{} {message}", output.tint(Tone::Bad, "error:")));
+            ExitCode::from(code)
+        }
+    }
 }

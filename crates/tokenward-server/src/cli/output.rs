@@ -12,19 +12,24 @@ use crate::config::Environment;
 /// How a command writes what it has to say.
 pub(super) struct Output {
     colour: bool,
+    terminal: bool,
 }
 
 /// What a piece of text stands for, so that a terminal can show it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tone {
     Good,
+    Bad,
+    Heading,
 }
 
 impl Output {
     /// Colours on a terminal only, and not where `NO_COLOR` is set (<https://no-color.org>).
     pub(super) fn new(environment: &Environment) -> Self {
+        let terminal = io::stdout().is_terminal();
         Self {
-            colour: io::stdout().is_terminal() && environment.get("NO_COLOR").is_none(),
+            colour: terminal && environment.get("NO_COLOR").is_none(),
+            terminal,
         }
     }
 
@@ -33,8 +38,18 @@ impl Output {
         let _ = writeln!(io::stdout().lock(), "{text}");
     }
 
+    /// One line of bytes as they are; on a terminal without what could steer it.
+    pub(super) fn bytes(&self, bytes: &[u8]) {
+        if self.terminal {
+            return self.line(harmless(&String::from_utf8_lossy(bytes)));
+        }
+        let mut stdout = io::stdout().lock();
+        let _ = stdout.write_all(bytes).and_then(|()| stdout.write_all(b"\n"));
+    }
+
+    /// `value`, indented.
     pub(super) fn json(&self, value: &Value) {
-        self.line(format_args!("{value:#}"));
+        self.line(json_text(value));
     }
 
     /// One line to standard error.
@@ -46,11 +61,96 @@ impl Output {
     pub(super) fn tint(&self, tone: Tone, text: &str) -> String {
         let code = match tone {
             Tone::Good => "32",
+            Tone::Bad => "31",
+            Tone::Heading => "1",
         };
         if self.colour {
             format!("\u{1b}[{code}m{text}\u{1b}[0m")
         } else {
             text.to_owned()
         }
+    }
+
+    /// Rows with their columns below one another; nothing where there are no rows.
+    pub(super) fn table<const N: usize>(&self, headings: [&str; N], rows: &[[String; N]]) {
+        let width = |column: usize| {
+            let cells = rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count());
+            cells
+                .chain(headings.get(column).map(|heading| heading.chars().count()))
+                .max()
+                .unwrap_or(0)
+        };
+        let line = |cells: &[String]| {
+            let cells = cells
+                .iter()
+                .enumerate()
+                .map(|(column, cell)| format!("{cell:<width$}", width = width(column)));
+            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        };
+        if !rows.is_empty() {
+            self.line(self.tint(Tone::Heading, &line(&headings.map(str::to_owned))));
+            rows.iter().for_each(|row| self.line(line(row)));
+        }
+    }
+}
+
+/// `text` without what could steer a terminal or turn the order of what it shows: such characters are escaped.
+/// Tokens and upstream documents hold what others wrote.
+pub(super) fn harmless(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) {
+            safe.extend(c.escape_unicode());
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
+/// `value` as indented JSON that holds no such character either.
+pub(super) fn json_text(value: &Value) -> String {
+    let mut safe = String::new();
+    for c in format!("{value:#}").chars() {
+        // They occur inside of strings only, where JSON has an escape for each.
+        match c {
+            '\n' => safe.push(c),
+            c if steers(c) => {
+                let mut units = [0; 2];
+                for unit in c.encode_utf16(&mut units) {
+                    safe.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nothing_steers_a_terminal() {
+        assert_eq!(
+            harmless("a\u{1b}[2Jb\u{9b}c\u{202e}d\n"),
+            "a\\u{1b}[2Jb\\u{9b}c\\u{202e}d\\u{a}"
+        );
+        let value = json!({ "a": "\u{1b}]0;x\u{7}\u{9b}\u{202e}\u{e0041}é" });
+        let text = json_text(&value);
+        assert!(!text.chars().any(|c| steers(c) && c != '\n'), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }
 }

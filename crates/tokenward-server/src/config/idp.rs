@@ -1,17 +1,22 @@
 //! One identity provider, as it is configured.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretSlice};
-use url::{Host, Url};
+use tokenward::fetch::{AllowedHost, ExtraRoots, SpkiPin};
+use tokenward_core::{
+    freshness::{CachePolicy, Refresh},
+    jose::{Algorithm, AlgorithmSet, Truncation},
+    policy::Audiences,
+};
+use url::Url;
 
 use super::{
     fields::{flat, list, list_or, optional, required, scalar, section},
-    model::{DAY, SECOND, within},
+    model::{DAY, SECOND},
+    problem::suggestion,
     record::{Check, Field, Member, Section, Shape, record},
-    rules::{
-        self, Kind, Rule, boolean, domain, duration, duration_or_off, file, integer, pin, text, url, word,
-    },
+    rules::{self, Kind, Rule, boolean, certificates, domain, duration, file, integer, pin, text, url, word},
 };
 
 const ZERO: Duration = Duration::ZERO;
@@ -43,16 +48,17 @@ record! {
             None => Audiences::Any,
         });
         /// Algorithms that its tokens may be signed with. HS ones need `secret`.
-        algorithms: Option<Vec<Algorithm>> =
-            list_or(None, "all asymmetric ones", word(&ALGORITHMS), Option::unwrap_or_default);
+        algorithms: Option<AlgorithmSet> = list_or(None, "all asymmetric ones", algorithm(), |list| {
+            list.into_iter().flatten().collect()
+        });
         /// How often keys are fetched.
-        refresh_interval: Duration = scalar("3600", duration(SECOND, DAY * 365));
+        refresh_interval: Duration = scalar("3600", duration(SECOND, DAY * 30));
         /// What sets the pace: `interval`, the HTTP freshness (`http`), or the shorter of the interval and half of the upstream's max-age (`adaptive`).
         refresh: Refresh = scalar("adaptive", word(&[
             ("adaptive", Refresh::Adaptive), ("interval", Refresh::Interval), ("http", Refresh::Http),
         ]));
         /// The `max-age` that clients of the key set are told.
-        cache_duration: Duration = scalar("900", duration(SECOND, DAY * 365));
+        cache_duration: Duration = scalar("900", duration(SECOND, DAY * 30));
         /// How it goes together with the upstream's: the smaller, the larger, the upstream's, or `cache_duration` alone.
         cache_policy: CachePolicy = scalar("min", word(&[
             ("min", CachePolicy::Min), ("max", CachePolicy::Max),
@@ -67,29 +73,29 @@ record! {
         /// Whether `/readyz` waits for its keys.
         required: bool = scalar("false", boolean());
         /// The shortest freshness that HTTP headers can ask for.
-        min_ttl: Duration = scalar("30s", duration(SECOND, DAY * 365));
+        min_ttl: Duration = scalar("30s", duration(SECOND, DAY * 30));
         /// The longest freshness that HTTP headers can ask for.
-        max_ttl: Duration = scalar("24h", duration(SECOND, DAY * 365));
+        max_ttl: Duration = scalar("24h", duration(SECOND, DAY * 30));
         /// How long before the end of its HTTP freshness a set is fetched again, at most 20 % of it.
         refresh_early: Duration = scalar("30s", duration(ZERO, DAY));
         /// How close together HTTP headers can bring two refreshes.
         min_refresh_interval: Duration = scalar("30s", duration(SECOND, DAY));
         /// By how much at most a refresh is moved at random, and never by more than 10 %.
-        prefetch_jitter: Duration = scalar("5s", duration(ZERO, DAY));
+        prefetch_jitter: Duration = scalar("5s", duration(ZERO, MINUTE * 60));
         /// How long keys stay usable after they stopped being fresh, while the IdP cannot be reached.
-        stale_while_error: Duration = scalar("12h", duration(ZERO, DAY * 365));
+        stale_while_error: Duration = scalar("12h", duration(ZERO, DAY * 30));
         /// How long a key that is no longer listed still verifies.
         absent_key_grace: Duration = scalar("5m", duration(ZERO, DAY));
-        /// How long after a failed first load callers are given that failure at once.
-        negative_cache_ttl: Option<Duration> = scalar("0", duration_or_off(MILLISECOND, DAY));
+        /// How long after a failed first load callers are given that failure at once; 0: they wait.
+        negative_cache_ttl: Duration = scalar("0", duration(ZERO, DAY));
         /// The longest body of a key set or discovery document, in bytes.
         max_response_bytes: usize = scalar("1048576", integer(1_024, 64 * 1_024 * 1_024));
         /// How many redirects a fetch follows; each is checked like the first URL.
         max_redirects: u8 = scalar("3", integer(0, 10));
         /// Domains, with their subdomains, that its keys may be fetched from.
-        allowed_domains: Vec<String> = list("any", domain());
+        allowed_domains: Vec<AllowedHost> = list("any", domain());
         /// SHA-256 of public keys (SPKI) of which the IdP's verified certificate chain must hold one.
-        pinned_spki: Vec<[u8; 32]> = list("no pins", pin());
+        pinned_spki: Vec<SpkiPin> = list("no pins", pin());
         /// Whether keys may be fetched without TLS.
         allow_http: bool = scalar("false", boolean()).in_dev("true");
         /// Whether keys may be fetched from loopback, private and other addresses that are not public.
@@ -97,7 +103,7 @@ record! {
         /// Whether the discovery document may name only a `jwks_uri` of the issuer's own origin.
         strict_jwks_origin: bool = scalar("false", boolean());
         /// Certificates, PEM, that are trusted beside the platform's.
-        ca_file: Option<PathBuf> = optional("the platform's only", file());
+        ca_file: Option<ExtraRoots> = optional("the platform's only", certificates());
         /// How a failed fetch is tried again.
         retry: Retry = section();
         /// What a token with an unknown kid may cause.
@@ -127,9 +133,9 @@ record! {
         /// The longest pause.
         max: Duration = scalar("2s", duration(MILLISECOND, MINUTE));
         /// The longest one attempt may take.
-        attempt: Duration = scalar("3s", duration(MILLISECOND, MINUTE * 5));
+        attempt: Duration = scalar("3s", duration(MILLISECOND, MINUTE));
         /// The longest a fetch may take in all.
-        deadline: Duration = scalar("8s", duration(MILLISECOND, MINUTE * 10));
+        deadline: Duration = scalar("8s", duration(MILLISECOND, MINUTE));
     }
 }
 
@@ -152,7 +158,7 @@ record! {
         /// How long it takes for one of them to come back.
         refill: Duration = scalar("30s", duration(SECOND, DAY));
         /// How long a kid that was not found is not looked for again.
-        negative_ttl: Duration = scalar("30s", duration(SECOND, DAY));
+        negative_ttl: Duration = scalar("30s", duration(SECOND, MINUTE * 60));
     }
 }
 
@@ -214,54 +220,38 @@ impl Idp {
         if self.settings.audiences.is_none() {
             section.report("audiences", "needed to verify tokens; `any` waives it");
         }
-        let algorithms = self.settings.algorithms.as_deref().unwrap_or_default();
+        let algorithms = self.settings.algorithms.unwrap_or_default();
         if algorithms.is_empty() {
             section.report(
                 "algorithms",
                 "an IdP with a secret names the HS algorithms of its tokens",
             );
         }
-        if let Some(other) = algorithms
-            .iter()
-            .find(|algorithm| algorithm.secret_bytes.is_none())
-        {
-            section.report(
-                "algorithms",
-                format!("`{}` cannot be used with a secret", other.name),
-            );
+        if let Some(other) = algorithms.iter().find(|algorithm| !algorithm.is_symmetric()) {
+            section.report("algorithms", format!("`{other}` cannot be used with a secret"));
         }
-        let needed = algorithms
-            .iter()
-            .filter_map(|algorithm| algorithm.secret_bytes)
-            .max()
-            .unwrap_or(32);
+        let needed = algorithms.iter().filter_map(secret_bytes).max().unwrap_or(32);
         if secret.len() < needed {
             let message =
                 format!("must be at least {needed} bytes long for these algorithms (RFC 7518 section 3.2)");
             section.report(member, message);
         } else if is_sample(secret) {
-            section.report(
-                member,
-                "is a sample that everyone knows; make one with `openssl rand -base64 48`",
-            );
+            let message = "is a sample that everyone knows; make one with `openssl rand -base64 48`";
+            section.report(member, message);
         }
     }
 
     fn check_asymmetric(&self, section: &Section<'_>) {
-        let settings = &self.settings;
-        let algorithms = settings.algorithms.as_deref().unwrap_or_default();
-        if let Some(symmetric) = algorithms
-            .iter()
-            .find(|algorithm| algorithm.secret_bytes.is_some())
-        {
+        let algorithms = self.settings.algorithms.unwrap_or_default();
+        if let Some(symmetric) = algorithms.iter().find(|algorithm| algorithm.is_symmetric()) {
             section.report(
                 "algorithms",
-                format!("`{}` needs `secret` or `secret_file`", symmetric.name),
+                format!("`{symmetric}` needs `secret` or `secret_file`"),
             );
         }
         match (&self.url, &self.issuer) {
             (None, None) => section.report("url", "needs `url`, or `issuer` for discovery"),
-            (Some(_), Some(_)) if settings.audiences.is_none() => {
+            (Some(_), Some(_)) if self.settings.audiences.is_none() => {
                 section.report(
                     "audiences",
                     "needed to verify the tokens of `issuer`; `any` waives it",
@@ -276,10 +266,12 @@ impl Idp {
                     );
                 }
                 Ok(url) => self.check_source("issuer", &url, section),
-                Err(message) => section.report(
-                    "issuer",
-                    format!("discovery needs a URL: {message}; or give `url`"),
-                ),
+                Err(message) => {
+                    section.report(
+                        "issuer",
+                        format!("discovery needs a URL: {message}; or give `url`"),
+                    );
+                }
             },
         }
     }
@@ -291,25 +283,24 @@ impl Idp {
                 "keys are fetched by https only; `allow_http: true` allows http",
             );
         }
-        if let Some(domain) = self
-            .fetched_from()
-            .filter(|domain| !within(domain, &self.settings.allowed_domains))
-        {
-            section.report(member, format!("`{domain}` is not within `allowed_domains`"));
+        if url.scheme() == "http" && !self.settings.pinned_spki.is_empty() {
+            section.report(member, "pinned keys cannot hold over plain http");
+        }
+        if !self.fetched_within(&self.settings.allowed_domains) {
+            section.report(member, "the host is not within `allowed_domains`");
         }
     }
 
-    /// The host that keys, or the discovery document, are fetched from.
-    pub(super) fn fetched_from(&self) -> Option<String> {
-        let url = match (&self.secret, &self.url, &self.issuer) {
-            (Some(_), _, _) => return None,
-            (None, Some(url), _) => url.clone(),
-            (None, None, issuer) => Url::parse(issuer.as_deref()?).ok()?,
-        };
-        url.host().map(|host| match host {
-            Host::Domain(domain) => domain.trim_end_matches('.').to_owned(),
-            address => address.to_string(),
-        })
+    /// Whether `allowed`, where it is not empty, admits the host that keys or the discovery document come from.
+    pub(super) fn fetched_within(&self, allowed: &[AllowedHost]) -> bool {
+        let discovery = || Url::parse(self.issuer.as_deref()?).ok();
+        let fetched = self
+            .secret
+            .is_none()
+            .then(|| self.url.clone().or_else(discovery))
+            .flatten();
+        let host = fetched.as_ref().and_then(Url::host);
+        allowed.is_empty() || host.is_none_or(|host| allowed.iter().any(|entry| entry.admits(&host)))
     }
 }
 
@@ -327,65 +318,28 @@ fn name() -> Rule<String> {
     })
 }
 
-/// Who a token may be meant for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Audiences {
-    Any,
-    OneOf(Vec<String>),
+fn algorithm() -> Rule<Algorithm> {
+    Rule::new(Kind::Text, "algorithm, as `RS256`", |text| {
+        Algorithm::parse(text).ok_or_else(|| {
+            let names = Algorithm::ALL.map(Algorithm::name);
+            let near = suggestion(text, names);
+            format!(
+                "must be one of {}{near}",
+                names.map(|name| format!("`{name}`")).join(", ")
+            )
+        })
+    })
 }
 
-/// What sets the pace of refreshes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refresh {
-    Adaptive,
-    Interval,
-    Http,
+/// How long a secret for `algorithm` must be, in bytes (RFC 7518 section 3.2); nothing for an asymmetric one.
+fn secret_bytes(algorithm: Algorithm) -> Option<usize> {
+    match algorithm {
+        Algorithm::Hs256 => Some(32),
+        Algorithm::Hs384 => Some(48),
+        Algorithm::Hs512 => Some(64),
+        _ => None,
+    }
 }
-
-/// How `cache_duration` goes together with the upstream's max-age.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CachePolicy {
-    Min,
-    Max,
-    Upstream,
-    Config,
-}
-
-/// Which keys go where there are too many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Truncation {
-    KeepActive,
-    FirstN,
-}
-
-/// A signature algorithm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Algorithm {
-    pub(crate) name: &'static str,
-    /// For a symmetric one, how long its secret must be (RFC 7518 section 3.2).
-    pub(crate) secret_bytes: Option<usize>,
-}
-
-const fn algorithm(name: &'static str, secret_bytes: Option<usize>) -> (&'static str, Algorithm) {
-    (name, Algorithm { name, secret_bytes })
-}
-
-const ALGORITHMS: [(&str, Algorithm); 14] = [
-    algorithm("RS256", None),
-    algorithm("RS384", None),
-    algorithm("RS512", None),
-    algorithm("PS256", None),
-    algorithm("PS384", None),
-    algorithm("PS512", None),
-    algorithm("ES256", None),
-    algorithm("ES384", None),
-    algorithm("ES512", None),
-    algorithm("ES256K", None),
-    algorithm("EdDSA", None),
-    algorithm("HS256", Some(32)),
-    algorithm("HS384", Some(48)),
-    algorithm("HS512", Some(64)),
-];
 
 /// `secret` and its twin `secret_file`.
 struct Secret;

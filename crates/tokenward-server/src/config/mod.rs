@@ -9,6 +9,7 @@
 mod environment;
 mod fields;
 mod idp;
+mod library;
 mod model;
 mod problem;
 mod record;
@@ -21,9 +22,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub(crate) use environment::Environment;
-pub(crate) use idp::{
-    Algorithm, Audiences, CachePolicy, Idp, IdpSettings, Refresh, Retry, Truncation, UnknownKid,
-};
+pub(crate) use idp::{Idp, IdpSettings};
 pub(crate) use model::{
     Authorize, Config, DefaultDecision, Level, LogFormat, Logging, Merged, OnCollision, Server, Store,
     StoreUrl, Tls, WellKnown,

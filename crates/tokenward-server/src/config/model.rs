@@ -4,6 +4,7 @@ use std::{collections::HashMap, net::IpAddr, net::SocketAddr, path::PathBuf, tim
 
 use http::HeaderName;
 use ipnet::IpNet;
+use tokenward::fetch::AllowedHost;
 
 use super::{
     fields::{list, map, optional, optional_section, required, scalar, section, sections},
@@ -30,7 +31,7 @@ record! {
         /// The identity providers, in the order in which the merged set lists their keys.
         idps: Vec<Idp> = sections("idp_defaults");
         /// Domains, with their subdomains, that keys may be fetched from. An IdP's own list narrows it further.
-        allowed_domains: Vec<String> = list("any", domain());
+        allowed_domains: Vec<AllowedHost> = list("any", domain());
         /// The key set of all IdPs together.
         merged: Merged = section();
         /// How requests are authorized for proxies.
@@ -56,28 +57,12 @@ impl Check for Config {
             {
                 place.report("issuer", format!("`idps[{first}]` has the same issuer"));
             }
-            if let Some(domain) = idp
-                .fetched_from()
-                .filter(|domain| !within(domain, &self.allowed_domains))
-            {
+            if !idp.fetched_within(&self.allowed_domains) {
                 let member = if idp.url.is_some() { "url" } else { "issuer" };
-                place.report(
-                    member,
-                    format!("`{domain}` is not within the global `allowed_domains`"),
-                );
+                place.report(member, "the host is not within the global `allowed_domains`");
             }
         }
     }
-}
-
-/// Whether `domain` is one of `allowed` or below one of them; an empty list allows all.
-pub(super) fn within(domain: &str, allowed: &[String]) -> bool {
-    let below = |allowed: &String| {
-        domain
-            .strip_suffix(allowed.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    };
-    allowed.is_empty() || allowed.iter().any(below)
 }
 
 record! {

@@ -9,15 +9,18 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use http::HeaderName;
 use ipnet::IpNet;
+use tokenward::fetch::{AllowedHost, ExtraRoots, SpkiPin};
 use url::Url;
 
 use super::{problem::suggestion, tree::Style};
 
 /// The longest text that a member may hold, in bytes.
-const MAX_TEXT: usize = 8 * 1024;
+const MAX_TEXT: usize = 8 * 1_024;
+
+/// The longest file of certificates, in bytes.
+const MAX_CERTIFICATES: u64 = 4 * 1_024 * 1_024;
 
 /// What a scalar may be, and how it is read. Messages never repeat the text, since it may be a secret.
 pub(crate) struct Rule<T> {
@@ -164,22 +167,6 @@ pub(super) fn duration(min: Duration, max: Duration) -> Rule<Duration> {
     })
 }
 
-/// As [`duration`]; 0 is "off".
-pub(super) fn duration_or_off(min: Duration, max: Duration) -> Rule<Option<Duration>> {
-    let inner = duration(min, max);
-    Rule::new(
-        Kind::Duration,
-        format!("{}; 0 is off", inner.takes),
-        move |text| {
-            if parse_duration(text)?.is_zero() {
-                Ok(None)
-            } else {
-                inner.parse(text).map(Some)
-            }
-        },
-    )
-}
-
 /// Seconds without a unit, or an integer with `ms`, `s`, `m`, `h` or `d`.
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let expected = || format!("expected {}", Kind::Duration);
@@ -275,40 +262,33 @@ pub(super) fn url() -> Rule<Url> {
         .takes("absolute URL, http or https")
 }
 
-/// A domain in lower case, without a wildcard: subdomains match anyhow.
-pub(super) fn domain() -> Rule<String> {
+/// A domain, whose subdomains match too, or an address.
+pub(super) fn domain() -> Rule<AllowedHost> {
     text()
         .and(|text| {
-            let domain = text.to_ascii_lowercase();
-            let label = |label: &str| {
-                (1..=63).contains(&label.len())
-                    && label
-                        .bytes()
-                        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-            };
-            if domain.len() <= 253 && domain.split('.').all(label) {
-                Ok(domain)
-            } else {
-                Err(
-                    "expected a domain as `example.com`, without scheme, port, wildcard or dot at its ends; \
-                     its subdomains are included"
-                        .to_owned(),
-                )
-            }
+            AllowedHost::parse(&text).ok_or_else(|| {
+                "expected a domain as `example.com`, without scheme, port and wildcard, or an IP address; \
+                 subdomains are included"
+                    .to_owned()
+            })
         })
-        .takes("domain")
+        .takes("domain or IP address")
 }
 
 /// The SHA-256 of a certificate's public key, in base64.
-pub(super) fn pin() -> Rule<[u8; 32]> {
+pub(super) fn pin() -> Rule<SpkiPin> {
     text()
         .and(|text| {
-            let bytes = STANDARD.decode(&text).ok();
-            bytes
-                .and_then(|bytes| bytes.try_into().ok())
-                .ok_or_else(|| "expected the base64 of a SHA-256: 44 characters".to_owned())
+            SpkiPin::parse(&text).ok_or_else(|| "expected the base64 of a SHA-256: 44 characters".to_owned())
         })
         .takes("base64 SHA-256")
+}
+
+/// A PEM file of certificates to trust.
+pub(super) fn certificates() -> Rule<ExtraRoots> {
+    file()
+        .and(|path| ExtraRoots::from_pem(&read_limited(&path, MAX_CERTIFICATES)?))
+        .takes("path of a PEM file")
 }
 
 pub(super) fn header() -> Rule<HeaderName> {

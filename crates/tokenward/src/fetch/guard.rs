@@ -157,7 +157,8 @@ impl AllowedHost {
 
     /// Whether `host` is the domain itself or ends with it after a dot: `evilexample.com` is no part of
     /// `example.com`.
-    fn admits(&self, host: &Host<&str>) -> bool {
+    #[must_use]
+    pub fn admits(&self, host: &Host<&str>) -> bool {
         match (&self.0, host) {
             (Host::Domain(domain), Host::Domain(host)) => {
                 let host = host.strip_suffix('.').unwrap_or(host);

@@ -81,7 +81,7 @@ refused! {
         "1:71: idp_defaults.refresh_early: expected a duration (`90`, `250ms`, `90s`, `15m`, `1h`, `30d`)",
         "1:93: idp_defaults.refresh_interval: the duration is too long",
     ];
-    a_refresh_interval_of_zero: idp("refresh_interval: 0") => ["4:21: idps[0].refresh_interval: must be from 1s to 365d"];
+    a_refresh_interval_of_zero: idp("refresh_interval: 0") => ["4:21: idps[0].refresh_interval: must be from 1s to 30d"];
     a_leeway_of_hours: idp("leeway: 1h").replace("name: a", "name: a\n  issuer: i\n  audiences: any") => [
         "6:11: idps[0].leeway: must be from 0 to 5m"
     ];
@@ -172,14 +172,14 @@ refused! {
         "4:34: idps[0].retry.attempt: must not be longer than `deadline`",
     ];
     domains: "allowed_domains: ['*.example.com', 'https://a', a..b, 'b.example:443']" => [
-        "1:19: allowed_domains[0]: expected a domain as `example.com`, without scheme, port, wildcard or dot at its ends; its subdomains are included",
-        "1:36: allowed_domains[1]: expected a domain as `example.com`, without scheme, port, wildcard or dot at its ends; its subdomains are included",
-        "1:49: allowed_domains[2]: expected a domain as `example.com`, without scheme, port, wildcard or dot at its ends; its subdomains are included",
-        "1:55: allowed_domains[3]: expected a domain as `example.com`, without scheme, port, wildcard or dot at its ends; its subdomains are included",
+        "1:19: allowed_domains[0]: expected a domain as `example.com`, without scheme, port and wildcard, or an IP address; subdomains are included",
+        "1:36: allowed_domains[1]: expected a domain as `example.com`, without scheme, port and wildcard, or an IP address; subdomains are included",
+        "1:49: allowed_domains[2]: expected a domain as `example.com`, without scheme, port and wildcard, or an IP address; subdomains are included",
+        "1:55: allowed_domains[3]: expected a domain as `example.com`, without scheme, port and wildcard, or an IP address; subdomains are included",
     ];
     a_url_outside_the_domains: "allowed_domains: [b.example]\nidps:\n- { name: a, url: 'https://xb.example/k' }\n- { name: b, url: 'https://k.b.example/k', allowed_domains: [c.example] }" => [
-        "3:19: idps[0].url: `xb.example` is not within the global `allowed_domains`",
-        "4:19: idps[1].url: `k.b.example` is not within `allowed_domains`",
+        "3:19: idps[0].url: the host is not within the global `allowed_domains`",
+        "4:19: idps[1].url: the host is not within `allowed_domains`",
     ];
     a_bad_pin: idp("pinned_spki: [AAAA]") => ["4:17: idps[0].pinned_spki[0]: expected the base64 of a SHA-256: 44 characters"];
     no_carrier: "authorize: { headers: [] }" => [
