@@ -1,0 +1,171 @@
+//! What a key set serves, keeps and selects.
+
+use serde_json::{Value, json};
+use tokenward_core::jose::{Algorithm, KeySet, MAX_KEYS, Selection, SkipReason, Truncation};
+
+use crate::support::{EC, ED, RSA, Signer, merged, outcome, set};
+
+fn named(signer: &Signer, kid: &str) -> Value {
+    signer.jwk_with(&json!({ "kid": kid }))
+}
+
+fn kids(keys: &KeySet) -> Vec<&str> {
+    keys.documents().map(|(kid, _)| kid.unwrap_or("-")).collect()
+}
+
+#[test]
+fn members_are_served_as_they_were_sent() {
+    let x = EC.jwk()["x"].as_str().unwrap().to_owned();
+    let y = EC.jwk()["y"].as_str().unwrap().to_owned();
+    let body = format!(
+        "{{\n \"keys\" : [ {{ \"zeta\" : [ 1.50 , \"a b\\\" \\n\" ] ,\n\t\"y\":\"{y}\", \"x\":\"{x}\",\"kty\":\"EC\",\r\n\"crv\":\"P-256\" , \"\\u006bid\":\"é 🗝\" }} ] }}"
+    );
+    let keys = KeySet::parse(body.as_bytes()).unwrap();
+    let expected = format!(
+        "{{\"zeta\":[1.50,\"a b\\\" \\n\"],\"y\":\"{y}\",\"x\":\"{x}\",\"kty\":\"EC\",\"crv\":\"P-256\",\"\\u006bid\":\"é 🗝\"}}"
+    );
+    assert_eq!(
+        keys.documents().collect::<Vec<_>>(),
+        [(Some("é 🗝"), expected.as_str())]
+    );
+    assert_eq!(keys.sanitized_body(), format!(r#"{{"keys":[{expected}]}}"#));
+}
+
+#[test]
+fn a_stored_body_gives_the_same_keys_again() {
+    let keys = set(&[
+        named(&EC, "a"),
+        json!({"kty": "AKP", "kid": "pq", "pub": "AA"}),
+        RSA.jwk_with(&json!({"kid": "weak", "e": "AQ"})),
+        RSA.jwk_with(&json!({"kid": "leaked", "d": "AA"})),
+        RSA.jwk_with(&json!({"kid": "enc", "use": "enc"})),
+        named(&RSA, "b"),
+        ED.jwk(),
+    ]);
+    assert_eq!(kids(&keys), ["a", "pq", "enc", "b", "-"]);
+    assert_eq!(keys.skipped().len(), 4);
+    assert_eq!(keys.skipped()[1].index, 2);
+    let again = KeySet::parse(keys.sanitized_body().as_bytes()).unwrap();
+    assert_eq!(kids(&again), kids(&keys));
+    assert_eq!(again.sanitized_body(), keys.sanitized_body());
+    let thumbprints = |keys: &KeySet| {
+        keys.usable()
+            .iter()
+            .map(|key| *key.thumbprint())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(thumbprints(&again), thumbprints(&keys));
+    assert_eq!(again.skipped_count(), 2);
+}
+
+#[test]
+fn a_shared_kid_is_told_apart_by_the_algorithm_alone() {
+    let keys = set(&[named(&EC, "k"), named(&RSA, "k"), named(&ED, "k")]);
+    for signer in [&*EC, &*RSA, &*ED] {
+        assert!(
+            outcome(&signer.token(&json!({})), &keys).is_ok(),
+            "{}",
+            signer.alg
+        );
+    }
+    let second = Signer::new(Algorithm::Es256);
+    let keys = set(&[named(&EC, "k"), named(&second, "k"), named(&RSA, "k")]);
+    assert!(matches!(
+        keys.select(Some("k"), Algorithm::Es256),
+        Selection::Ambiguous
+    ));
+    assert!(matches!(
+        keys.select(Some("k"), Algorithm::Rs256),
+        Selection::Key(_)
+    ));
+    assert!(matches!(
+        keys.select(Some("k"), Algorithm::EdDsa),
+        Selection::Unknown
+    ));
+    for signer in [&EC, &second] {
+        assert!(outcome(&signer.token(&json!({})), &keys).is_err());
+    }
+}
+
+#[test]
+fn one_key_listed_twice_is_one_key() {
+    let keys = set(&[
+        named(&EC, "k"),
+        EC.jwk_with(&json!({"kid": "k", "alg": "ES256"})),
+        named(&EC, "alias"),
+    ]);
+    assert!(matches!(
+        keys.select(Some("k"), Algorithm::Es256),
+        Selection::Key(_)
+    ));
+    assert!(matches!(keys.select(None, Algorithm::Es256), Selection::Key(_)));
+}
+
+fn never(_: &str) -> bool {
+    false
+}
+
+/// Five served keys: `enc` is not usable.
+fn five() -> KeySet {
+    let key = |kid: &str| Signer::new(Algorithm::EdDsa).jwk_with(&json!({ "kid": kid }));
+    set(&[
+        merged(key("enc"), &json!({"use": "enc"})),
+        key("a"),
+        key("b"),
+        key("c"),
+        key("d"),
+    ])
+}
+
+#[test]
+fn truncation_keeps_the_active_keys() {
+    for (recent, previous, max, left, dropped) in [
+        ("", "", 5, "enc a b c d", ""),
+        ("", "", 4, "a b c d", "enc"),
+        ("", "", 2, "a b", "enc c d"),
+        ("d", "", 2, "a d", "enc b c"),
+        ("d", "c", 2, "c d", "enc a b"),
+        ("", "b c d", 2, "b c", "enc a d"),
+        ("enc", "enc", 1, "a", "enc b c d"),
+    ] {
+        let mut keys = five();
+        let gone = keys.truncate(
+            max,
+            Truncation::KeepActive,
+            &|kid| recent.split(' ').any(|one| one == kid),
+            &|kid| previous.split(' ').any(|one| one == kid),
+        );
+        assert_eq!(kids(&keys).join(" "), left);
+        assert_eq!(gone.join(" "), dropped);
+        let usable: Vec<_> = keys.usable().iter().filter_map(|key| key.kid()).collect();
+        assert_eq!(usable.join(" "), left.trim_start_matches("enc "));
+        assert_eq!(keys.original_count(), 5);
+    }
+}
+
+#[test]
+fn truncation_to_the_first_keeps_document_order() {
+    let mut keys = five();
+    let gone = keys.truncate(2, Truncation::FirstN, &|_| true, &|_| true);
+    assert_eq!(kids(&keys), ["enc", "a"]);
+    assert_eq!(keys.usable().len(), 1);
+    assert_eq!(gone, ["b", "c", "d"]);
+}
+
+#[test]
+fn keys_without_kid_are_dropped_by_their_index() {
+    let mut keys = set(&[json!(0), named(&EC, "a"), ED.jwk()]);
+    assert_eq!(keys.truncate(1, Truncation::KeepActive, &never, &never), ["#2"]);
+    assert!(matches!(keys.select(None, Algorithm::EdDsa), Selection::Unknown));
+}
+
+#[test]
+fn a_ceiling_holds_without_a_limit_too() {
+    let unknown = |kid: usize| json!({"kty": "x", "kid": kid.to_string()});
+    let mut keys = set(&(0..MAX_KEYS + 5).map(unknown).collect::<Vec<_>>());
+    assert_eq!(keys.skipped()[0].reason, SkipReason::UnsupportedKty);
+    assert_eq!(keys.truncate(0, Truncation::KeepActive, &never, &never).len(), 5);
+    assert_eq!(keys.documents().count(), MAX_KEYS);
+    let mut keys = set(&(0..MAX_KEYS + 5).map(unknown).collect::<Vec<_>>());
+    assert_eq!(keys.truncate(5_000, Truncation::FirstN, &never, &never).len(), 5);
+}
