@@ -107,6 +107,20 @@ impl Policy {
         allowed
     }
 
+    /// The wall-clock times between which claims that were accepted once stay acceptable: from the first, and before
+    /// the second.
+    #[must_use]
+    pub fn validity(&self, claims: &Claims) -> (Timestamp, Timestamp) {
+        let begins = claims.not_before().max(claims.issued_at());
+        let from = begins.map_or(Timestamp::from_secs(0), |begins| begins - self.leeway);
+        let expires = claims.expires_at().map_or(Timestamp::MAX, |expires| expires + self.leeway);
+        let ages = match (self.max_token_age, claims.issued_at()) {
+            (Some(max), Some(issued)) => issued + max + self.leeway,
+            _ => Timestamp::MAX,
+        };
+        (from, expires.min(ages))
+    }
+
     /// Whether the claims are acceptable at the wall-clock time `now`. Every rule is checked and traced, also after
     /// one has failed, so that an explanation is complete.
     ///

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use tokenward_core::{Clock, Timestamp};
+use http::HeaderMap;
+use tokenward_core::{Clock, Timestamp, jose::KeySet};
 use url::Url;
 
 use crate::{
     discovery::Discovery,
-    fetch::{Attempts, Fetch, FetchError, FetchRequest, FetchResponse, Guards},
+    fetch::{Attempts, Fetch, FetchError, FetchRequest, Guards},
     random::Random,
 };
 
@@ -47,9 +48,35 @@ pub struct Validators {
 #[derive(Clone, Debug)]
 pub struct Acquired {
     /// The answer, or why there is none.
-    pub result: Result<FetchResponse, FetchError>,
+    pub result: Result<Answer, FetchError>,
     /// Where the issuer says that its keys are, to be [`KeysAt::Issuer`]'s `known` the next time.
     pub jwks_uri: Option<Url>,
+}
+
+/// What the server of a key set answered.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// A key set, which may be one without a usable key.
+    Fresh {
+        /// The keys.
+        keys: KeySet,
+        /// The answer's headers, with its validators and its freshness.
+        headers: HeaderMap,
+    },
+    /// What was asked with the validators of has not changed (RFC 9110 section 15.4.5).
+    NotModified {
+        /// The answer's headers. They replace the earlier ones (RFC 9111 section 4.3.4).
+        headers: HeaderMap,
+    },
+}
+
+impl Answer {
+    fn is_of_use(&self) -> bool {
+        match self {
+            Self::Fresh { keys, .. } => !keys.usable().is_empty(),
+            Self::NotModified { .. } => true,
+        }
+    }
 }
 
 /// How much may be done for a refresh.
@@ -107,7 +134,8 @@ pub async fn acquire(
                 Effort::Single => refresh,
             };
             let result = earlier.keys(known, validators).await;
-            if result.is_err() && effort == Effort::Full {
+            let of_use = result.as_ref().is_ok_and(Answer::is_of_use);
+            if !of_use && effort == Effort::Full {
                 let moved = refresh.discover_elsewhere(discovery, known).await;
                 if let Some(moved) = moved {
                     return moved;
@@ -133,13 +161,20 @@ impl Refresh<'_> {
         self
     }
 
-    async fn keys(&self, url: &Url, validators: Option<&Validators>) -> Result<FetchResponse, FetchError> {
+    async fn keys(&self, url: &Url, validators: Option<&Validators>) -> Result<Answer, FetchError> {
         let mut request = FetchRequest::key_set(url.clone(), Arc::clone(self.guards));
         if let Some(validators) = validators {
             request.etag.clone_from(&validators.etag);
             request.last_modified.clone_from(&validators.last_modified);
         }
-        self.attempts.fetch(&request).await
+        let response = self.attempts.fetch(&request).await?;
+        let headers = response.headers;
+        if response.status == 304 {
+            return Ok(Answer::NotModified { headers });
+        }
+        let keys = KeySet::parse(&response.body)
+            .map_err(|problem| FetchError::key_set_invalid(&response.final_url, problem))?;
+        Ok(Answer::Fresh { keys, headers })
     }
 
     async fn discover(&self, discovery: &Discovery) -> Acquired {

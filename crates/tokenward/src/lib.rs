@@ -1,4 +1,7 @@
 //! Fetches and guards the signing keys of many identity providers, and verifies the tokens they sign.
+//!
+//! A [`Registry`] holds the identity providers and keeps their keys fresh; a [`Verifier`] judges tokens by them;
+//! a [`TokenLayer`] puts a verifier in front of a service.
 
 pub mod acquire;
 pub mod carrier;
@@ -6,8 +9,32 @@ pub mod discovery;
 pub mod fetch;
 pub mod random;
 pub mod respond;
+pub mod telemetry;
 
+mod cache;
 mod clock;
+mod config;
+mod error;
+mod events;
+#[cfg(feature = "axum")]
+mod extract;
+mod layer;
+mod registry;
+mod verifier;
 
 pub use clock::SystemClock;
-pub use tokenward_core::Denial;
+pub use config::{DEFAULT_TENANT, IdpConfig, MAX_NAME_BYTES};
+pub use error::{Error, ErrorKind};
+pub use events::{Event, EventKind};
+#[cfg(feature = "axum")]
+pub use extract::Token;
+pub use layer::{PeerAddress, TokenLayer, TokenService, caller_of};
+pub use registry::{DEFAULT_MAX_CONCURRENT_FETCHES, Idp, IdpDetails, IdpStatus, Registry, RegistryBuilder};
+pub use tokenward_core::{
+    Check, Clock, Denial, Timestamp,
+    claims::Claims,
+    freshness::{CachePolicy, CallerId, Refresh, Settings, State, UnknownKid, View},
+    jose::{Algorithm, AlgorithmSet},
+    policy::{Audiences, Policy},
+};
+pub use verifier::{DEFAULT_CACHE_BYTES, Explanation, VerifiedToken, Verifier};

@@ -71,3 +71,29 @@ pub struct Status {
     /// When the keys stop being usable if no fetch succeeds.
     pub stale_until: Option<Timestamp>,
 }
+
+impl Status {
+    /// The status of keys that are configured and never fetched.
+    #[must_use]
+    pub fn fixed() -> Self {
+        Self {
+            state: State::Ready,
+            last_updated: None,
+            last_attempt: None,
+            last_error: None,
+            error_count: 0,
+            update_count: 0,
+            key_count: 0,
+            max_keys: 0,
+            skipped_keys: Vec::new(),
+            dropped_kids: Vec::new(),
+            cache_duration: 0,
+            idp_suggested_cache: 0,
+            cache_until: None,
+            refresh_interval: 0,
+            next_refresh: None,
+            expires_at: None,
+            stale_until: None,
+        }
+    }
+}

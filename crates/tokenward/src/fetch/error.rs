@@ -2,6 +2,7 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
+use tokenward_core::jose::SetProblem;
 use url::Url;
 
 /// Causes and messages are cut to so many characters. They can hold what a server chose, as the names in its
@@ -68,6 +69,8 @@ pub enum FetchErrorKind {
     IssuerMismatch,
     /// The discovery document's `jwks_uri` is where keys of this issuer must not come from.
     JwksUriForbidden,
+    /// What was fetched is no key set.
+    KeySetInvalid(SetProblem),
 }
 
 impl FetchErrorKind {
@@ -100,6 +103,7 @@ impl FetchErrorKind {
             Self::DiscoveryInvalid => "discovery_invalid",
             Self::IssuerMismatch => "issuer_mismatch",
             Self::JwksUriForbidden => "jwks_uri_forbidden",
+            Self::KeySetInvalid(problem) => problem.code(),
         }
     }
 }
@@ -135,6 +139,15 @@ impl FetchError {
             inner.status = Some(status);
             inner.retry_after = retry_after;
         })
+    }
+
+    pub(crate) fn key_set_invalid(url: &Url, problem: SetProblem) -> Self {
+        let message = format!("{}: the answer is no key set", place(url));
+        Self::new(FetchErrorKind::KeySetInvalid(problem), message).caused_by(&problem)
+    }
+
+    pub(crate) fn is_key_set_invalid(&self) -> bool {
+        matches!(self.kind(), FetchErrorKind::KeySetInvalid(_))
     }
 
     fn change(self, change: impl FnOnce(&mut Inner)) -> Self {

@@ -1,0 +1,94 @@
+//! Verified tokens, so that a repeated one costs a lookup instead of a signature check.
+
+use std::{
+    hash::{Hash, Hasher, RandomState},
+    sync::Arc,
+};
+
+use quick_cache::{Equivalent, Weighter, sync::Cache};
+
+use crate::verifier::VerifiedToken;
+
+/// What an entry costs beside its token: the claims as parsed, keys and slots. An estimate on the high side.
+const OVERHEAD: u64 = 1_024;
+
+/// Keyed by the tenant and the whole token, compared byte for byte; the hash only finds the slot.
+///
+/// Its hasher is keyed at random, since tokens are hostile input. The cache is asked nothing that the token's validity depends on: whether a found entry still holds is for
+/// [`VerifiedToken::holds`] to say, at every use.
+pub(crate) struct TokenCache {
+    entries: Cache<Key, Arc<VerifiedToken>, Weight, RandomState>,
+}
+
+struct Key {
+    tenant: Arc<str>,
+    token: Box<str>,
+}
+
+struct Asked<'a> {
+    tenant: &'a str,
+    token: &'a str,
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&*self.tenant, &*self.token).hash(state);
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.token == other.token && self.tenant == other.tenant
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Asked<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.tenant, self.token).hash(state);
+    }
+}
+
+impl Equivalent<Key> for Asked<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        *self.token == *key.token && *self.tenant == *key.tenant
+    }
+}
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<Key, Arc<VerifiedToken>> for Weight {
+    fn weight(&self, key: &Key, _: &Arc<VerifiedToken>) -> u64 {
+        // The claims hold about what the token does, once more.
+        OVERHEAD + 2 * key.token.len() as u64
+    }
+}
+
+impl TokenCache {
+    /// A cache that holds about `max_bytes` at most; zero holds nothing.
+    pub(crate) fn new(max_bytes: u64) -> Self {
+        let typical = usize::try_from(max_bytes / (OVERHEAD + 2_048)).unwrap_or(usize::MAX);
+        Self { entries: Cache::with(typical, max_bytes, Weight, RandomState::new(), Default::default()) }
+    }
+
+    pub(crate) fn get(&self, tenant: &str, token: &str) -> Option<Arc<VerifiedToken>> {
+        self.entries.get(&Asked { tenant, token })
+    }
+
+    pub(crate) fn put(&self, verified: &Arc<VerifiedToken>, token: &str) {
+        let key = Key { tenant: verified.shared_tenant(), token: token.into() };
+        self.entries.insert(key, Arc::clone(verified));
+    }
+
+    pub(crate) fn forget(&self, tenant: &str, token: &str) {
+        self.entries.remove(&Asked { tenant, token });
+    }
+}
+
+impl std::fmt::Debug for TokenCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenCache").field("entries", &self.entries.len()).finish()
+    }
+}

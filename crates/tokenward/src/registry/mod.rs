@@ -1,0 +1,514 @@
+//! The identity providers of this process, and the keys they have.
+
+mod driver;
+mod flight;
+mod shards;
+mod source;
+mod status;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use tokenward_core::{Clock, freshness::View, jose::Key};
+use tokenward_store::{Snapshot, Snapshots};
+use tokio::{
+    sync::{broadcast, watch},
+    task::JoinHandle,
+};
+
+pub(crate) use self::source::{Search, Source};
+pub use self::status::{IdpDetails, IdpStatus};
+use self::{
+    driver::{Driver, Inbox},
+    shards::Index,
+};
+use crate::{
+    clock::SystemClock,
+    config::{IdpConfig, Keys},
+    error::{Error, ErrorKind},
+    events::Event,
+    fetch::{Fetch, HttpFetcher},
+    random::Random,
+    telemetry::Series,
+};
+
+/// How many fetches may be in the air at once by default.
+pub const DEFAULT_MAX_CONCURRENT_FETCHES: usize = 128;
+
+/// Events that a slow subscriber may lag behind before it misses some.
+const EVENT_BUFFER: usize = 1_024;
+
+/// The identity providers of this process. Cheap to clone; all clones are the same registry.
+///
+/// One task fetches for all of them. It ends with [`Registry::shutdown`], or when the runtime does.
+#[derive(Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) clock: Arc<dyn Clock>,
+    fetcher: Arc<dyn Fetch>,
+    random: Arc<dyn Random>,
+    snapshots: Option<Arc<dyn Snapshots>>,
+    by_name: Index,
+    by_issuer: Index,
+    /// Serialises those who change the indexes. Readers never take it.
+    writer: Mutex<Writer>,
+    inbox: Inbox,
+    generation: AtomicU64,
+    changed: watch::Sender<u64>,
+    events: broadcast::Sender<Event>,
+    series: Series,
+    stop: watch::Sender<bool>,
+    driver: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Writer {
+    next_id: u64,
+    /// Snapshots that were read at start and wait for their identity provider to be registered.
+    restored: HashMap<(String, String), Snapshot>,
+}
+
+/// Builds a [`Registry`].
+#[derive(Default)]
+pub struct RegistryBuilder {
+    clock: Option<Arc<dyn Clock>>,
+    fetcher: Option<Arc<dyn Fetch>>,
+    random: Option<Arc<dyn Random>>,
+    snapshots: Option<Arc<dyn Snapshots>>,
+    max_concurrent_fetches: Option<usize>,
+}
+
+impl RegistryBuilder {
+    /// Where time comes from; the system's clock by default.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// How key sets and discovery documents are fetched; by [`HttpFetcher`] by default.
+    #[must_use]
+    pub fn fetcher(mut self, fetcher: Arc<dyn Fetch>) -> Self {
+        self.fetcher = Some(fetcher);
+        self
+    }
+
+    /// Where the jitter comes from; the system's randomness by default.
+    #[must_use]
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = Some(random);
+        self
+    }
+
+    /// Where good key sets are kept over a restart; nowhere by default.
+    #[must_use]
+    pub fn snapshots(mut self, snapshots: Arc<dyn Snapshots>) -> Self {
+        self.snapshots = Some(snapshots);
+        self
+    }
+
+    /// How many scheduled fetches may be in the air at once, at least 4; 128 by default. Providers whose last
+    /// attempt failed share at most a quarter. Fetches that a caller waits for have as many places again.
+    #[must_use]
+    pub fn max_concurrent_fetches(mut self, max: usize) -> Self {
+        self.max_concurrent_fetches = Some(max.max(4));
+        self
+    }
+
+    /// Starts the registry's task on the current Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfig`] where there is no runtime, or the platform's trust anchors cannot be read.
+    pub fn build(self) -> Result<Registry, Error> {
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|error| Error::invalid("a registry needs a Tokio runtime").caused_by(error))?;
+        let clock: Arc<dyn Clock> = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let fetcher = match self.fetcher {
+            Some(fetcher) => fetcher,
+            None => Arc::new(HttpFetcher::new(Arc::clone(&clock)).map_err(|error| {
+                Error::invalid("the HTTP client for key sets could not be set up").caused_by(error)
+            })?),
+        };
+        let (stop, stopped) = watch::channel(false);
+        let inner = Arc::new(Inner {
+            clock,
+            fetcher,
+            random: self.random.unwrap_or_else(crate::random::system),
+            snapshots: self.snapshots,
+            by_name: Index::by(|idp| Some(idp.name())),
+            by_issuer: Index::by(|idp| idp.config.policy().map(|policy| policy.issuer())),
+            writer: Mutex::default(),
+            inbox: Inbox::default(),
+            generation: AtomicU64::new(0),
+            changed: watch::Sender::new(0),
+            events: broadcast::Sender::new(EVENT_BUFFER),
+            series: Series::default(),
+            stop,
+            driver: Mutex::default(),
+        });
+        let driver = Driver::new(
+            Arc::clone(&inner),
+            self.max_concurrent_fetches.unwrap_or(DEFAULT_MAX_CONCURRENT_FETCHES),
+        );
+        let task = runtime.spawn(driver.run(stopped));
+        *lock(&inner.driver) = Some(task);
+        Ok(Registry { inner })
+    }
+}
+
+impl Registry {
+    /// A builder with the defaults.
+    #[must_use]
+    pub fn builder() -> RegistryBuilder {
+        RegistryBuilder::default()
+    }
+
+    /// Registers an identity provider, or changes the one of the same tenant and name. Its keys are fetched
+    /// at once, unless a restored snapshot says when they are due.
+    ///
+    /// A change keeps the keys where issuer and URL stay the same. Tokens that were verified under the
+    /// earlier settings are verified anew.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfig`] where another identity provider of the tenant has the issuer already.
+    pub fn register(&self, config: IdpConfig) -> Result<Arc<Idp>, Error> {
+        let inner = &self.inner;
+        let mut writer = lock(&inner.writer);
+        let (tenant, name) = (config.tenant(), config.name());
+        let old = inner.by_name.get(tenant, name);
+        if let Some(policy) = config.policy()
+            && let Some(other) = inner.by_issuer.get(tenant, policy.issuer())
+            && other.name() != name
+        {
+            return Err(Error::invalid(format!(
+                "issuer of `{name}`: `{}` of tenant `{tenant}` has the same; an issuer names one identity provider",
+                other.name()
+            )));
+        }
+        let id = writer.next_id;
+        writer.next_id += 1;
+        let config = Arc::new(config);
+        let keys = match config.keys() {
+            Keys::Secret(key) => IdpKeys::Fixed(Arc::clone(key)),
+            Keys::Url(_) | Keys::Discovered(_) => {
+                let kept = old.as_ref().and_then(|old| match &old.keys {
+                    IdpKeys::Fetched(source) if old.config.same_source(&config) => Some(Arc::clone(source)),
+                    _ => None,
+                });
+                IdpKeys::Fetched(match kept {
+                    Some(source) => {
+                        source.reconfigure(inner, &config);
+                        source
+                    }
+                    None => {
+                        let snapshot = writer
+                            .restored
+                            .remove(&(config.tenant().to_owned(), config.name().to_owned()))
+                            .filter(|snapshot| snapshot.config_hash == config.source_hash());
+                        Arc::new(Source::new(id, Arc::clone(&config), inner, snapshot))
+                    }
+                })
+            }
+        };
+        let order = old.as_ref().map_or(id, |old| old.order);
+        let clock = Arc::clone(&inner.clock);
+        let idp = Arc::new(Idp { config, order, retired: AtomicBool::new(false), clock, keys });
+        if let Some(old) = &old {
+            old.retire(Some(&idp));
+            inner.by_issuer.remove(old);
+        }
+        inner.by_issuer.insert(&idp);
+        inner.by_name.insert(&idp);
+        inner.note_change();
+        if let IdpKeys::Fetched(source) = &idp.keys {
+            inner.inbox.poke(source);
+        }
+        drop(writer);
+        if let Some(old) = old {
+            inner.wake_retired(&old);
+        }
+        Ok(idp)
+    }
+
+    /// Removes an identity provider, its keys and its snapshot.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`], or [`ErrorKind::Store`] where the snapshot could not be removed; the provider
+    /// is gone from the registry all the same.
+    pub async fn unregister(&self, tenant: &str, name: &str) -> Result<(), Error> {
+        let inner = &self.inner;
+        let old = {
+            let _writer = lock(&inner.writer);
+            let old = inner.by_name.get(tenant, name).ok_or_else(|| Error::not_found(tenant, name))?;
+            old.retire(None);
+            inner.by_issuer.remove(&old);
+            inner.by_name.remove(&old);
+            inner.note_change();
+            old
+        };
+        inner.wake_retired(&old);
+        if let Some(snapshots) = &inner.snapshots {
+            snapshots.remove(tenant, name).await.map_err(store_error)?;
+        }
+        Ok(())
+    }
+
+    /// Fetches the keys of an identity provider now, fresh or not, or waits for the fetch that is in the air.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`], or [`ErrorKind::Fetch`] with the reason where the fetch failed.
+    pub async fn refresh(&self, tenant: &str, name: &str) -> Result<(), Error> {
+        match &self.existing(tenant, name)?.keys {
+            IdpKeys::Fixed(_) => Ok(()),
+            IdpKeys::Fetched(source) => source.refresh(&self.inner).await,
+        }
+    }
+
+    /// Drops the keys of an identity provider at once and fetches them anew.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`], or [`ErrorKind::Store`] where the snapshot could not be removed.
+    pub async fn purge(&self, tenant: &str, name: &str) -> Result<(), Error> {
+        let idp = self.existing(tenant, name)?;
+        if let IdpKeys::Fetched(source) = &idp.keys {
+            source.purge(&self.inner);
+            if let Some(snapshots) = &self.inner.snapshots {
+                snapshots.remove(tenant, name).await.map_err(store_error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The identity provider `name` of `tenant`.
+    #[must_use]
+    pub fn idp(&self, tenant: &str, name: &str) -> Option<Arc<Idp>> {
+        self.inner.by_name.get(tenant, name)
+    }
+
+    /// The identity provider of `tenant` whose tokens carry exactly this issuer.
+    #[must_use]
+    pub fn idp_by_issuer(&self, tenant: &str, issuer: &str) -> Option<Arc<Idp>> {
+        self.inner.by_issuer.get(tenant, issuer)
+    }
+
+    /// The identity providers of `tenant` in the order of their first registration.
+    #[must_use]
+    pub fn idps(&self, tenant: &str) -> Vec<Arc<Idp>> {
+        let mut idps: Vec<_> = self.inner.by_name.all();
+        idps.retain(|idp| idp.tenant() == tenant);
+        idps.sort_unstable_by_key(|idp| idp.order);
+        idps
+    }
+
+    /// A number that moves whenever the keys or the settings of any identity provider change.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.inner.generation.load(Ordering::Acquire)
+    }
+
+    /// Follows [`Registry::generation`].
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changed.subscribe()
+    }
+
+    /// What happens to key sets from now on. A subscriber that lags more than 1,024 events behind misses some.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.inner.events.subscribe()
+    }
+
+    /// Reads all snapshots; each serves the identity provider that is registered under its name afterwards,
+    /// if issuer and URL are still the same. Returns how many were read.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`]. Registration works all the same, with no keys to begin with.
+    pub async fn restore(&self) -> Result<usize, Error> {
+        let Some(snapshots) = &self.inner.snapshots else { return Ok(0) };
+        let all = snapshots.load_all().await.map_err(store_error)?;
+        let count = all.len();
+        lock(&self.inner.writer).restored =
+            all.into_iter().map(|snapshot| ((snapshot.tenant.clone(), snapshot.name.clone()), snapshot)).collect();
+        Ok(count)
+    }
+
+    /// Removes the snapshots that no identity provider was registered for since [`Registry::restore`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`].
+    pub async fn discard_unclaimed(&self) -> Result<(), Error> {
+        let unclaimed = std::mem::take(&mut lock(&self.inner.writer).restored);
+        if let Some(snapshots) = &self.inner.snapshots {
+            for (tenant, name) in unclaimed.into_keys() {
+                if self.idp(&tenant, &name).is_none() {
+                    snapshots.remove(&tenant, &name).await.map_err(store_error)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a snapshot of every key set that has one. They are written as they change anyway.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`] with the first failure; the others are written all the same.
+    pub async fn persist_all(&self) -> Result<(), Error> {
+        let Some(snapshots) = &self.inner.snapshots else { return Ok(()) };
+        let mut outcome = Ok(());
+        for idp in self.inner.by_name.all() {
+            if let IdpKeys::Fetched(source) = &idp.keys
+                && let Some(snapshot) = source.snapshot()
+                && let Err(error) = snapshots.put(&snapshot).await
+            {
+                outcome = outcome.and(Err(store_error(error)));
+            }
+        }
+        outcome
+    }
+
+    /// The clock that everything here is driven by.
+    #[must_use]
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.inner.clock)
+    }
+
+    /// Ends the registry's task. What it holds can still be read, but is not refreshed any more.
+    pub async fn shutdown(&self) {
+        self.inner.stop.send_replace(true);
+        let task = lock(&self.inner.driver).take();
+        if let Some(task) = task {
+            // It can only have ended by our stop or by its runtime's end.
+            let _ = task.await;
+        }
+    }
+
+    pub(crate) fn clock_ref(&self) -> &dyn Clock {
+        &*self.inner.clock
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    fn existing(&self, tenant: &str, name: &str) -> Result<Arc<Idp>, Error> {
+        self.idp(tenant, name).ok_or_else(|| Error::not_found(tenant, name))
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("generation", &self.generation()).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn note_change(&self) {
+        let now = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        self.changed.send_replace(now);
+    }
+
+    /// Lets the driver forget the source of a registration that nothing refers to any more.
+    fn wake_retired(&self, old: &Idp) {
+        if let IdpKeys::Fetched(source) = &old.keys
+            && source.is_retired()
+        {
+            self.inbox.poke(source);
+        }
+    }
+}
+
+/// One registered identity provider.
+pub struct Idp {
+    config: Arc<IdpConfig>,
+    order: u64,
+    retired: AtomicBool,
+    clock: Arc<dyn Clock>,
+    pub(crate) keys: IdpKeys,
+}
+
+/// Where an identity provider's keys are.
+pub(crate) enum IdpKeys {
+    /// A shared secret out of the configuration.
+    Fixed(Arc<Key>),
+    Fetched(Arc<Source>),
+}
+
+impl Idp {
+    /// The tenant it belongs to.
+    #[must_use]
+    pub fn tenant(&self) -> &str {
+        self.config.tenant()
+    }
+
+    /// Its name, unique within the tenant.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.config.name()
+    }
+
+    /// The settings it was registered with.
+    #[must_use]
+    pub fn config(&self) -> &IdpConfig {
+        &self.config
+    }
+
+    /// Its keys as they are now. None where it has a shared secret: that is never shown.
+    #[must_use]
+    pub fn view(&self) -> Option<Arc<View>> {
+        match &self.keys {
+            IdpKeys::Fixed(_) => None,
+            IdpKeys::Fetched(source) => Some(source.view()),
+        }
+    }
+
+    /// Whether the registration was changed or removed since it was handed out.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// Marks the registration as gone, and its source too unless `successor` goes on with it.
+    fn retire(&self, successor: Option<&Idp>) {
+        self.retired.store(true, Ordering::Release);
+        if let IdpKeys::Fetched(source) = &self.keys {
+            let kept = successor.is_some_and(
+                |idp| matches!(&idp.keys, IdpKeys::Fetched(other) if Arc::ptr_eq(other, source)),
+            );
+            if !kept {
+                source.retire();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Idp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Idp").field("tenant", &self.tenant()).field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+fn store_error(error: tokenward_store::StoreError) -> Error {
+    Error::new(ErrorKind::Store, "the snapshot store failed").caused_by(error)
+}
+
+/// What a panicking holder left behind is still whole: every change under these locks is a single step.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

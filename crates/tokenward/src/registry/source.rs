@@ -1,0 +1,378 @@
+//! The keys of one identity provider, and everything that happens to them.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest::{SHA256, digest};
+use http::{
+    HeaderMap,
+    header::{AGE, AsHeaderName, CACHE_CONTROL, DATE, ETAG, EXPIRES, LAST_MODIFIED},
+};
+use tokenward_core::{
+    Timestamp,
+    freshness::{
+        CacheHeaders, CallerId, Cause, Entry, FetchPlan, Finished, Miss, Outcome, Restored, Status, Upstream,
+        Validators, View,
+    },
+    jose::KeySet,
+};
+use tokenward_store::Snapshot;
+use tokio::sync::{Notify, futures::Notified};
+use url::Url;
+
+use super::{Inner, lock};
+use crate::{
+    acquire::{Acquired, Answer, Target},
+    config::IdpConfig,
+    error::{Error, ErrorKind},
+    events::{Event, EventKind},
+    telemetry::{self, IdpMetrics, Lookup, Lookups},
+};
+
+/// The keys of one identity provider.
+///
+/// The entry decides, under a lock that is held for a decision only; what readers need is in the view, which
+/// they take without a lock.
+pub(crate) struct Source {
+    pub(super) id: u64,
+    config: ArcSwap<IdpConfig>,
+    entry: Mutex<Entry>,
+    view: ArcSwap<View>,
+    /// A fetch that was decided on outside the schedule, until the driver starts it.
+    plan: Mutex<Option<FetchPlan>>,
+    /// The key set's address, where discovery told it.
+    resolved: Mutex<Option<Url>>,
+    /// Wakes those who wait for the fetch in the air.
+    landed: Notify,
+    retired: AtomicBool,
+    /// Whether the source stands in the driver's inbox.
+    pub(super) poked: AtomicBool,
+    pub(crate) metrics: IdpMetrics,
+    pub(crate) lookups: Lookups,
+}
+
+/// What a token whose key is not there has to do.
+pub(crate) enum Search<'a> {
+    /// Wait for this and look again.
+    Wait(Notified<'a>),
+    /// The key is known to be absent.
+    KnownAbsent,
+    /// It cannot be looked for now.
+    OverBudget,
+}
+
+impl Source {
+    pub(super) fn new(id: u64, config: Arc<IdpConfig>, inner: &Inner, snapshot: Option<Snapshot>) -> Self {
+        let now = inner.clock.steady();
+        let resolved = snapshot.as_ref().and_then(|snapshot| Url::parse(&snapshot.url).ok());
+        let entry = match snapshot.and_then(restored) {
+            Some(restored) => Entry::restored(config.settings().clone(), restored, now, inner.random.unit()),
+            None => Entry::new(config.settings().clone(), now),
+        };
+        Self {
+            id,
+            view: ArcSwap::new(entry.view()),
+            entry: Mutex::new(entry),
+            plan: Mutex::new(None),
+            resolved: Mutex::new(resolved),
+            landed: Notify::new(),
+            retired: AtomicBool::new(false),
+            poked: AtomicBool::new(false),
+            metrics: inner.series.of(config.tenant(), config.name()),
+            lookups: Lookups::default(),
+            config: ArcSwap::new(config),
+        }
+    }
+
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    pub(crate) fn view_generation(&self) -> u64 {
+        self.view.load().generation()
+    }
+
+    pub(crate) fn count(&self, outcome: Lookup) {
+        self.lookups.count(outcome);
+        self.metrics.looked_up(outcome);
+    }
+
+    pub(crate) fn status(&self, now: Timestamp) -> Status {
+        lock(&self.entry).status(now)
+    }
+
+    /// The last failure's text; none after a success.
+    pub(crate) fn error_text(&self) -> Option<String> {
+        lock(&self.entry).last_error().map(|(_, text)| text.to_owned())
+    }
+
+    /// Where the keys come from, as far as it is known.
+    pub(crate) fn url(&self) -> Option<Url> {
+        self.config.load().url().cloned().or_else(|| lock(&self.resolved).clone())
+    }
+
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// Whether its last attempt failed.
+    pub(super) fn is_failing(&self) -> bool {
+        lock(&self.entry).is_failing()
+    }
+
+    pub(super) fn next_wakeup(&self) -> Timestamp {
+        lock(&self.entry).next_wakeup()
+    }
+
+    /// Drops what is past its deadline, and says whether a fetch is due.
+    pub(super) fn tick(&self, inner: &Inner, now: Timestamp) -> bool {
+        let mut entry = lock(&self.entry);
+        if entry.tick(now) {
+            self.publish(inner, &entry);
+        }
+        entry.is_due(now)
+    }
+
+    pub(super) fn begin(&self, cause: Cause, now: Timestamp) -> Option<FetchPlan> {
+        lock(&self.entry).begin_fetch(cause, now)
+    }
+
+    pub(super) fn has_plan(&self) -> bool {
+        lock(&self.plan).is_some()
+    }
+
+    pub(super) fn take_plan(&self) -> Option<FetchPlan> {
+        lock(&self.plan).take()
+    }
+
+    /// What the fetch of now asks.
+    pub(super) fn target(&self) -> Option<Target> {
+        self.config.load().target(lock(&self.resolved).clone())
+    }
+
+    /// Takes other settings with the keys as they are.
+    pub(super) fn reconfigure(&self, inner: &Inner, config: &Arc<IdpConfig>) {
+        self.config.store(Arc::clone(config));
+        let mut entry = lock(&self.entry);
+        entry.reconfigure(config.settings().clone(), inner.clock.steady());
+        self.publish(inner, &entry);
+    }
+
+    pub(super) fn purge(self: &Arc<Self>, inner: &Inner) {
+        let mut entry = lock(&self.entry);
+        entry.purge(inner.clock.steady());
+        self.publish(inner, &entry);
+        drop(entry);
+        inner.inbox.poke(self);
+    }
+
+    /// Fetches now, or waits for the fetch that is in the air.
+    pub(super) async fn refresh(self: &Arc<Self>, inner: &Inner) -> Result<(), Error> {
+        let landed = self.landed.notified();
+        if let Some(plan) = self.begin(Cause::Manual, inner.clock.steady()) {
+            self.launch(inner, plan);
+        }
+        landed.await;
+        match lock(&self.entry).last_error() {
+            None => Ok(()),
+            Some((code, text)) => Err(Error::new(ErrorKind::Fetch, format!("{code}: {text}"))),
+        }
+    }
+
+    /// A token came whose key is not there; `kid` is empty where it names none.
+    pub(crate) fn miss(self: &Arc<Self>, inner: &Inner, kid: &str, caller: CallerId) -> Search<'_> {
+        let mut entry = lock(&self.entry);
+        // Made under the lock: whatever lands from here on wakes it, even before it is first polled.
+        let landed = self.landed.notified();
+        let (what, search) = match entry.miss(kid, caller, inner.clock.steady()) {
+            Miss::Fetch(plan) => {
+                self.launch(inner, plan);
+                ("fetch", Search::Wait(landed))
+            }
+            Miss::Join => ("join", Search::Wait(landed)),
+            Miss::KnownAbsent => ("known_absent", Search::KnownAbsent),
+            Miss::OverBudget => ("over_budget", Search::OverBudget),
+        };
+        self.metrics.unknown_kid(what);
+        search
+    }
+
+    /// A signature did not verify under a known key id. Where the set may be looked at again: when that has landed.
+    pub(crate) fn bad_signature(self: &Arc<Self>, inner: &Inner, caller: CallerId) -> Option<Notified<'_>> {
+        let mut entry = lock(&self.entry);
+        let landed = self.landed.notified();
+        let plan = entry.bad_signature(caller, inner.clock.steady())?;
+        self.launch(inner, plan);
+        Some(landed)
+    }
+
+    pub(crate) fn note_use(&self, kid: &str, now: Timestamp) {
+        lock(&self.entry).note_use(kid, now);
+    }
+
+    fn launch(self: &Arc<Self>, inner: &Inner, plan: FetchPlan) {
+        *lock(&self.plan) = Some(plan);
+        inner.inbox.poke(self);
+    }
+
+    /// Hands the outcome of a fetch to the entry. Gives the snapshot to store, where there is a new set or it was
+    /// confirmed.
+    pub(super) fn land(&self, inner: &Inner, ticket: u64, acquired: Acquired, took: Duration) -> Option<Snapshot> {
+        let now = inner.clock.steady();
+        let outcome = outcome(acquired.result, inner.clock.wall());
+        if acquired.jwks_uri.is_some() {
+            *lock(&self.resolved) = acquired.jwks_uri;
+        }
+        let mut entry = lock(&self.entry);
+        let finished = entry.finish_fetch(ticket, outcome, now, inner.random.unit());
+        self.publish(inner, &entry);
+        let status = entry.status(now);
+        let text = entry.last_error().map(|(_, text)| text.to_owned());
+        let snapshot = finished.error.is_none().then(|| self.snapshot_of(&entry)).flatten();
+        drop(entry);
+        self.landed.notify_waiters();
+        self.report(inner, &finished, &status, text.as_deref(), took);
+        snapshot
+    }
+
+    /// The fetch `ticket` came to nothing.
+    pub(super) fn abandon(self: &Arc<Self>, inner: &Inner, ticket: u64) {
+        lock(&self.entry).abandon_fetch(ticket, inner.clock.steady());
+        self.landed.notify_waiters();
+        inner.inbox.poke(self);
+    }
+
+    /// What is stored of the set of now.
+    pub(super) fn snapshot(&self) -> Option<Snapshot> {
+        self.snapshot_of(&lock(&self.entry))
+    }
+
+    fn snapshot_of(&self, entry: &Entry) -> Option<Snapshot> {
+        let config = self.config.load();
+        let view = entry.view();
+        let (validators, _, upstream) = entry.snapshot()?;
+        let fetched_at = view.last_updated()?;
+        Some(Snapshot {
+            tenant: config.tenant().to_owned(),
+            name: config.name().to_owned(),
+            url: self.url().map(String::from).unwrap_or_default(),
+            config_hash: config.source_hash(),
+            body: view.keys(fetched_at)?.sanitized_body().into_bytes(),
+            etag: validators.etag.clone(),
+            last_modified: validators.last_modified.clone(),
+            fetched_at,
+            upstream_max_age: upstream.max_age,
+        })
+    }
+
+    fn publish(&self, inner: &Inner, entry: &Entry) {
+        let view = entry.view();
+        let keys = view.keys(inner.clock.steady()).map_or(0, |keys| keys.documents().count());
+        self.metrics.status(view.advertised_max_age(), keys);
+        self.view.store(view);
+        inner.note_change();
+    }
+
+    fn report(&self, inner: &Inner, finished: &Finished, status: &Status, text: Option<&str>, took: Duration) {
+        let config = self.config.load();
+        self.metrics.refreshed(finished.error, took);
+        if finished.new_keys {
+            for key in &status.skipped_keys {
+                self.metrics.skipped(key.reason);
+            }
+        }
+        if finished.truncated.is_some() {
+            self.metrics.truncated();
+        }
+        telemetry::log_refresh(&config, finished, status, text);
+        let send = |kind| {
+            let event = Event {
+                tenant: config.shared_tenant(),
+                idp: config.shared_name(),
+                at: status.last_attempt.unwrap_or_default(),
+                kind,
+            };
+            // Nobody may be listening.
+            let _ = inner.events.send(event);
+        };
+        send(match finished.error {
+            None => EventKind::Updated,
+            Some(code) => EventKind::RefreshFailed { code },
+        });
+        for event in &finished.events {
+            self.metrics.event(event.name());
+            send(EventKind::Notable(event.clone()));
+        }
+    }
+}
+
+/// Reads the answer of a fetch that arrived at `received`, civil time.
+fn outcome(result: Result<Answer, crate::fetch::FetchError>, received: Timestamp) -> Outcome {
+    match result {
+        Ok(Answer::Fresh { keys, headers }) => Outcome::Fresh {
+            digest: body_digest(&keys),
+            keys: Box::new(keys),
+            validators: validators(&headers),
+            upstream: upstream(&headers, received),
+        },
+        Ok(Answer::NotModified { headers }) => {
+            Outcome::NotModified { validators: validators(&headers), upstream: upstream(&headers, received) }
+        }
+        Err(error) if error.is_key_set_invalid() => Outcome::Refused { code: error.code() },
+        Err(error) => Outcome::Failed {
+            code: error.code(),
+            text: crate::error::chain(&error),
+            retry_after: error.retry_after(),
+        },
+    }
+}
+
+fn body_digest(keys: &KeySet) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, keys.sanitized_body().as_bytes()).as_ref());
+    bytes
+}
+
+fn text(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn validators(headers: &HeaderMap) -> Validators {
+    Validators {
+        etag: text(headers, ETAG).map(str::to_owned),
+        last_modified: text(headers, LAST_MODIFIED).map(str::to_owned),
+    }
+}
+
+fn upstream(headers: &HeaderMap, received: Timestamp) -> Upstream {
+    let cache_control = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok()).collect();
+    let headers = CacheHeaders {
+        cache_control,
+        age: text(headers, AGE),
+        date: text(headers, DATE),
+        expires: text(headers, EXPIRES),
+    };
+    Upstream::read(&headers, received)
+}
+
+/// Reads a snapshot as strictly as an answer. One that does not hold is as good as none.
+fn restored(snapshot: Snapshot) -> Option<Restored> {
+    let keys = KeySet::parse(&snapshot.body).ok()?;
+    Some(Restored {
+        digest: body_digest(&keys),
+        keys,
+        fetched_at: snapshot.fetched_at,
+        validators: Validators { etag: snapshot.etag, last_modified: snapshot.last_modified },
+        upstream: Upstream { max_age: snapshot.upstream_max_age, remaining: snapshot.upstream_max_age },
+    })
+}

@@ -1,0 +1,267 @@
+//! Every metric name of the library, and the log lines of the key sets' life.
+//!
+//! Labels come from configuration only. The first 1,000 identity providers have series of their own, all
+//! later ones share the provider label `other`. Handles bind to the recorder that is installed when an
+//! identity provider is registered, so install the exporter first.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use metrics::{Counter, Gauge, Histogram, Unit};
+use tokenward_core::{
+    Denial,
+    freshness::{Finished, Status},
+};
+
+use crate::config::IdpConfig;
+
+/// Identity providers that have series of their own.
+const OWN_SERIES: u32 = 1_000;
+
+const REQUESTS: &str = "jwks_cache_requests_total";
+const HITS: &str = "jwks_cache_hits_total";
+const MISSES: &str = "jwks_cache_misses_total";
+const STALE: &str = "jwks_cache_stale_total";
+const REFRESH: &str = "jwks_cache_refresh_total";
+const REFRESH_ERRORS: &str = "jwks_cache_refresh_errors_total";
+const REFRESH_DURATION: &str = "jwks_cache_refresh_duration_seconds";
+const TRUNCATED: &str = "idp_keys_truncated_total";
+const CACHE_DURATION: &str = "idp_cache_duration_seconds";
+const KEY_COUNT: &str = "idp_key_count";
+const KEY_EVENTS: &str = "tokenward_key_events_total";
+const SKIPPED_KEYS: &str = "tokenward_keys_skipped_total";
+const VERIFICATIONS: &str = "tokenward_verifications_total";
+const VERIFICATION_DURATION: &str = "tokenward_verification_duration_seconds";
+const TOKEN_CACHE: &str = "tokenward_token_cache_total";
+const UNKNOWN_KID: &str = "tokenward_unknown_kid_total";
+const FETCHES_QUEUED: &str = "tokenward_fetches_queued";
+const FETCHES_RUNNING: &str = "tokenward_fetches_running";
+const SNAPSHOT_ERRORS: &str = "tokenward_snapshot_errors_total";
+
+/// Gives every metric its help text and unit. Call it once after the recorder is installed.
+pub fn describe() {
+    for (name, help) in [
+        (REQUESTS, "Key lookups."),
+        (HITS, "Key lookups answered from a fresh set."),
+        (MISSES, "Key lookups that no usable key answered."),
+        (STALE, "Key lookups answered from a set that is past its freshness."),
+        (REFRESH, "Refreshes of key sets by outcome."),
+        (REFRESH_ERRORS, "Refreshes of key sets that failed, by code."),
+        (TRUNCATED, "Refreshes in which keys were dropped for max_keys."),
+        (KEY_EVENTS, "Notable changes of key sets by kind."),
+        (SKIPPED_KEYS, "Upstream keys not used for verification, by reason, counted at each new set."),
+        (VERIFICATIONS, "Verified tokens by outcome."),
+        (TOKEN_CACHE, "Lookups in the cache of verified tokens by outcome."),
+        (UNKNOWN_KID, "Tokens with a key id that is not in the set, by what was done."),
+        (SNAPSHOT_ERRORS, "Snapshots that could not be written or read."),
+    ] {
+        metrics::describe_counter!(name, help);
+    }
+    for (name, help) in [
+        (CACHE_DURATION, "The max-age that clients of a key set are told."),
+        (KEY_COUNT, "Keys served for an identity provider."),
+        (FETCHES_QUEUED, "Fetches that wait for a place."),
+        (FETCHES_RUNNING, "Fetches in the air."),
+    ] {
+        metrics::describe_gauge!(name, help);
+    }
+    metrics::describe_histogram!(REFRESH_DURATION, Unit::Seconds, "How long a refresh took, retries included.");
+    metrics::describe_histogram!(VERIFICATION_DURATION, Unit::Seconds, "How long a verification took.");
+}
+
+/// Which label an identity provider's series carry, decided once at registration.
+#[derive(Debug, Default)]
+pub(crate) struct Series {
+    given: AtomicU32,
+}
+
+impl Series {
+    pub(crate) fn of(&self, tenant: &str, idp: &str) -> IdpMetrics {
+        // Saturating: after four thousand million registrations nobody gets series of their own.
+        let given = self.given.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_add(1));
+        if given.is_ok_and(|n| n < OWN_SERIES) {
+            IdpMetrics::new(tenant, idp)
+        } else {
+            IdpMetrics::new("other", "other")
+        }
+    }
+}
+
+/// The series of one identity provider.
+pub(crate) struct IdpMetrics {
+    tenant: Arc<str>,
+    provider: Arc<str>,
+    requests: Counter,
+    hits: Counter,
+    misses: Counter,
+    stale: Counter,
+    duration: Histogram,
+}
+
+impl IdpMetrics {
+    fn new(tenant: &str, provider: &str) -> Self {
+        let (tenant, provider): (Arc<str>, Arc<str>) = (tenant.into(), provider.into());
+        let counter = |name: &'static str, status: &'static str| {
+            metrics::counter!(name, "tenant" => Arc::clone(&tenant), "provider" => Arc::clone(&provider), "status" => status)
+        };
+        Self {
+            requests: counter(REQUESTS, "all"),
+            hits: counter(HITS, "hit"),
+            misses: counter(MISSES, "miss"),
+            stale: counter(STALE, "stale"),
+            duration: metrics::histogram!(REFRESH_DURATION, "tenant" => Arc::clone(&tenant), "provider" => Arc::clone(&provider)),
+            tenant,
+            provider,
+        }
+    }
+
+    pub(crate) fn looked_up(&self, outcome: Lookup) {
+        self.requests.increment(1);
+        match outcome {
+            Lookup::Hit => self.hits.increment(1),
+            Lookup::Stale => self.stale.increment(1),
+            Lookup::Miss => self.misses.increment(1),
+        }
+    }
+
+    pub(crate) fn refreshed(&self, error: Option<&'static str>, took: Duration) {
+        let status = if error.is_some() { "error" } else { "ok" };
+        self.count(REFRESH, "status", status);
+        if let Some(code) = error {
+            self.count(REFRESH_ERRORS, "status", code);
+        }
+        self.duration.record(took.as_secs_f64());
+    }
+
+    pub(crate) fn event(&self, kind: &'static str) {
+        self.count(KEY_EVENTS, "event", kind);
+    }
+
+    pub(crate) fn unknown_kid(&self, what: &'static str) {
+        self.count(UNKNOWN_KID, "result", what);
+    }
+
+    pub(crate) fn skipped(&self, reason: &'static str) {
+        self.count(SKIPPED_KEYS, "reason", reason);
+    }
+
+    pub(crate) fn truncated(&self) {
+        metrics::counter!(TRUNCATED, "idp" => Arc::clone(&self.provider)).increment(1);
+    }
+
+    pub(crate) fn status(&self, max_age: Duration, keys: usize) {
+        self.gauge(CACHE_DURATION).set(max_age.as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "a set has at most 1,000 keys")]
+        self.gauge(KEY_COUNT).set(keys as f64);
+    }
+
+    fn gauge(&self, name: &'static str) -> Gauge {
+        metrics::gauge!(name, "idp" => Arc::clone(&self.provider))
+    }
+
+    fn count(&self, name: &'static str, label: &'static str, value: &'static str) {
+        metrics::counter!(name, "tenant" => Arc::clone(&self.tenant), "provider" => Arc::clone(&self.provider), label => value)
+            .increment(1);
+    }
+}
+
+/// How a key lookup went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    Hit,
+    Stale,
+    Miss,
+}
+
+/// Key lookups of one identity provider, for its status record.
+#[derive(Debug, Default)]
+pub(crate) struct Lookups {
+    all: AtomicU64,
+    hits: AtomicU64,
+    stale: AtomicU64,
+}
+
+impl Lookups {
+    pub(crate) fn count(&self, outcome: Lookup) {
+        self.all.fetch_add(1, Ordering::Relaxed);
+        match outcome {
+            Lookup::Hit => self.hits.fetch_add(1, Ordering::Relaxed),
+            Lookup::Stale => self.stale.fetch_add(1, Ordering::Relaxed),
+            Lookup::Miss => return,
+        };
+    }
+
+    /// All lookups, those answered from a fresh set, those answered from a stale one.
+    pub(crate) fn read(&self) -> (u64, u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (read(&self.all), read(&self.hits), read(&self.stale))
+    }
+}
+
+/// The log lines of one refresh.
+pub(crate) fn log_refresh(config: &IdpConfig, finished: &Finished, status: &Status, text: Option<&str>) {
+    let (tenant, idp) = (config.tenant(), config.name());
+    match finished.error {
+        None => tracing::info!(
+            tenant,
+            idp,
+            key_count = status.key_count,
+            keys_count = status.key_count,
+            max_keys = status.max_keys,
+            cache_duration = status.cache_duration,
+            idp_suggested_cache = status.idp_suggested_cache,
+            refresh_interval = status.refresh_interval,
+            update_count = status.update_count,
+            last_updated = status.last_updated.map(tracing::field::display),
+            "Successfully updated JWKS"
+        ),
+        Some(code) => tracing::warn!(
+            tenant,
+            idp,
+            error_code = code,
+            error = text,
+            error_count = status.error_count,
+            key_count = status.key_count,
+            "Failed to update JWKS"
+        ),
+    }
+    if let Some(truncated) = &finished.truncated {
+        tracing::warn!(
+            tenant,
+            idp,
+            original_count = truncated.original_count,
+            max_keys = status.max_keys,
+            dropped_kids = ?truncated.dropped,
+            "Truncating keys to max limit"
+        );
+    }
+    for event in &finished.events {
+        tracing::warn!(tenant, idp, event = event.name(), detail = ?event, "Key set changed notably");
+    }
+}
+
+pub(crate) fn verified(outcome: Result<(), Denial>, took: Duration) {
+    let reason = outcome.map_or_else(Denial::code, |()| "ok");
+    metrics::counter!(VERIFICATIONS, "reason" => reason).increment(1);
+    metrics::histogram!(VERIFICATION_DURATION).record(took.as_secs_f64());
+}
+
+pub(crate) fn token_cache(hit: bool) {
+    metrics::counter!(TOKEN_CACHE, "status" => if hit { "hit" } else { "miss" }).increment(1);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "queue lengths are far below 2^53")]
+pub(crate) fn fetches(queued: usize, running: usize) {
+    metrics::gauge!(FETCHES_QUEUED).set(queued as f64);
+    metrics::gauge!(FETCHES_RUNNING).set(running as f64);
+}
+
+pub(crate) fn snapshot_failed(what: &'static str, error: &dyn std::error::Error) {
+    metrics::counter!(SNAPSHOT_ERRORS).increment(1);
+    tracing::warn!(error = %crate::error::chain(error), "{what}");
+}

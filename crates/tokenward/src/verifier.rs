@@ -1,0 +1,357 @@
+//! Verifies tokens of every registered issuer.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use futures_util::future::{Either, select};
+use serde::de::DeserializeOwned;
+use tokenward_core::{
+    Check, Denial, Timestamp, Trace, Verified,
+    claims::Claims,
+    freshness::{CallerId, Lookup as Found},
+    jose::{Algorithm, Key, MAX_TOKEN_BYTES, Token},
+};
+
+use crate::{
+    cache::TokenCache,
+    registry::{Idp, IdpKeys, Registry, Search, Source},
+    telemetry::{self, Lookup},
+};
+
+/// The longest that a token with an unknown key waits for a fetch of its issuer's keys.
+const MAX_WAIT: Duration = Duration::from_secs(2);
+
+/// The default bound of the cache of verified tokens, in bytes: 64 MiB.
+pub const DEFAULT_CACHE_BYTES: u64 = 64 << 20;
+
+/// Verifies tokens of all identity providers of a [`Registry`]. Cheap to clone.
+///
+/// A token's unverified issuer only ever selects a registered identity provider; nothing else of it is used
+/// before its signature has been checked with a key of that very provider.
+#[derive(Clone, Debug)]
+pub struct Verifier {
+    registry: Registry,
+    cache: Arc<TokenCache>,
+}
+
+impl Verifier {
+    /// A verifier with a cache of [`DEFAULT_CACHE_BYTES`].
+    #[must_use]
+    pub fn new(registry: Registry) -> Self {
+        Self::with_cache_bytes(registry, DEFAULT_CACHE_BYTES)
+    }
+
+    /// A verifier whose cache of verified tokens takes about `bytes` at most; zero turns it off.
+    #[must_use]
+    pub fn with_cache_bytes(registry: Registry, bytes: u64) -> Self {
+        Self { registry, cache: Arc::new(TokenCache::new(bytes)) }
+    }
+
+    /// The registry whose issuers are trusted.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Verifies `token` against the issuers of `tenant`.
+    ///
+    /// A token whose key is known never waits. One with an unknown key waits at most 2 s for a fetch that
+    /// `caller`'s share of its issuer's budget allows. Dropping the future leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the token is not accepted.
+    pub async fn verify(&self, tenant: &str, token: &str, caller: CallerId) -> Result<Arc<VerifiedToken>, Denial> {
+        let clock = self.registry.clock_ref();
+        let began = clock.steady();
+        let outcome = match self.cached(tenant, token) {
+            Some(verified) => Ok(verified),
+            None => self.verify_anew(tenant, token, caller, &mut ()).await,
+        };
+        telemetry::verified(outcome.as_ref().map(|_| ()).map_err(|denial| *denial), clock.steady().since(began));
+        outcome
+    }
+
+    /// Verifies `token` as [`Verifier::verify`] does, without the cache, and tells every check in its order.
+    /// What comes back never holds the token.
+    pub async fn explain(&self, tenant: &str, token: &str, caller: CallerId) -> Explanation {
+        let mut checks = Vec::new();
+        let outcome = self.verify_anew(tenant, token, caller, &mut checks).await;
+        let clock = self.registry.clock_ref();
+        let verified = outcome.as_ref().ok();
+        Explanation {
+            reason: outcome.as_ref().err().copied(),
+            idp: verified.map(|token| token.idp().name().to_owned()),
+            checks,
+            wall: clock.wall(),
+            kid: verified.and_then(|token| token.kid()).map(str::to_owned),
+            key_usable_until: verified.map(|token| token.key_until).filter(|until| *until != Timestamp::MAX),
+        }
+    }
+
+    fn cached(&self, tenant: &str, token: &str) -> Option<Arc<VerifiedToken>> {
+        let found = self.cache.get(tenant, token);
+        let clock = self.registry.clock_ref();
+        let verified = found.filter(|verified| {
+            let holds = verified.holds(clock.wall(), clock.steady());
+            if !holds {
+                self.cache.forget(tenant, token);
+            }
+            holds
+        });
+        telemetry::token_cache(verified.is_some());
+        verified
+    }
+
+    async fn verify_anew(
+        &self,
+        tenant: &str,
+        text: &str,
+        caller: CallerId,
+        trace: &mut (impl Trace + Send),
+    ) -> Result<Arc<VerifiedToken>, Denial> {
+        let token = checked(trace, "format", Token::parse(text, MAX_TOKEN_BYTES))?;
+        let issuer = token.claims().issuer();
+        let idp = issuer.and_then(|issuer| self.registry.idp_by_issuer(tenant, issuer));
+        let idp = checked(trace, "issuer_known", idp.ok_or(Denial::IssuerUnknown))?;
+        let policy = idp.config().policy().ok_or(Denial::IssuerUnknown)?;
+        policy.admit(&token, trace)?;
+        let key = match &idp.keys {
+            IdpKeys::Fixed(key) => {
+                let fits = key.fits(token.header().alg());
+                checked(trace, "key", fits.then_some(()).ok_or(Denial::KeyUnknown))?;
+                token.verify_signature(key, trace)?;
+                Chosen { key: Arc::clone(key), until: Timestamp::MAX, generation: 0 }
+            }
+            IdpKeys::Fetched(source) => self.authenticate(source, &token, caller, trace).await?,
+        };
+        policy.validate(token.claims(), token.header(), self.registry.clock_ref().wall(), trace)?;
+        let verified = token.into_verified(&key.key);
+        let verified = Arc::new(VerifiedToken::new(Arc::clone(&idp), verified, key));
+        self.cache.put(&verified, text);
+        Ok(verified)
+    }
+
+    /// Finds the key that the token names and checks the signature with it. Where that fails under a known key
+    /// id, the set is looked at once more, since the id may name another key by now.
+    async fn authenticate(
+        &self,
+        source: &Arc<Source>,
+        token: &Token<'_>,
+        caller: CallerId,
+        trace: &mut (impl Trace + Send),
+    ) -> Result<Chosen, Denial> {
+        let (kid, algorithm) = (token.header().kid(), token.header().alg());
+        let clock = self.registry.clock_ref();
+        let chosen = self.choose(source, kid, algorithm, caller).await;
+        let chosen = checked(trace, "key", chosen)?;
+        let outcome = token.verify_signature(&chosen.key, trace);
+        if outcome.is_ok() {
+            if let Some(kid) = kid {
+                source.note_use(kid, clock.steady());
+            }
+            return Ok(chosen);
+        }
+        let Some(landed) = source.bad_signature(self.registry.inner(), caller) else {
+            return Err(Denial::SignatureInvalid);
+        };
+        select(std::pin::pin!(landed), clock.sleep(MAX_WAIT)).await;
+        let again = self.look(source, kid, algorithm).ok_or(Denial::SignatureInvalid)?;
+        if again.key.thumbprint() == chosen.key.thumbprint() {
+            return Err(Denial::SignatureInvalid);
+        }
+        token.verify_signature(&again.key, trace)?;
+        Ok(again)
+    }
+
+    /// The key for a token, after a fetch if it takes one and the budget allows it.
+    async fn choose(
+        &self,
+        source: &Arc<Source>,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+        caller: CallerId,
+    ) -> Result<Chosen, Denial> {
+        let clock = self.registry.clock_ref();
+        let until = clock.steady() + MAX_WAIT;
+        loop {
+            let view = source.view();
+            let now = clock.steady();
+            let missing = match view.lookup(kid, algorithm, now) {
+                Found::Use { key, until, stale } => {
+                    source.count(if stale { Lookup::Stale } else { Lookup::Hit });
+                    return Ok(Chosen { key: Arc::clone(key), until, generation: view.generation() });
+                }
+                Found::Ambiguous => Denial::KeyUnknown,
+                // Without a kid nothing can be looked for: another fetch would find the same set.
+                Found::Unknown if kid.is_none() => Denial::KeyUnknown,
+                Found::Unknown | Found::Unavailable => {
+                    match source.miss(self.registry.inner(), kid.unwrap_or_default(), caller) {
+                        Search::KnownAbsent if view.keys(now).is_some() => Denial::KeyUnknown,
+                        // What could not be checked is an outage, not a bad token.
+                        Search::KnownAbsent | Search::OverBudget => Denial::IssuerUnavailable,
+                        Search::Wait(landed) => {
+                            let left = until.since(now);
+                            match select(std::pin::pin!(landed), clock.sleep(left)).await {
+                                Either::Left(_) if clock.steady() < until => continue,
+                                _ => match self.look(source, kid, algorithm) {
+                                    Some(chosen) => return Ok(chosen),
+                                    None => Denial::IssuerUnavailable,
+                                },
+                            }
+                        }
+                    }
+                }
+            };
+            source.count(Lookup::Miss);
+            return Err(missing);
+        }
+    }
+
+    fn look(&self, source: &Source, kid: Option<&str>, algorithm: Algorithm) -> Option<Chosen> {
+        let view = source.view();
+        match view.lookup(kid, algorithm, self.registry.clock_ref().steady()) {
+            Found::Use { key, until, .. } => {
+                Some(Chosen { key: Arc::clone(key), until, generation: view.generation() })
+            }
+            Found::Unknown | Found::Ambiguous | Found::Unavailable => None,
+        }
+    }
+}
+
+fn checked<T>(trace: &mut impl Trace, name: &'static str, outcome: Result<T, Denial>) -> Result<T, Denial> {
+    trace.check(name, outcome.as_ref().map(|_| ()).map_err(|denial| *denial), String::new);
+    outcome
+}
+
+/// The key that a token is verified with, and what the choice depends on.
+struct Chosen {
+    key: Arc<Key>,
+    until: Timestamp,
+    generation: u64,
+}
+
+/// A token that has passed every check, with the identity provider that vouches for it.
+pub struct VerifiedToken {
+    idp: Arc<Idp>,
+    tenant: Arc<str>,
+    token: Verified,
+    key_until: Timestamp,
+    generation: u64,
+    /// Civil times between which the claims hold, leeway included.
+    valid: (Timestamp, Timestamp),
+}
+
+impl VerifiedToken {
+    fn new(idp: Arc<Idp>, token: Verified, chosen: Chosen) -> Self {
+        let valid = idp.config().policy().map_or((Timestamp::MAX, Timestamp::default()), |policy| {
+            policy.validity(token.claims())
+        });
+        Self {
+            tenant: idp.config().shared_tenant(),
+            key_until: chosen.until,
+            generation: chosen.generation,
+            idp,
+            token,
+            valid,
+        }
+    }
+
+    /// Whether everything that was checked still holds at these times: the claims' times, the registration, and
+    /// the key.
+    fn holds(&self, wall: Timestamp, steady: Timestamp) -> bool {
+        let key_holds = match &self.idp.keys {
+            IdpKeys::Fixed(_) => true,
+            IdpKeys::Fetched(source) => {
+                steady < self.key_until && source.view_generation() == self.generation
+            }
+        };
+        key_holds && !self.idp.is_retired() && self.valid.0 <= wall && wall < self.valid.1
+    }
+
+    pub(crate) fn shared_tenant(&self) -> Arc<str> {
+        Arc::clone(&self.tenant)
+    }
+
+    /// The tenant whose issuer it is from.
+    #[must_use]
+    pub fn tenant(&self) -> &str {
+        &self.tenant
+    }
+
+    /// The identity provider that signed it.
+    #[must_use]
+    pub fn idp(&self) -> &Idp {
+        &self.idp
+    }
+
+    /// The issuer, `iss`.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        self.token.claims().issuer().unwrap_or_default()
+    }
+
+    /// The subject, `sub`.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        self.token.claims().subject()
+    }
+
+    /// The token's id, `jti`.
+    #[must_use]
+    pub fn token_id(&self) -> Option<&str> {
+        self.token.claims().token_id()
+    }
+
+    /// Its key id.
+    #[must_use]
+    pub fn kid(&self) -> Option<&str> {
+        self.token.kid()
+    }
+
+    /// When it expires, `exp`, without leeway.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.token.claims().expires_at()
+    }
+
+    /// Everything it says.
+    #[must_use]
+    pub fn claims(&self) -> &Claims {
+        self.token.claims()
+    }
+
+    /// Its claims as a type of the application's.
+    ///
+    /// # Errors
+    ///
+    /// [`Denial::ClaimRejected`] where they do not fit the type.
+    pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T, Denial> {
+        let claims = serde_json::Value::Object(self.claims().all().clone());
+        serde_json::from_value(claims).map_err(|_| Denial::ClaimRejected)
+    }
+}
+
+/// The claims stay out of it: they may be personal.
+impl fmt::Debug for VerifiedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifiedToken").field("idp", &self.idp).finish_non_exhaustive()
+    }
+}
+
+/// Every check of a verification in its order, and what the outcome depends on.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// Why the token is refused; none where it is accepted.
+    pub reason: Option<Denial>,
+    /// The identity provider that the token was accepted from.
+    pub idp: Option<String>,
+    /// The checks in order. Those that come after the first failure to parse, to select or to authenticate were not
+    /// made.
+    pub checks: Vec<Check>,
+    /// The civil time that the claims were compared with.
+    pub wall: Timestamp,
+    /// The key id of the key that verified the token.
+    pub kid: Option<String>,
+    /// Until when that key may be used, if no fetch succeeds.
+    pub key_usable_until: Option<Timestamp>,
+}
