@@ -113,7 +113,9 @@ impl Policy {
     pub fn validity(&self, claims: &Claims) -> (Timestamp, Timestamp) {
         let begins = claims.not_before().max(claims.issued_at());
         let from = begins.map_or(Timestamp::from_secs(0), |begins| begins - self.leeway);
-        let expires = claims.expires_at().map_or(Timestamp::MAX, |expires| expires + self.leeway);
+        let expires = claims
+            .expires_at()
+            .map_or(Timestamp::MAX, |expires| expires + self.leeway);
         let ages = match (self.max_token_age, claims.issued_at()) {
             (Some(max), Some(issued)) => issued + max + self.leeway,
             _ => Timestamp::MAX,

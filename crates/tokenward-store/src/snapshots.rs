@@ -68,22 +68,39 @@ impl Memory {
 impl Snapshots for Memory {
     async fn put(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
         let key = (snapshot.tenant.clone(), snapshot.name.clone());
-        self.snapshots.lock().unwrap_or_else(PoisonError::into_inner).insert(key, snapshot.clone());
+        self.snapshots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key, snapshot.clone());
         Ok(())
     }
 
     async fn get(&self, tenant: &str, name: &str) -> Result<Option<Snapshot>, StoreError> {
         let key = (tenant.to_owned(), name.to_owned());
-        Ok(self.snapshots.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned())
+        Ok(self
+            .snapshots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+            .cloned())
     }
 
     async fn load_all(&self) -> Result<Vec<Snapshot>, StoreError> {
-        Ok(self.snapshots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect())
+        Ok(self
+            .snapshots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect())
     }
 
     async fn remove(&self, tenant: &str, name: &str) -> Result<(), StoreError> {
         let key = (tenant.to_owned(), name.to_owned());
-        self.snapshots.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        self.snapshots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&key);
         Ok(())
     }
 }
@@ -112,7 +129,11 @@ impl StoreError {
     /// An error of `kind`; the message says what was attempted and what the operator can do.
     #[must_use]
     pub fn new(kind: StoreErrorKind, message: impl Into<Arc<str>>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
     }
 
     /// Keeps what it was caused by.
@@ -131,7 +152,10 @@ impl StoreError {
 
 impl fmt::Debug for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreError").field("kind", &self.kind).field("message", &self.message).finish_non_exhaustive()
+        f.debug_struct("StoreError")
+            .field("kind", &self.kind)
+            .field("message", &self.message)
+            .finish_non_exhaustive()
     }
 }
 
@@ -143,6 +167,8 @@ impl fmt::Display for StoreError {
 
 impl StdError for StoreError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static))
     }
 }

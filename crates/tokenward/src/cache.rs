@@ -70,7 +70,9 @@ impl TokenCache {
     /// A cache that holds about `max_bytes` at most; zero holds nothing.
     pub(crate) fn new(max_bytes: u64) -> Self {
         let typical = usize::try_from(max_bytes / (OVERHEAD + 2_048)).unwrap_or(usize::MAX);
-        Self { entries: Cache::with(typical, max_bytes, Weight, RandomState::new(), Default::default()) }
+        Self {
+            entries: Cache::with(typical, max_bytes, Weight, RandomState::new(), Default::default()),
+        }
     }
 
     pub(crate) fn get(&self, tenant: &str, token: &str) -> Option<Arc<VerifiedToken>> {
@@ -78,7 +80,10 @@ impl TokenCache {
     }
 
     pub(crate) fn put(&self, verified: &Arc<VerifiedToken>, token: &str) {
-        let key = Key { tenant: verified.shared_tenant(), token: token.into() };
+        let key = Key {
+            tenant: verified.shared_tenant(),
+            token: token.into(),
+        };
         self.entries.insert(key, Arc::clone(verified));
     }
 
@@ -89,6 +94,8 @@ impl TokenCache {
 
 impl std::fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenCache").field("entries", &self.entries.len()).finish()
+        f.debug_struct("TokenCache")
+            .field("entries", &self.entries.len())
+            .finish()
     }
 }

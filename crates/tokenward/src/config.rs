@@ -3,11 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use aws_lc_rs::digest::{Context, SHA256};
-use tokenward_core::{
-    freshness::Settings,
-    jose::Key,
-    policy::Policy,
-};
+use tokenward_core::{freshness::Settings, jose::Key, policy::Policy};
 use url::Url;
 
 use crate::{
@@ -238,10 +234,16 @@ impl IdpConfig {
     pub(crate) fn target(&self, known: Option<Url>) -> Option<Target> {
         let keys_at = match &self.keys {
             Keys::Url(url) => KeysAt::Url(url.clone()),
-            Keys::Discovered(discovery) => KeysAt::Issuer { discovery: discovery.clone(), known },
+            Keys::Discovered(discovery) => KeysAt::Issuer {
+                discovery: discovery.clone(),
+                known,
+            },
             Keys::Secret(_) => return None,
         };
-        Some(Target { guards: Arc::clone(&self.guards), keys_at })
+        Some(Target {
+            guards: Arc::clone(&self.guards),
+            keys_at,
+        })
     }
 
     /// What a snapshot must have been taken from for its keys to be believed.
@@ -274,17 +276,25 @@ impl IdpConfig {
 /// The secret stays out of it.
 impl fmt::Debug for IdpConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IdpConfig").field("tenant", &self.tenant).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("IdpConfig")
+            .field("tenant", &self.tenant)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
 fn checked_name(what: &str, name: &str) -> Result<Arc<str>, Error> {
     let good = (1..=MAX_NAME_BYTES).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
     if good {
         Ok(name.into())
     } else {
-        Err(Error::invalid(format!("{what} `{}`: use 1 to 64 of A-Z a-z 0-9 _ -", name.escape_debug())))
+        Err(Error::invalid(format!(
+            "{what} `{}`: use 1 to 64 of A-Z a-z 0-9 _ -",
+            name.escape_debug()
+        )))
     }
 }
 
@@ -292,6 +302,12 @@ fn all_good(name: &str, problems: Vec<(&'static str, String)>) -> Result<(), Err
     if problems.is_empty() {
         return Ok(());
     }
-    let text: Vec<String> = problems.iter().map(|(member, message)| format!("{member} {message}")).collect();
-    Err(Error::invalid(format!("identity provider `{name}`: {}", text.join("; "))))
+    let text: Vec<String> = problems
+        .iter()
+        .map(|(member, message)| format!("{member} {message}"))
+        .collect();
+    Err(Error::invalid(format!(
+        "identity provider `{name}`: {}",
+        text.join("; ")
+    )))
 }

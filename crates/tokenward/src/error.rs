@@ -28,7 +28,11 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Arc<str>>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
     }
 
     pub(crate) fn invalid(message: impl Into<Arc<str>>) -> Self {
@@ -36,7 +40,10 @@ impl Error {
     }
 
     pub(crate) fn not_found(tenant: &str, name: &str) -> Self {
-        Self::new(ErrorKind::NotFound, format!("no identity provider `{name}` in tenant `{tenant}`"))
+        Self::new(
+            ErrorKind::NotFound,
+            format!("no identity provider `{name}` in tenant `{tenant}`"),
+        )
     }
 
     pub(crate) fn caused_by(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
@@ -53,7 +60,10 @@ impl Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error").field("kind", &self.kind).field("message", &self.message).finish_non_exhaustive()
+        f.debug_struct("Error")
+            .field("kind", &self.kind)
+            .field("message", &self.message)
+            .finish_non_exhaustive()
     }
 }
 
@@ -65,7 +75,9 @@ impl fmt::Display for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static))
     }
 }
 

@@ -21,6 +21,8 @@ impl<S: Sync> FromRequestParts<S> for Token {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         let token = parts.extensions.get::<Arc<VerifiedToken>>().cloned();
-        token.map(Self).ok_or_else(|| respond::denial(Denial::TokenMissing).map(Body::from))
+        token
+            .map(Self)
+            .ok_or_else(|| respond::denial(Denial::TokenMissing).map(Body::from))
     }
 }

@@ -45,7 +45,11 @@ impl TokenLayer {
     /// A layer for tokens of the tenant `default`.
     #[must_use]
     pub fn new(verifier: Verifier) -> Self {
-        Self { verifier, tenant: crate::DEFAULT_TENANT.into(), scopes: Arc::default() }
+        Self {
+            verifier,
+            tenant: crate::DEFAULT_TENANT.into(),
+            scopes: Arc::default(),
+        }
     }
 
     /// Accepts tokens of the issuers of `tenant` instead.
@@ -66,7 +70,11 @@ impl TokenLayer {
         let caller = caller(request);
         let token = carrier::bearer(request.headers())?.ok_or(Denial::TokenMissing)?;
         let verified = self.verifier.verify(&self.tenant, token, caller).await?;
-        if !self.scopes.iter().all(|scope| verified.claims().scopes().any(|granted| granted == scope)) {
+        if !self
+            .scopes
+            .iter()
+            .all(|scope| verified.claims().scopes().any(|granted| granted == scope))
+        {
             return Err(Denial::InsufficientScope);
         }
         request.extensions_mut().insert(verified);
@@ -78,7 +86,10 @@ impl<S> Layer<S> for TokenLayer {
     type Service = TokenService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        TokenService { inner, layer: self.clone() }
+        TokenService {
+            inner,
+            layer: self.clone(),
+        }
     }
 }
 

@@ -49,15 +49,24 @@ pub fn describe() {
         (REQUESTS, "Key lookups."),
         (HITS, "Key lookups answered from a fresh set."),
         (MISSES, "Key lookups that no usable key answered."),
-        (STALE, "Key lookups answered from a set that is past its freshness."),
+        (
+            STALE,
+            "Key lookups answered from a set that is past its freshness.",
+        ),
         (REFRESH, "Refreshes of key sets by outcome."),
         (REFRESH_ERRORS, "Refreshes of key sets that failed, by code."),
         (TRUNCATED, "Refreshes in which keys were dropped for max_keys."),
         (KEY_EVENTS, "Notable changes of key sets by kind."),
-        (SKIPPED_KEYS, "Upstream keys not used for verification, by reason, counted at each new set."),
+        (
+            SKIPPED_KEYS,
+            "Upstream keys not used for verification, by reason, counted at each new set.",
+        ),
         (VERIFICATIONS, "Verified tokens by outcome."),
         (TOKEN_CACHE, "Lookups in the cache of verified tokens by outcome."),
-        (UNKNOWN_KID, "Tokens with a key id that is not in the set, by what was done."),
+        (
+            UNKNOWN_KID,
+            "Tokens with a key id that is not in the set, by what was done.",
+        ),
         (SNAPSHOT_ERRORS, "Snapshots that could not be written or read."),
     ] {
         metrics::describe_counter!(name, help);
@@ -70,8 +79,16 @@ pub fn describe() {
     ] {
         metrics::describe_gauge!(name, help);
     }
-    metrics::describe_histogram!(REFRESH_DURATION, Unit::Seconds, "How long a refresh took, retries included.");
-    metrics::describe_histogram!(VERIFICATION_DURATION, Unit::Seconds, "How long a verification took.");
+    metrics::describe_histogram!(
+        REFRESH_DURATION,
+        Unit::Seconds,
+        "How long a refresh took, retries included."
+    );
+    metrics::describe_histogram!(
+        VERIFICATION_DURATION,
+        Unit::Seconds,
+        "How long a verification took."
+    );
 }
 
 /// Which label an identity provider's series carry, decided once at registration.
@@ -83,7 +100,9 @@ pub(crate) struct Series {
 impl Series {
     pub(crate) fn of(&self, tenant: &str, idp: &str) -> IdpMetrics {
         // Saturating: after four thousand million registrations nobody gets series of their own.
-        let given = self.given.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_add(1));
+        let given = self
+            .given
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_add(1));
         if given.is_ok_and(|n| n < OWN_SERIES) {
             IdpMetrics::new(tenant, idp)
         } else {
@@ -106,9 +125,7 @@ pub(crate) struct IdpMetrics {
 impl IdpMetrics {
     fn new(tenant: &str, provider: &str) -> Self {
         let (tenant, provider): (Arc<str>, Arc<str>) = (tenant.into(), provider.into());
-        let counter = |name: &'static str, status: &'static str| {
-            metrics::counter!(name, "tenant" => Arc::clone(&tenant), "provider" => Arc::clone(&provider), "status" => status)
-        };
+        let counter = |name: &'static str, status: &'static str| metrics::counter!(name, "tenant" => Arc::clone(&tenant), "provider" => Arc::clone(&provider), "status" => status);
         Self {
             requests: counter(REQUESTS, "all"),
             hits: counter(HITS, "hit"),

@@ -43,7 +43,10 @@ impl Verifier {
     /// A verifier whose cache of verified tokens takes about `bytes` at most; zero turns it off.
     #[must_use]
     pub fn with_cache_bytes(registry: Registry, bytes: u64) -> Self {
-        Self { registry, cache: Arc::new(TokenCache::new(bytes)) }
+        Self {
+            registry,
+            cache: Arc::new(TokenCache::new(bytes)),
+        }
     }
 
     /// The registry whose issuers are trusted.
@@ -60,14 +63,22 @@ impl Verifier {
     /// # Errors
     ///
     /// The reason why the token is not accepted.
-    pub async fn verify(&self, tenant: &str, token: &str, caller: CallerId) -> Result<Arc<VerifiedToken>, Denial> {
+    pub async fn verify(
+        &self,
+        tenant: &str,
+        token: &str,
+        caller: CallerId,
+    ) -> Result<Arc<VerifiedToken>, Denial> {
         let clock = self.registry.clock_ref();
         let began = clock.steady();
         let outcome = match self.cached(tenant, token) {
             Some(verified) => Ok(verified),
             None => self.verify_anew(tenant, token, caller, &mut ()).await,
         };
-        telemetry::verified(outcome.as_ref().map(|_| ()).map_err(|denial| *denial), clock.steady().since(began));
+        telemetry::verified(
+            outcome.as_ref().map(|_| ()).map_err(|denial| *denial),
+            clock.steady().since(began),
+        );
         outcome
     }
 
@@ -84,7 +95,9 @@ impl Verifier {
             checks,
             wall: clock.wall(),
             kid: verified.and_then(|token| token.kid()).map(str::to_owned),
-            key_usable_until: verified.map(|token| token.key_until).filter(|until| *until != Timestamp::MAX),
+            key_usable_until: verified
+                .map(|token| token.key_until)
+                .filter(|until| *until != Timestamp::MAX),
         }
     }
 
@@ -120,11 +133,20 @@ impl Verifier {
                 let fits = key.fits(token.header().alg());
                 checked(trace, "key", fits.then_some(()).ok_or(Denial::KeyUnknown))?;
                 token.verify_signature(key, trace)?;
-                Chosen { key: Arc::clone(key), until: Timestamp::MAX, generation: 0 }
+                Chosen {
+                    key: Arc::clone(key),
+                    until: Timestamp::MAX,
+                    generation: 0,
+                }
             }
             IdpKeys::Fetched(source) => self.authenticate(source, &token, caller, trace).await?,
         };
-        policy.validate(token.claims(), token.header(), self.registry.clock_ref().wall(), trace)?;
+        policy.validate(
+            token.claims(),
+            token.header(),
+            self.registry.clock_ref().wall(),
+            trace,
+        )?;
         let verified = token.into_verified(&key.key);
         let verified = Arc::new(VerifiedToken::new(Arc::clone(&idp), verified, key));
         self.cache.put(&verified, text);
@@ -155,7 +177,9 @@ impl Verifier {
             return Err(Denial::SignatureInvalid);
         };
         select(std::pin::pin!(landed), clock.sleep(MAX_WAIT)).await;
-        let again = self.look(source, kid, algorithm).ok_or(Denial::SignatureInvalid)?;
+        let again = self
+            .look(source, kid, algorithm)
+            .ok_or(Denial::SignatureInvalid)?;
         if again.key.thumbprint() == chosen.key.thumbprint() {
             return Err(Denial::SignatureInvalid);
         }
@@ -179,7 +203,11 @@ impl Verifier {
             let missing = match view.lookup(kid, algorithm, now) {
                 Found::Use { key, until, stale } => {
                     source.count(if stale { Lookup::Stale } else { Lookup::Hit });
-                    return Ok(Chosen { key: Arc::clone(key), until, generation: view.generation() });
+                    return Ok(Chosen {
+                        key: Arc::clone(key),
+                        until,
+                        generation: view.generation(),
+                    });
                 }
                 Found::Ambiguous => Denial::KeyUnknown,
                 // Without a kid nothing can be looked for: another fetch would find the same set.
@@ -210,16 +238,22 @@ impl Verifier {
     fn look(&self, source: &Source, kid: Option<&str>, algorithm: Algorithm) -> Option<Chosen> {
         let view = source.view();
         match view.lookup(kid, algorithm, self.registry.clock_ref().steady()) {
-            Found::Use { key, until, .. } => {
-                Some(Chosen { key: Arc::clone(key), until, generation: view.generation() })
-            }
+            Found::Use { key, until, .. } => Some(Chosen {
+                key: Arc::clone(key),
+                until,
+                generation: view.generation(),
+            }),
             Found::Unknown | Found::Ambiguous | Found::Unavailable => None,
         }
     }
 }
 
 fn checked<T>(trace: &mut impl Trace, name: &'static str, outcome: Result<T, Denial>) -> Result<T, Denial> {
-    trace.check(name, outcome.as_ref().map(|_| ()).map_err(|denial| *denial), String::new);
+    trace.check(
+        name,
+        outcome.as_ref().map(|_| ()).map_err(|denial| *denial),
+        String::new,
+    );
     outcome
 }
 
@@ -243,9 +277,12 @@ pub struct VerifiedToken {
 
 impl VerifiedToken {
     fn new(idp: Arc<Idp>, token: Verified, chosen: Chosen) -> Self {
-        let valid = idp.config().policy().map_or((Timestamp::MAX, Timestamp::default()), |policy| {
-            policy.validity(token.claims())
-        });
+        let valid = idp
+            .config()
+            .policy()
+            .map_or((Timestamp::MAX, Timestamp::default()), |policy| {
+                policy.validity(token.claims())
+            });
         Self {
             tenant: idp.config().shared_tenant(),
             key_until: chosen.until,
@@ -334,7 +371,9 @@ impl VerifiedToken {
 /// The claims stay out of it: they may be personal.
 impl fmt::Debug for VerifiedToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VerifiedToken").field("idp", &self.idp).finish_non_exhaustive()
+        f.debug_struct("VerifiedToken")
+            .field("idp", &self.idp)
+            .finish_non_exhaustive()
     }
 }
 

@@ -58,11 +58,21 @@ struct Places {
 
 impl Places {
     fn new(max: usize) -> Self {
-        Self { max, healthy: VecDeque::new(), failing: VecDeque::new(), running: 0, running_failing: 0 }
+        Self {
+            max,
+            healthy: VecDeque::new(),
+            failing: VecDeque::new(),
+            running: 0,
+            running_failing: 0,
+        }
     }
 
     fn queue(&mut self, source: Arc<Source>) {
-        if source.is_failing() { self.failing.push_back(source) } else { self.healthy.push_back(source) }
+        if source.is_failing() {
+            self.failing.push_back(source)
+        } else {
+            self.healthy.push_back(source)
+        }
     }
 
     /// The next one that may start now, and whether it counts as failing.
@@ -148,7 +158,10 @@ impl Driver {
             self.start(now);
             let running = self.flights.len();
             telemetry::fetches(self.scheduled.waiting() + self.on_demand.waiting(), running);
-            let sleep = self.wakeups.first().map_or(MAX_SLEEP, |(at, _)| at.since(now).min(MAX_SLEEP));
+            let sleep = self
+                .wakeups
+                .first()
+                .map_or(MAX_SLEEP, |(at, _)| at.since(now).min(MAX_SLEEP));
             tokio::select! {
                 changed = stop.changed() => if changed.is_err() { break },
                 Some(ended) = self.flights.join_next_with_id() => {
@@ -175,12 +188,18 @@ impl Driver {
         if source.has_plan() {
             self.on_demand.queue(Arc::clone(&source));
         }
-        self.known.entry(id).or_insert(Known { source, wakeup: None, queued: false });
+        self.known.entry(id).or_insert(Known {
+            source,
+            wakeup: None,
+            queued: false,
+        });
         self.schedule(id);
     }
 
     fn schedule(&mut self, id: u64) {
-        let Some(known) = self.known.get_mut(&id) else { return };
+        let Some(known) = self.known.get_mut(&id) else {
+            return;
+        };
         let next = (!known.queued).then(|| known.source.next_wakeup());
         if known.wakeup != next {
             if let Some(at) = known.wakeup {
@@ -194,7 +213,9 @@ impl Driver {
     }
 
     fn wake_up(&mut self, id: u64, now: Timestamp) {
-        let Some(known) = self.known.get_mut(&id) else { return };
+        let Some(known) = self.known.get_mut(&id) else {
+            return;
+        };
         known.wakeup = None;
         if known.source.tick(&self.inner, now) {
             known.queued = true;
@@ -222,7 +243,9 @@ impl Driver {
         let id = source.id;
         match plan {
             Some(plan) if !source.is_retired() => {
-                let task = self.flights.spawn(flight::fly(Arc::clone(&self.inner), source, plan));
+                let task = self
+                    .flights
+                    .spawn(flight::fly(Arc::clone(&self.inner), source, plan));
                 self.places.insert(task.id(), (id, class, failing));
             }
             _ => self.free(class, failing),

@@ -12,19 +12,40 @@ use crate::{
 
 /// Fetches, hands the outcome to the entry, wakes those who wait, and stores the snapshot.
 pub(super) async fn fly(inner: Arc<Inner>, source: Arc<Source>, plan: FetchPlan) {
-    let mut airborne = Airborne { inner: &inner, source: &source, ticket: Some(plan.ticket) };
+    let mut airborne = Airborne {
+        inner: &inner,
+        source: &source,
+        ticket: Some(plan.ticket),
+    };
     let Some(target) = source.target() else { return };
-    let validators = plan.validators.map(|known| Validators { etag: known.etag, last_modified: known.last_modified });
-    let effort = if plan.single_attempt { Effort::Single } else { Effort::Full };
+    let validators = plan.validators.map(|known| Validators {
+        etag: known.etag,
+        last_modified: known.last_modified,
+    });
+    let effort = if plan.single_attempt {
+        Effort::Single
+    } else {
+        Effort::Full
+    };
     let began = inner.clock.steady();
-    let acquired =
-        acquire(&*inner.fetcher, &*inner.clock, &*inner.random, &target, validators.as_ref(), effort).await;
+    let acquired = acquire(
+        &*inner.fetcher,
+        &*inner.clock,
+        &*inner.random,
+        &target,
+        validators.as_ref(),
+        effort,
+    )
+    .await;
     airborne.ticket = None;
     let took = inner.clock.steady().since(began);
     let snapshot = source.land(&inner, plan.ticket, acquired, took);
     if let (Some(store), Some(snapshot)) = (&inner.snapshots, snapshot) {
         if let Err(error) = store.put(&snapshot).await {
-            telemetry::snapshot_failed("a key set could not be stored; a restart will not know it", &error);
+            telemetry::snapshot_failed(
+                "a key set could not be stored; a restart will not know it",
+                &error,
+            );
         }
         // Whoever retired the source meanwhile has removed an earlier snapshot, not this one.
         if source.is_retired()

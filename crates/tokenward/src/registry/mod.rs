@@ -158,7 +158,8 @@ impl RegistryBuilder {
         });
         let driver = Driver::new(
             Arc::clone(&inner),
-            self.max_concurrent_fetches.unwrap_or(DEFAULT_MAX_CONCURRENT_FETCHES),
+            self.max_concurrent_fetches
+                .unwrap_or(DEFAULT_MAX_CONCURRENT_FETCHES),
         );
         let task = runtime.spawn(driver.run(stopped));
         *lock(&inner.driver) = Some(task);
@@ -223,7 +224,13 @@ impl Registry {
         };
         let order = old.as_ref().map_or(id, |old| old.order);
         let clock = Arc::clone(&inner.clock);
-        let idp = Arc::new(Idp { config, order, retired: AtomicBool::new(false), clock, keys });
+        let idp = Arc::new(Idp {
+            config,
+            order,
+            retired: AtomicBool::new(false),
+            clock,
+            keys,
+        });
         if let Some(old) = &old {
             old.retire(Some(&idp));
             inner.by_issuer.remove(old);
@@ -251,7 +258,10 @@ impl Registry {
         let inner = &self.inner;
         let old = {
             let _writer = lock(&inner.writer);
-            let old = inner.by_name.get(tenant, name).ok_or_else(|| Error::not_found(tenant, name))?;
+            let old = inner
+                .by_name
+                .get(tenant, name)
+                .ok_or_else(|| Error::not_found(tenant, name))?;
             old.retire(None);
             inner.by_issuer.remove(&old);
             inner.by_name.remove(&old);
@@ -339,11 +349,15 @@ impl Registry {
     ///
     /// [`ErrorKind::Store`]. Registration works all the same, with no keys to begin with.
     pub async fn restore(&self) -> Result<usize, Error> {
-        let Some(snapshots) = &self.inner.snapshots else { return Ok(0) };
+        let Some(snapshots) = &self.inner.snapshots else {
+            return Ok(0);
+        };
         let all = snapshots.load_all().await.map_err(store_error)?;
         let count = all.len();
-        lock(&self.inner.writer).restored =
-            all.into_iter().map(|snapshot| ((snapshot.tenant.clone(), snapshot.name.clone()), snapshot)).collect();
+        lock(&self.inner.writer).restored = all
+            .into_iter()
+            .map(|snapshot| ((snapshot.tenant.clone(), snapshot.name.clone()), snapshot))
+            .collect();
         Ok(count)
     }
 
@@ -370,7 +384,9 @@ impl Registry {
     ///
     /// [`ErrorKind::Store`] with the first failure; the others are written all the same.
     pub async fn persist_all(&self) -> Result<(), Error> {
-        let Some(snapshots) = &self.inner.snapshots else { return Ok(()) };
+        let Some(snapshots) = &self.inner.snapshots else {
+            return Ok(());
+        };
         let mut outcome = Ok(());
         for idp in self.inner.by_name.all() {
             if let IdpKeys::Fetched(source) = &idp.keys
@@ -408,13 +424,16 @@ impl Registry {
     }
 
     fn existing(&self, tenant: &str, name: &str) -> Result<Arc<Idp>, Error> {
-        self.idp(tenant, name).ok_or_else(|| Error::not_found(tenant, name))
+        self.idp(tenant, name)
+            .ok_or_else(|| Error::not_found(tenant, name))
     }
 }
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry").field("generation", &self.generation()).finish_non_exhaustive()
+        f.debug_struct("Registry")
+            .field("generation", &self.generation())
+            .finish_non_exhaustive()
     }
 }
 
@@ -500,7 +519,10 @@ impl Idp {
 
 impl fmt::Debug for Idp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Idp").field("tenant", &self.tenant()).field("name", &self.name()).finish_non_exhaustive()
+        f.debug_struct("Idp")
+            .field("tenant", &self.tenant())
+            .field("name", &self.name())
+            .finish_non_exhaustive()
     }
 }
 

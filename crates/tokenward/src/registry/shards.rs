@@ -29,7 +29,9 @@ impl Index {
     pub(super) fn by(text: fn(&Idp) -> Option<&str>) -> Self {
         Self {
             hasher: RandomState::new(),
-            shards: (0..SHARDS).map(|_| ArcSwap::from_pointee(HashTable::new())).collect(),
+            shards: (0..SHARDS)
+                .map(|_| ArcSwap::from_pointee(HashTable::new()))
+                .collect(),
             text,
         }
     }
@@ -43,7 +45,9 @@ impl Index {
     pub(super) fn insert(&self, idp: &Arc<Idp>) {
         let Some(text) = (self.text)(idp) else { return };
         let tenant = idp.tenant();
-        let Some((hash, shard)) = self.place(tenant, text) else { return };
+        let Some((hash, shard)) = self.place(tenant, text) else {
+            return;
+        };
         let mut table = HashTable::clone(&shard.load());
         match table.find_mut(hash, |other| self.is(other, tenant, text)) {
             Some(slot) => *slot = Arc::clone(idp),
@@ -57,7 +61,9 @@ impl Index {
     /// Takes `idp` out, if it is the one under its key.
     pub(super) fn remove(&self, idp: &Arc<Idp>) {
         let Some(text) = (self.text)(idp) else { return };
-        let Some((hash, shard)) = self.place(idp.tenant(), text) else { return };
+        let Some((hash, shard)) = self.place(idp.tenant(), text) else {
+            return;
+        };
         let mut table = HashTable::clone(&shard.load());
         if let Ok(entry) = table.find_entry(hash, |other| Arc::ptr_eq(other, idp)) {
             entry.remove();
@@ -67,7 +73,10 @@ impl Index {
 
     /// Every registration, in no order.
     pub(super) fn all(&self) -> Vec<Arc<Idp>> {
-        self.shards.iter().flat_map(|shard| shard.load().iter().cloned().collect::<Vec<_>>()).collect()
+        self.shards
+            .iter()
+            .flat_map(|shard| shard.load().iter().cloned().collect::<Vec<_>>())
+            .collect()
     }
 
     fn place(&self, tenant: &str, text: &str) -> Option<(u64, &ArcSwap<HashTable<Arc<Idp>>>)> {
@@ -82,6 +91,7 @@ impl Index {
     }
 
     fn hash(&self, idp: &Idp) -> u64 {
-        self.hasher.hash_one((idp.tenant(), (self.text)(idp).unwrap_or_default()))
+        self.hasher
+            .hash_one((idp.tenant(), (self.text)(idp).unwrap_or_default()))
     }
 }

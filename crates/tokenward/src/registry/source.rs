@@ -70,7 +70,9 @@ pub(crate) enum Search<'a> {
 impl Source {
     pub(super) fn new(id: u64, config: Arc<IdpConfig>, inner: &Inner, snapshot: Option<Snapshot>) -> Self {
         let now = inner.clock.steady();
-        let resolved = snapshot.as_ref().and_then(|snapshot| Url::parse(&snapshot.url).ok());
+        let resolved = snapshot
+            .as_ref()
+            .and_then(|snapshot| Url::parse(&snapshot.url).ok());
         let entry = match snapshot.and_then(restored) {
             Some(restored) => Entry::restored(config.settings().clone(), restored, now, inner.random.unit()),
             None => Entry::new(config.settings().clone(), now),
@@ -114,7 +116,11 @@ impl Source {
 
     /// Where the keys come from, as far as it is known.
     pub(crate) fn url(&self) -> Option<Url> {
-        self.config.load().url().cloned().or_else(|| lock(&self.resolved).clone())
+        self.config
+            .load()
+            .url()
+            .cloned()
+            .or_else(|| lock(&self.resolved).clone())
     }
 
     pub(super) fn retire(&self) {
@@ -227,7 +233,13 @@ impl Source {
 
     /// Hands the outcome of a fetch to the entry. Gives the snapshot to store, where there is a new set or it was
     /// confirmed.
-    pub(super) fn land(&self, inner: &Inner, ticket: u64, acquired: Acquired, took: Duration) -> Option<Snapshot> {
+    pub(super) fn land(
+        &self,
+        inner: &Inner,
+        ticket: u64,
+        acquired: Acquired,
+        took: Duration,
+    ) -> Option<Snapshot> {
         let now = inner.clock.steady();
         let outcome = outcome(acquired.result, inner.clock.wall());
         if acquired.jwks_uri.is_some() {
@@ -238,7 +250,11 @@ impl Source {
         self.publish(inner, &entry);
         let status = entry.status(now);
         let text = entry.last_error().map(|(_, text)| text.to_owned());
-        let snapshot = finished.error.is_none().then(|| self.snapshot_of(&entry)).flatten();
+        let snapshot = finished
+            .error
+            .is_none()
+            .then(|| self.snapshot_of(&entry))
+            .flatten();
         drop(entry);
         self.landed.notify_waiters();
         self.report(inner, &finished, &status, text.as_deref(), took);
@@ -277,13 +293,22 @@ impl Source {
 
     fn publish(&self, inner: &Inner, entry: &Entry) {
         let view = entry.view();
-        let keys = view.keys(inner.clock.steady()).map_or(0, |keys| keys.documents().count());
+        let keys = view
+            .keys(inner.clock.steady())
+            .map_or(0, |keys| keys.documents().count());
         self.metrics.status(view.advertised_max_age(), keys);
         self.view.store(view);
         inner.note_change();
     }
 
-    fn report(&self, inner: &Inner, finished: &Finished, status: &Status, text: Option<&str>, took: Duration) {
+    fn report(
+        &self,
+        inner: &Inner,
+        finished: &Finished,
+        status: &Status,
+        text: Option<&str>,
+        took: Duration,
+    ) {
         let config = self.config.load();
         self.metrics.refreshed(finished.error, took);
         if finished.new_keys {
@@ -325,9 +350,10 @@ fn outcome(result: Result<Answer, crate::fetch::FetchError>, received: Timestamp
             validators: validators(&headers),
             upstream: upstream(&headers, received),
         },
-        Ok(Answer::NotModified { headers }) => {
-            Outcome::NotModified { validators: validators(&headers), upstream: upstream(&headers, received) }
-        }
+        Ok(Answer::NotModified { headers }) => Outcome::NotModified {
+            validators: validators(&headers),
+            upstream: upstream(&headers, received),
+        },
         Err(error) if error.is_key_set_invalid() => Outcome::Refused { code: error.code() },
         Err(error) => Outcome::Failed {
             code: error.code(),
@@ -355,7 +381,11 @@ fn validators(headers: &HeaderMap) -> Validators {
 }
 
 fn upstream(headers: &HeaderMap, received: Timestamp) -> Upstream {
-    let cache_control = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok()).collect();
+    let cache_control = headers
+        .get_all(CACHE_CONTROL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
     let headers = CacheHeaders {
         cache_control,
         age: text(headers, AGE),
@@ -372,7 +402,13 @@ fn restored(snapshot: Snapshot) -> Option<Restored> {
         digest: body_digest(&keys),
         keys,
         fetched_at: snapshot.fetched_at,
-        validators: Validators { etag: snapshot.etag, last_modified: snapshot.last_modified },
-        upstream: Upstream { max_age: snapshot.upstream_max_age, remaining: snapshot.upstream_max_age },
+        validators: Validators {
+            etag: snapshot.etag,
+            last_modified: snapshot.last_modified,
+        },
+        upstream: Upstream {
+            max_age: snapshot.upstream_max_age,
+            remaining: snapshot.upstream_max_age,
+        },
     })
 }

@@ -76,7 +76,10 @@ impl Idp {
                 url: source.url().map(String::from),
                 last_error_text: source.error_text(),
             },
-            IdpKeys::Fixed(_) => IdpDetails { url: None, last_error_text: None },
+            IdpKeys::Fixed(_) => IdpDetails {
+                url: None,
+                last_error_text: None,
+            },
         }
     }
 }
