@@ -131,7 +131,7 @@ impl IdpConfig {
     ///
     /// With every setting that is out of its range.
     pub fn with_settings(mut self, settings: Settings) -> Result<Self, Error> {
-        all_good(&self.name, settings.check())?;
+        all_good(&self.name, &settings.check())?;
         self.settings = settings;
         Ok(self)
     }
@@ -142,7 +142,7 @@ impl IdpConfig {
     ///
     /// With every guard that is out of its range.
     pub fn with_guards(mut self, guards: Guards) -> Result<Self, Error> {
-        all_good(&self.name, guards.check())?;
+        all_good(&self.name, &guards.check())?;
         self.guards = Arc::new(guards);
         Ok(self)
     }
@@ -298,7 +298,7 @@ fn checked_name(what: &str, name: &str) -> Result<Arc<str>, Error> {
     }
 }
 
-fn all_good(name: &str, problems: Vec<(&'static str, String)>) -> Result<(), Error> {
+fn all_good(name: &str, problems: &[(&'static str, String)]) -> Result<(), Error> {
     if problems.is_empty() {
         return Ok(());
     }

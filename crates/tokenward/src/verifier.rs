@@ -148,7 +148,7 @@ impl Verifier {
             trace,
         )?;
         let verified = token.into_verified(&key.key);
-        let verified = Arc::new(VerifiedToken::new(Arc::clone(&idp), verified, key));
+        let verified = Arc::new(VerifiedToken::new(Arc::clone(&idp), verified, &key));
         self.cache.put(&verified, text);
         Ok(verified)
     }
@@ -276,7 +276,7 @@ pub struct VerifiedToken {
 }
 
 impl VerifiedToken {
-    fn new(idp: Arc<Idp>, token: Verified, chosen: Chosen) -> Self {
+    fn new(idp: Arc<Idp>, token: Verified, chosen: &Chosen) -> Self {
         let valid = idp
             .config()
             .policy()

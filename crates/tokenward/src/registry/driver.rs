@@ -69,9 +69,9 @@ impl Places {
 
     fn queue(&mut self, source: Arc<Source>) {
         if source.is_failing() {
-            self.failing.push_back(source)
+            self.failing.push_back(source);
         } else {
-            self.healthy.push_back(source)
+            self.healthy.push_back(source);
         }
     }
 
