@@ -213,6 +213,7 @@ where
     let head = head(url, request)?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MOST_HEAD_BYTES)
+        .max_header_size(MOST_HEAD_BYTES)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| broken(url, &error))?;

@@ -1,0 +1,17 @@
+//! Behaviour through the public surface. Traffic stays on the loopback interface.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod acquire;
+mod fetch_body;
+mod fetch_client;
+mod fetch_guards;
+mod fetch_redirects;
+mod fetch_time;
+mod fetch_tls;
+mod site;
