@@ -146,6 +146,11 @@ impl FetchError {
         Self::new(FetchErrorKind::KeySetInvalid(problem), message).caused_by(&problem)
     }
 
+    /// Whether an answer came that is no key set.
+    pub(crate) fn is_key_set_invalid(&self) -> bool {
+        matches!(self.kind(), FetchErrorKind::KeySetInvalid(_))
+    }
+
     fn change(self, change: impl FnOnce(&mut Inner)) -> Self {
         let mut inner = Arc::unwrap_or_clone(self.0);
         change(&mut inner);

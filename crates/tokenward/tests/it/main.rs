@@ -14,4 +14,7 @@ mod fetch_guards;
 mod fetch_redirects;
 mod fetch_time;
 mod fetch_tls;
+mod promises;
 mod site;
+mod verifying;
+mod world;
