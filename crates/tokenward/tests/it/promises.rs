@@ -41,7 +41,10 @@ async fn a_hundred_thousand_random_kids_cause_three_fetches_a_minute_and_a_rotat
             world.verify(&world.token("a", &old)).await.unwrap();
         }
         let before = world.asked("a").len();
-        let outcome = world.verifier.verify("default", &with_kid(&world, "a", &format!("kid-{n}")), CALLER).await;
+        let outcome = world
+            .verifier
+            .verify("default", &with_kid(&world, "a", &format!("kid-{n}")), CALLER)
+            .await;
         match outcome.unwrap_err() {
             Denial::IssuerUnavailable => answers[0] += 1,
             Denial::KeyUnknown => answers[1] += 1,
@@ -62,10 +65,18 @@ async fn a_hundred_thousand_random_kids_cause_three_fetches_a_minute_and_a_rotat
 #[tokio::test]
 async fn a_dead_or_hanging_provider_changes_nothing_for_the_others() {
     let mut schedules = Vec::new();
-    for bad in [None, Some(Site::Down), Some(Site::Hangs), Some(Site::Keys(b"<html>".to_vec()))] {
+    for bad in [
+        None,
+        Some(Site::Down),
+        Some(Site::Hangs),
+        Some(Site::Keys(b"<html>".to_vec())),
+    ] {
         let world = World::new();
         let key = TestKey::es256(0);
-        let settings = Settings { refresh_interval: MINUTE, ..Settings::default() };
+        let settings = Settings {
+            refresh_interval: MINUTE,
+            ..Settings::default()
+        };
         for n in 0..100 {
             if let Some(site) = &bad {
                 world.set(&format!("bad{n}"), site.clone());
@@ -90,22 +101,37 @@ async fn a_dead_or_hanging_provider_changes_nothing_for_the_others() {
         world.verify(&world.token("good0", &key)).await.unwrap();
         schedules.push(times);
     }
-    assert!(schedules.windows(2).all(|pair| pair[0] == pair[1]), "{schedules:?}");
+    assert!(
+        schedules.windows(2).all(|pair| pair[0] == pair[1]),
+        "{schedules:?}"
+    );
 }
 
 #[tokio::test]
 async fn keys_outlive_an_outage_for_the_stale_window_and_then_it_is_a_503() {
-    for bad in [Site::Down, Site::Hangs, Site::Keys(b"{}".to_vec()), Site::Keys(b"{\"keys\":[]}".to_vec())] {
+    for bad in [
+        Site::Down,
+        Site::Hangs,
+        Site::Keys(b"{}".to_vec()),
+        Site::Keys(b"{\"keys\":[]}".to_vec()),
+    ] {
         let world = World::new();
         let key = TestKey::es256(0);
         world.serve("a", &[&key]);
-        let settings = Settings { stale_while_error: 10 * MINUTE, refresh_interval: MINUTE, ..Settings::default() };
+        let settings = Settings {
+            stale_while_error: 10 * MINUTE,
+            refresh_interval: MINUTE,
+            ..Settings::default()
+        };
         world.add_with("a", settings).await;
         world.set("a", bad);
         world.clock.run_for(Duration::from_secs(660 - 10)).await;
         world.verify(&world.token("a", &key)).await.unwrap();
         world.clock.run_for(Duration::from_secs(11)).await;
-        assert_eq!(world.verify(&world.token("a", &key)).await.unwrap_err(), Denial::IssuerUnavailable);
+        assert_eq!(
+            world.verify(&world.token("a", &key)).await.unwrap_err(),
+            Denial::IssuerUnavailable
+        );
         assert!(!world.registry.idp("default", "a").unwrap().has_keys());
         world.serve("a", &[&key]);
         world.clock.run_for(2 * MINUTE).await;
@@ -119,18 +145,36 @@ async fn a_restart_serves_the_snapshot_with_its_real_age() {
     let first = World::new();
     first.serve("a", &[&key]);
     first.add("a").await;
-    let fetched = first.registry.idp("default", "a").unwrap().status().keys.last_updated.unwrap();
+    let fetched = first
+        .registry
+        .idp("default", "a")
+        .unwrap()
+        .status()
+        .keys
+        .last_updated
+        .unwrap();
     first.registry.shutdown().await;
 
     let hours = |n: u64| Duration::from_secs(3_600 * n);
     for (later, served) in [(hours(2), true), (hours(12), true), (hours(14), false)] {
-        let second = World::with(fetched + later, std::sync::Arc::default(), std::sync::Arc::clone(&first.store));
+        let second = World::with(
+            fetched + later,
+            std::sync::Arc::default(),
+            std::sync::Arc::clone(&first.store),
+        );
         second.set("a", Site::Down);
         assert_eq!(second.registry.restore().await.unwrap(), 1);
         second.add("a").await;
         let idp = second.registry.idp("default", "a").unwrap();
         let outcome = second.verify(&second.token("a", &key)).await.map(|_| ());
-        assert_eq!(outcome, if served { Ok(()) } else { Err(Denial::IssuerUnavailable) });
+        assert_eq!(
+            outcome,
+            if served {
+                Ok(())
+            } else {
+                Err(Denial::IssuerUnavailable)
+            }
+        );
         if served {
             let status = idp.status().keys;
             assert_eq!(status.last_updated, Some(fetched));
@@ -147,9 +191,16 @@ async fn a_snapshot_of_another_address_is_not_believed() {
     first.serve("a", &[&key]);
     first.add("a").await;
     first.registry.shutdown().await;
-    let second = World::with(first.clock.steady(), std::sync::Arc::default(), std::sync::Arc::clone(&first.store));
+    let second = World::with(
+        first.clock.steady(),
+        std::sync::Arc::default(),
+        std::sync::Arc::clone(&first.store),
+    );
     second.registry.restore().await.unwrap();
     let url = url::Url::parse("https://b.example/jwks").unwrap();
-    second.registry.register(tokenward::IdpConfig::at("a", url, None).unwrap()).unwrap();
+    second
+        .registry
+        .register(tokenward::IdpConfig::at("a", url, None).unwrap())
+        .unwrap();
     assert!(!second.registry.idp("default", "a").unwrap().has_keys());
 }

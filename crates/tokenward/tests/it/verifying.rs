@@ -10,14 +10,26 @@ use crate::world::{CALLER, World};
 #[tokio::test]
 async fn a_key_verifies_only_its_own_issuer() {
     let world = World::new();
-    let (a, b) = (TestKey::es256(0).with_kid("same"), TestKey::es256(1).with_kid("same"));
+    let (a, b) = (
+        TestKey::es256(0).with_kid("same"),
+        TestKey::es256(1).with_kid("same"),
+    );
     world.serve("a", &[&a]);
     world.serve("b", &[&b]);
     world.add("a").await;
     world.add("b").await;
-    assert_eq!(world.verify(&world.token("a", &a)).await.unwrap().idp().name(), "a");
-    assert_eq!(world.verify(&world.token("b", &b)).await.unwrap().idp().name(), "b");
-    assert_eq!(world.verify(&world.token("a", &b)).await.unwrap_err(), Denial::SignatureInvalid);
+    assert_eq!(
+        world.verify(&world.token("a", &a)).await.unwrap().idp().name(),
+        "a"
+    );
+    assert_eq!(
+        world.verify(&world.token("b", &b)).await.unwrap().idp().name(),
+        "b"
+    );
+    assert_eq!(
+        world.verify(&world.token("a", &b)).await.unwrap_err(),
+        Denial::SignatureInvalid
+    );
 }
 
 #[tokio::test]
@@ -27,17 +39,29 @@ async fn an_unknown_issuer_or_tenant_touches_no_network() {
     world.serve("a", &[&key]);
     world.add("a").await;
     let asked = world.asked("a").len();
-    assert_eq!(world.verify(&world.token("stranger", &key)).await.unwrap_err(), Denial::IssuerUnknown);
-    let elsewhere = world.verifier.verify("other", &world.token("a", &key), CALLER).await;
+    assert_eq!(
+        world.verify(&world.token("stranger", &key)).await.unwrap_err(),
+        Denial::IssuerUnknown
+    );
+    let elsewhere = world
+        .verifier
+        .verify("other", &world.token("a", &key), CALLER)
+        .await;
     assert_eq!(elsewhere.unwrap_err(), Denial::IssuerUnknown);
-    assert_eq!((world.asked("a").len(), world.asked("stranger").len()), (asked, 0));
+    assert_eq!(
+        (world.asked("a").len(), world.asked("stranger").len()),
+        (asked, 0)
+    );
 }
 
 #[tokio::test]
 async fn a_remembered_token_is_forgotten_with_its_expiry_key_policy_and_provider() {
     let world = World::new();
     let (old, new) = (TestKey::es256(0), TestKey::es256(1));
-    let settings = Settings { absent_key_grace: Duration::ZERO, ..Settings::default() };
+    let settings = Settings {
+        absent_key_grace: Duration::ZERO,
+        ..Settings::default()
+    };
     world.serve("a", &[&old]);
     world.add_with("a", settings.clone()).await;
 
@@ -46,13 +70,24 @@ async fn a_remembered_token_is_forgotten_with_its_expiry_key_policy_and_provider
     world.clock.run_for(Duration::from_secs(71)).await;
     assert_eq!(world.verify(&short).await.unwrap_err(), Denial::TokenExpired);
 
-    let token = world.builder("a").expires_in(Duration::from_secs(90_000)).sign(&old);
+    let token = world
+        .builder("a")
+        .expires_in(Duration::from_secs(90_000))
+        .sign(&old);
     let first = world.verify(&token).await.unwrap();
-    assert!(Arc::ptr_eq(&first, &world.verify(&token).await.unwrap()), "it was not remembered");
+    assert!(
+        Arc::ptr_eq(&first, &world.verify(&token).await.unwrap()),
+        "it was not remembered"
+    );
 
-    let policy = Policy::builder("https://a.example/", Audiences::OneOf(vec!["other".to_owned()])).build().unwrap();
+    let policy = Policy::builder("https://a.example/", Audiences::OneOf(vec!["other".to_owned()]))
+        .build()
+        .unwrap();
     let url = url::Url::parse("https://a.example/jwks").unwrap();
-    let changed = IdpConfig::at("a", url, Some(policy)).unwrap().with_settings(settings.clone()).unwrap();
+    let changed = IdpConfig::at("a", url, Some(policy))
+        .unwrap()
+        .with_settings(settings.clone())
+        .unwrap();
     world.registry.register(changed).unwrap();
     assert_eq!(world.verify(&token).await.unwrap_err(), Denial::AudienceMismatch);
 
@@ -60,7 +95,10 @@ async fn a_remembered_token_is_forgotten_with_its_expiry_key_policy_and_provider
     world.verify(&token).await.unwrap();
     world.serve("a", &[&new]);
     let (registry, clock) = (world.registry.clone(), world.clock.clone());
-    tokio::join!(async { registry.refresh("default", "a").await.unwrap() }, clock.run_for(Duration::from_secs(1)));
+    tokio::join!(
+        async { registry.refresh("default", "a").await.unwrap() },
+        clock.run_for(Duration::from_secs(1))
+    );
     assert_eq!(world.verify(&token).await.unwrap_err(), Denial::KeyUnknown);
 
     let last = world.token("a", &new);
@@ -77,10 +115,16 @@ async fn a_key_that_is_no_longer_listed_verifies_for_its_grace_only() {
     world.add("a").await;
     world.serve("a", &[&new]);
     let (registry, clock) = (world.registry.clone(), world.clock.clone());
-    tokio::join!(async { registry.refresh("default", "a").await.unwrap() }, clock.run_for(Duration::from_secs(1)));
+    tokio::join!(
+        async { registry.refresh("default", "a").await.unwrap() },
+        clock.run_for(Duration::from_secs(1))
+    );
     world.verify(&world.token("a", &old)).await.unwrap();
     world.clock.run_for(Duration::from_secs(301)).await;
-    assert_eq!(world.verify(&world.token("a", &old)).await.unwrap_err(), Denial::KeyUnknown);
+    assert_eq!(
+        world.verify(&world.token("a", &old)).await.unwrap_err(),
+        Denial::KeyUnknown
+    );
 }
 
 #[tokio::test]
@@ -91,13 +135,19 @@ async fn another_key_under_the_same_kid_is_found_after_a_bad_signature() {
     world.add("a").await;
     world.serve("a", &[&new]);
     world.verify(&world.token("a", &new)).await.unwrap();
-    assert_eq!(world.verify(&world.token("a", &old)).await.unwrap_err(), Denial::SignatureInvalid);
+    assert_eq!(
+        world.verify(&world.token("a", &old)).await.unwrap_err(),
+        Denial::SignatureInvalid
+    );
     let asked = world.asked("a").len();
     for _ in 0..1_000 {
         let token = with_broken_signature(&world.token("a", &new));
         assert!(world.verifier.verify("default", &token, CALLER).await.is_err());
     }
-    assert!(world.asked("a").len() - asked <= 1, "bad signatures drive fetches");
+    assert!(
+        world.asked("a").len() - asked <= 1,
+        "bad signatures drive fetches"
+    );
 }
 
 #[tokio::test]
@@ -128,11 +178,17 @@ async fn a_shared_secret_stays_with_its_issuer() {
         .algorithms(tokenward::AlgorithmSet::only(tokenward::Algorithm::Hs256))
         .build()
         .unwrap();
-    world.registry.register(IdpConfig::symmetric("hs", key.secret().unwrap(), policy).unwrap()).unwrap();
+    world
+        .registry
+        .register(IdpConfig::symmetric("hs", key.secret().unwrap(), policy).unwrap())
+        .unwrap();
     world.serve("a", &[&TestKey::es256(0)]);
     world.add("a").await;
     world.verify(&world.token("hs", &key)).await.unwrap();
-    assert_eq!(world.verify(&world.token("a", &key)).await.unwrap_err(), Denial::AlgNotAllowed);
+    assert_eq!(
+        world.verify(&world.token("a", &key)).await.unwrap_err(),
+        Denial::AlgNotAllowed
+    );
     assert!(world.registry.idp("default", "hs").unwrap().view().is_none());
 }
 
@@ -146,7 +202,15 @@ async fn an_explanation_names_every_check_and_never_the_token() {
     let explanation = world.verifier.explain("default", &token, CALLER).await;
     assert_eq!(explanation.reason, Some(Denial::AudienceMismatch));
     let names: Vec<_> = explanation.checks.iter().map(|check| check.name).collect();
-    for name in ["format", "issuer_known", "algorithm", "key", "signature", "exp", "aud"] {
+    for name in [
+        "format",
+        "issuer_known",
+        "algorithm",
+        "key",
+        "signature",
+        "exp",
+        "aud",
+    ] {
         assert!(names.contains(&name), "{name} not in {names:?}");
     }
     let text = format!("{explanation:?}");

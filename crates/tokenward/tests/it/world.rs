@@ -9,7 +9,8 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use tokenward::{
-    Audiences, CallerId, Clock, Denial, IdpConfig, Policy, Registry, Settings, Timestamp, VerifiedToken, Verifier,
+    Audiences, CallerId, Clock, Denial, IdpConfig, Policy, Registry, Settings, Timestamp, VerifiedToken,
+    Verifier,
     fetch::{Fetch, FetchError, FetchErrorKind, FetchRequest, FetchResponse, Guards},
 };
 use tokenward_core::BoxFuture;
@@ -39,9 +40,27 @@ pub struct Scripted {
 
 impl Fetch for Scripted {
     fn fetch<'a>(&'a self, request: &'a FetchRequest) -> BoxFuture<'a, Result<FetchResponse, FetchError>> {
-        let name = request.url.host_str().unwrap().split('.').next().unwrap().to_owned();
-        self.sites.log.lock().unwrap().push((name.clone(), self.clock.steady()));
-        let site = self.sites.sites.lock().unwrap().get(&name).cloned().unwrap_or(Site::Down);
+        let name = request
+            .url
+            .host_str()
+            .unwrap()
+            .split('.')
+            .next()
+            .unwrap()
+            .to_owned();
+        self.sites
+            .log
+            .lock()
+            .unwrap()
+            .push((name.clone(), self.clock.steady()));
+        let site = self
+            .sites
+            .sites
+            .lock()
+            .unwrap()
+            .get(&name)
+            .cloned()
+            .unwrap_or(Site::Down);
         Box::pin(async move {
             match site {
                 Site::Keys(body) => Ok(FetchResponse {
@@ -75,12 +94,19 @@ pub const OTHER: CallerId = CallerId::new(2);
 
 impl World {
     pub fn new() -> Self {
-        Self::with(Timestamp::from_secs(1_800_000_000), Arc::default(), Arc::new(Memory::new()))
+        Self::with(
+            Timestamp::from_secs(1_800_000_000),
+            Arc::default(),
+            Arc::new(Memory::new()),
+        )
     }
 
     pub fn with(start: Timestamp, sites: Arc<Sites>, store: Arc<Memory>) -> Self {
         let clock = ManualClock::new(start);
-        let fetcher = Scripted { sites: Arc::clone(&sites), clock: clock.clone() };
+        let fetcher = Scripted {
+            sites: Arc::clone(&sites),
+            clock: clock.clone(),
+        };
         let registry = Registry::builder()
             .clock(Arc::new(clock.clone()))
             .fetcher(Arc::new(fetcher))
@@ -88,7 +114,13 @@ impl World {
             .snapshots(Arc::clone(&store) as _)
             .build()
             .unwrap();
-        Self { clock, sites, verifier: Verifier::new(registry.clone()), registry, store }
+        Self {
+            clock,
+            sites,
+            verifier: Verifier::new(registry.clone()),
+            registry,
+            store,
+        }
     }
 
     pub fn serve(&self, name: &str, keys: &[&TestKey]) {
@@ -104,7 +136,9 @@ impl World {
     }
 
     pub async fn add_with(&self, name: &str, settings: Settings) {
-        let policy = Policy::builder(issuer(name), Audiences::OneOf(vec!["api".to_owned()])).build().unwrap();
+        let policy = Policy::builder(issuer(name), Audiences::OneOf(vec!["api".to_owned()]))
+            .build()
+            .unwrap();
         let url = Url::parse(&format!("https://{name}.example/jwks")).unwrap();
         let config = IdpConfig::at(name, url, Some(policy))
             .unwrap()
@@ -119,7 +153,10 @@ impl World {
     /// When the provider was asked.
     pub fn asked(&self, name: &str) -> Vec<Timestamp> {
         let log = self.sites.log.lock().unwrap();
-        log.iter().filter(|(asked, _)| asked == name).map(|(_, at)| *at).collect()
+        log.iter()
+            .filter(|(asked, _)| asked == name)
+            .map(|(_, at)| *at)
+            .collect()
     }
 
     pub fn token(&self, name: &str, key: &TestKey) -> String {
@@ -127,7 +164,10 @@ impl World {
     }
 
     pub fn builder(&self, name: &str) -> TokenBuilder {
-        TokenBuilder::new(self.clock.wall()).issuer(&issuer(name)).audience("api").subject("sub")
+        TokenBuilder::new(self.clock.wall())
+            .issuer(&issuer(name))
+            .audience("api")
+            .subject("sub")
     }
 
     pub async fn verify(&self, token: &str) -> Result<Arc<VerifiedToken>, Denial> {
