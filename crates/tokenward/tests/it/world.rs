@@ -20,20 +20,20 @@ use url::Url;
 
 /// How a provider answers.
 #[derive(Clone)]
-pub enum Site {
+pub(crate) enum Site {
     Keys(Vec<u8>),
     Down,
     Hangs,
 }
 
 #[derive(Default)]
-pub struct Sites {
+pub(crate) struct Sites {
     sites: Mutex<HashMap<String, Site>>,
     log: Mutex<Vec<(String, Timestamp)>>,
 }
 
 /// Answers from memory and remembers when it was asked.
-pub struct Scripted {
+pub(crate) struct Scripted {
     pub sites: Arc<Sites>,
     clock: ManualClock,
 }
@@ -81,7 +81,7 @@ impl Fetch for Scripted {
 }
 
 /// A registry and a verifier over scripted providers.
-pub struct World {
+pub(crate) struct World {
     pub clock: ManualClock,
     pub sites: Arc<Sites>,
     pub registry: Registry,
@@ -89,8 +89,8 @@ pub struct World {
     pub store: Arc<Memory>,
 }
 
-pub const CALLER: CallerId = CallerId::new(1);
-pub const OTHER: CallerId = CallerId::new(2);
+pub(crate) const CALLER: CallerId = CallerId::new(1);
+pub(crate) const OTHER: CallerId = CallerId::new(2);
 
 impl World {
     pub fn new() -> Self {
@@ -190,6 +190,6 @@ impl World {
     }
 }
 
-pub fn issuer(name: &str) -> String {
+pub(crate) fn issuer(name: &str) -> String {
     format!("https://{name}.example/")
 }
