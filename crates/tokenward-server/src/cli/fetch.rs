@@ -1,7 +1,7 @@
 //! `tokenward jwks fetch`: what a key set is worth, fetched and judged as the server does it.
 
 use serde_json::{Value, json};
-use tokenward::{SystemClock, acquire::KeysAt, fetch::FetchResponse};
+use tokenward::{SystemClock, acquire::KeysAt};
 use tokenward_core::{
     Clock,
     freshness::{CacheHeaders, Cause, Entry, Outcome, Settings, Status, Upstream, Validators},
@@ -11,20 +11,20 @@ use tokenward_core::{
 use super::{
     Ending, Failure, FetchArgs,
     output::{Output, Tone, harmless},
-    source,
+    source::{self, Fetched},
 };
 
 pub(super) fn run(url: &str, guards: &FetchArgs, json: bool, output: &Output) -> Result<Ending, Failure> {
     let url = source::url(url).ok_or_else(|| Failure::usage("expected an absolute http or https URL"))?;
     let answer = source::fetch(guards.guards()?, KeysAt::Url(url))?;
-    let keys = source::key_set(answer.final_url.as_str(), &answer.body).map_err(Failure::Network)?;
+    let keys = &answer.keys;
     let usable = !keys.usable().is_empty();
     let upstream = Upstream::read(&cache_headers(&answer), SystemClock::new().wall());
-    let status = status(&keys, upstream);
+    let status = status(keys, upstream);
     if json {
-        output.json(&report(&answer, &keys, upstream, &status));
+        output.json(&report(&answer, keys, upstream, &status));
     } else {
-        print(&answer, &keys, upstream, &status, output);
+        print(&answer, keys, upstream, &status, output);
     }
     Ok(if usable { Ending::Ok } else { Ending::No })
 }
@@ -46,11 +46,11 @@ fn status(keys: &KeySet, upstream: Upstream) -> Status {
     entry.status(now)
 }
 
-fn header<'a>(answer: &'a FetchResponse, name: &str) -> Option<&'a str> {
+fn header<'a>(answer: &'a Fetched, name: &str) -> Option<&'a str> {
     answer.headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-fn cache_headers(answer: &FetchResponse) -> CacheHeaders<'_> {
+fn cache_headers(answer: &Fetched) -> CacheHeaders<'_> {
     let lines = answer.headers.get_all("cache-control").iter();
     CacheHeaders {
         cache_control: lines.filter_map(|value| value.to_str().ok()).collect(),
@@ -63,7 +63,7 @@ fn cache_headers(answer: &FetchResponse) -> CacheHeaders<'_> {
 /// The headers that say how fresh the set is, and how it can be asked for again.
 const SHOWN: [&str; 6] = ["cache-control", "age", "date", "expires", "etag", "last-modified"];
 
-fn report(answer: &FetchResponse, keys: &KeySet, upstream: Upstream, status: &Status) -> Value {
+fn report(answer: &Fetched, keys: &KeySet, upstream: Upstream, status: &Status) -> Value {
     let usable = keys.usable().iter().map(|key| {
         let algorithms = key
             .algorithms()
@@ -94,7 +94,7 @@ fn report(answer: &FetchResponse, keys: &KeySet, upstream: Upstream, status: &St
     })
 }
 
-fn print(answer: &FetchResponse, keys: &KeySet, upstream: Upstream, status: &Status, output: &Output) {
+fn print(answer: &Fetched, keys: &KeySet, upstream: Upstream, status: &Status, output: &Output) {
     let count = (keys.original_count(), keys.usable().len());
     let place = harmless(answer.final_url.as_str());
     output.line(format_args!(

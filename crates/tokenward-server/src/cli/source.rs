@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use tokenward::{
     SystemClock,
-    acquire::{Effort, KeysAt, Target, acquire},
-    fetch::{ExtraRoots, FetchError, FetchErrorKind, FetchResponse, Guards, HttpFetcher},
+    acquire::{Answer, Effort, KeysAt, Target, acquire},
+    fetch::{ExtraRoots, FetchError, FetchErrorKind, Guards, HttpFetcher},
     random,
 };
 use tokenward_core::jose::KeySet;
@@ -38,8 +39,14 @@ pub(super) fn url(text: &str) -> Option<Url> {
         .filter(|url| matches!(url.scheme(), "http" | "https"))
 }
 
+/// A key set, and the headers that it came with.
+pub(super) struct Fetched {
+    pub(super) keys: KeySet,
+    pub(super) headers: HeaderMap,
+}
+
 /// Fetches a key set once, with the retries that `guards` allow.
-pub(super) fn fetch(guards: Guards, keys_at: KeysAt) -> Result<FetchResponse, Failure> {
+pub(super) fn fetch(guards: Guards, keys_at: KeysAt) -> Result<Fetched, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Network(format!("cannot start the runtime: {error}")))?;
     let clock = Arc::new(SystemClock::new());
@@ -53,7 +60,12 @@ pub(super) fn fetch(guards: Guards, keys_at: KeysAt) -> Result<FetchResponse, Fa
             .await
             .result
     });
-    acquired.map_err(|error| Failure::Network(explain(&error)))
+    match acquired {
+        Ok(Answer::Fresh { keys, headers }) => Ok(Fetched { keys, headers }),
+        // Nothing was asked with conditions, so this is a fault of the server's.
+        Ok(Answer::NotModified { .. }) => Err(Failure::Network("304 without a question that allows it".to_owned())),
+        Err(error) => Err(Failure::Network(explain(&error))),
+    }
 }
 
 /// What went wrong, and the flag that would allow it.

@@ -75,8 +75,7 @@ fn by_config(
         Some(key) => KeySet::from_iter([key.map_err(|reason| failed(reason.to_string()))?]),
         None => {
             let keys_at = idp.keys_at().map_err(|error| failed(error.to_string()))?;
-            let answer = source::fetch(idp.guards(&config.allowed_domains), keys_at)?;
-            source::key_set(answer.final_url.as_str(), &answer.body).map_err(Failure::Network)?
+            source::fetch(idp.guards(&config.allowed_domains), keys_at)?.keys
         }
     };
     Ok(explain(token, &keys, &policy, now, checks))
@@ -91,10 +90,7 @@ fn by_keys(
     checks: &mut Vec<Check>,
 ) -> Result<Outcome, Failure> {
     let keys = match source::url(place) {
-        Some(url) => {
-            let answer = source::fetch(arguments.guards.guards()?, KeysAt::Url(url))?;
-            source::key_set(place, &answer.body).map_err(Failure::Network)?
-        }
+        Some(url) => source::fetch(arguments.guards.guards()?, KeysAt::Url(url))?.keys,
         None => source::key_set(place, &input::file(Path::new(place))?).map_err(Failure::Usage)?,
     };
     let issuer = arguments.issuer.clone().unwrap_or_default();
