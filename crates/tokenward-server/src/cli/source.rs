@@ -63,7 +63,9 @@ pub(super) fn fetch(guards: Guards, keys_at: KeysAt) -> Result<Fetched, Failure>
     match acquired {
         Ok(Answer::Fresh { keys, headers }) => Ok(Fetched { keys, headers }),
         // Nothing was asked with conditions, so this is a fault of the server's.
-        Ok(Answer::NotModified { .. }) => Err(Failure::Network("304 without a question that allows it".to_owned())),
+        Ok(Answer::NotModified { .. }) => Err(Failure::Network(
+            "304 without a question that allows it".to_owned(),
+        )),
         Err(error) => Err(Failure::Network(explain(&error))),
     }
 }
