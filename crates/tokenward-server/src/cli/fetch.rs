@@ -80,8 +80,7 @@ fn report(answer: &Fetched, keys: &KeySet, upstream: Upstream, status: &Status) 
         .into_iter()
         .filter_map(|name| Some((name, header(answer, name)?)));
     json!({
-        "url": answer.final_url.as_str(),
-        "bytes": answer.body.len(),
+        "url": answer.url.as_str(),
         "keys": keys.original_count(),
         "usable": usable.collect::<Vec<_>>(),
         "skipped": skipped.collect::<Vec<_>>(),
@@ -96,12 +95,10 @@ fn report(answer: &Fetched, keys: &KeySet, upstream: Upstream, status: &Status) 
 
 fn print(answer: &Fetched, keys: &KeySet, upstream: Upstream, status: &Status, output: &Output) {
     let count = (keys.original_count(), keys.usable().len());
-    let place = harmless(answer.final_url.as_str());
+    let place = harmless(answer.url.as_str());
     output.line(format_args!(
-        "{place}: {} keys, {} usable, {} bytes\n",
-        count.0,
-        count.1,
-        answer.body.len()
+        "{place}: {} keys, {} usable\n",
+        count.0, count.1
     ));
     let kid = |kid: Option<&str>| kid.map_or_else(|| "-".to_owned(), harmless);
     let usable = keys.usable().iter().map(|key| {

@@ -39,8 +39,9 @@ pub(super) fn url(text: &str) -> Option<Url> {
         .filter(|url| matches!(url.scheme(), "http" | "https"))
 }
 
-/// A key set, and the headers that it came with.
+/// A key set, where it was asked for, and the headers that it came with.
 pub(super) struct Fetched {
+    pub(super) url: String,
     pub(super) keys: KeySet,
     pub(super) headers: HeaderMap,
 }
@@ -50,6 +51,10 @@ pub(super) fn fetch(guards: Guards, keys_at: KeysAt) -> Result<Fetched, Failure>
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Network(format!("cannot start the runtime: {error}")))?;
     let clock = Arc::new(SystemClock::new());
+    let asked = match &keys_at {
+        KeysAt::Url(url) => url.to_string(),
+        KeysAt::Issuer { discovery, .. } => discovery.issuer().to_owned(),
+    };
     let target = Target {
         guards: Arc::new(guards),
         keys_at,
@@ -61,7 +66,7 @@ pub(super) fn fetch(guards: Guards, keys_at: KeysAt) -> Result<Fetched, Failure>
             .result
     });
     match acquired {
-        Ok(Answer::Fresh { keys, headers }) => Ok(Fetched { keys, headers }),
+        Ok(Answer::Fresh { keys, headers }) => Ok(Fetched { url: asked, keys, headers }),
         // Nothing was asked with conditions, so this is a fault of the server's.
         Ok(Answer::NotModified { .. }) => Err(Failure::Network(
             "304 without a question that allows it".to_owned(),

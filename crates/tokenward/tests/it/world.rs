@@ -34,7 +34,7 @@ pub(crate) struct Sites {
 
 /// Answers from memory and remembers when it was asked.
 pub(crate) struct Scripted {
-    pub sites: Arc<Sites>,
+    pub(crate) sites: Arc<Sites>,
     clock: ManualClock,
 }
 
@@ -82,18 +82,18 @@ impl Fetch for Scripted {
 
 /// A registry and a verifier over scripted providers.
 pub(crate) struct World {
-    pub clock: ManualClock,
-    pub sites: Arc<Sites>,
-    pub registry: Registry,
-    pub verifier: Verifier,
-    pub store: Arc<Memory>,
+    pub(crate) clock: ManualClock,
+    pub(crate) sites: Arc<Sites>,
+    pub(crate) registry: Registry,
+    pub(crate) verifier: Verifier,
+    pub(crate) store: Arc<Memory>,
 }
 
 pub(crate) const CALLER: CallerId = CallerId::new(1);
 pub(crate) const OTHER: CallerId = CallerId::new(2);
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(
             Timestamp::from_secs(1_800_000_000),
             Arc::default(),
@@ -101,7 +101,7 @@ impl World {
         )
     }
 
-    pub fn with(start: Timestamp, sites: Arc<Sites>, store: Arc<Memory>) -> Self {
+    pub(crate) fn with(start: Timestamp, sites: Arc<Sites>, store: Arc<Memory>) -> Self {
         let clock = ManualClock::new(start);
         let fetcher = Scripted {
             sites: Arc::clone(&sites),
@@ -123,19 +123,19 @@ impl World {
         }
     }
 
-    pub fn serve(&self, name: &str, keys: &[&TestKey]) {
+    pub(crate) fn serve(&self, name: &str, keys: &[&TestKey]) {
         self.set(name, Site::Keys(key_set(keys).to_string().into_bytes()));
     }
 
-    pub fn set(&self, name: &str, site: Site) {
+    pub(crate) fn set(&self, name: &str, site: Site) {
         self.sites.sites.lock().unwrap().insert(name.to_owned(), site);
     }
 
-    pub async fn add(&self, name: &str) {
+    pub(crate) async fn add(&self, name: &str) {
         self.add_with(name, Settings::default()).await;
     }
 
-    pub async fn add_with(&self, name: &str, settings: Settings) {
+    pub(crate) async fn add_with(&self, name: &str, settings: Settings) {
         let policy = Policy::builder(issuer(name), Audiences::OneOf(vec!["api".to_owned()]))
             .build()
             .unwrap();
@@ -151,7 +151,7 @@ impl World {
     }
 
     /// When the provider was asked.
-    pub fn asked(&self, name: &str) -> Vec<Timestamp> {
+    pub(crate) fn asked(&self, name: &str) -> Vec<Timestamp> {
         let log = self.sites.log.lock().unwrap();
         log.iter()
             .filter(|(asked, _)| asked == name)
@@ -159,23 +159,23 @@ impl World {
             .collect()
     }
 
-    pub fn token(&self, name: &str, key: &TestKey) -> String {
+    pub(crate) fn token(&self, name: &str, key: &TestKey) -> String {
         self.builder(name).sign(key)
     }
 
-    pub fn builder(&self, name: &str) -> TokenBuilder {
+    pub(crate) fn builder(&self, name: &str) -> TokenBuilder {
         TokenBuilder::new(self.clock.wall())
             .issuer(&issuer(name))
             .audience("api")
             .subject("sub")
     }
 
-    pub async fn verify(&self, token: &str) -> Result<Arc<VerifiedToken>, Denial> {
+    pub(crate) async fn verify(&self, token: &str) -> Result<Arc<VerifiedToken>, Denial> {
         self.verify_as(token, CALLER).await
     }
 
     /// Verifies while time goes on, so that what waits can end.
-    pub async fn verify_as(&self, token: &str, caller: CallerId) -> Result<Arc<VerifiedToken>, Denial> {
+    pub(crate) async fn verify_as(&self, token: &str, caller: CallerId) -> Result<Arc<VerifiedToken>, Denial> {
         let verifying = self.verifier.verify("default", token, caller);
         let going_on = async {
             loop {
