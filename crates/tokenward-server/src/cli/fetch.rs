@@ -96,10 +96,7 @@ fn report(answer: &Fetched, keys: &KeySet, upstream: Upstream, status: &Status) 
 fn print(answer: &Fetched, keys: &KeySet, upstream: Upstream, status: &Status, output: &Output) {
     let count = (keys.original_count(), keys.usable().len());
     let place = harmless(answer.url.as_str());
-    output.line(format_args!(
-        "{place}: {} keys, {} usable\n",
-        count.0, count.1
-    ));
+    output.line(format_args!("{place}: {} keys, {} usable\n", count.0, count.1));
     let kid = |kid: Option<&str>| kid.map_or_else(|| "-".to_owned(), harmless);
     let usable = keys.usable().iter().map(|key| {
         let algorithms = key.algorithms().iter().map(|algorithm| algorithm.name());

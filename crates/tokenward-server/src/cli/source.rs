@@ -66,7 +66,11 @@ pub(super) fn fetch(guards: Guards, keys_at: KeysAt) -> Result<Fetched, Failure>
             .result
     });
     match acquired {
-        Ok(Answer::Fresh { keys, headers }) => Ok(Fetched { url: asked, keys, headers }),
+        Ok(Answer::Fresh { keys, headers }) => Ok(Fetched {
+            url: asked,
+            keys,
+            headers,
+        }),
         // Nothing was asked with conditions, so this is a fault of the server's.
         Ok(Answer::NotModified { .. }) => Err(Failure::Network(
             "304 without a question that allows it".to_owned(),

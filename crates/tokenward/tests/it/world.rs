@@ -175,7 +175,11 @@ impl World {
     }
 
     /// Verifies while time goes on, so that what waits can end.
-    pub(crate) async fn verify_as(&self, token: &str, caller: CallerId) -> Result<Arc<VerifiedToken>, Denial> {
+    pub(crate) async fn verify_as(
+        &self,
+        token: &str,
+        caller: CallerId,
+    ) -> Result<Arc<VerifiedToken>, Denial> {
         let verifying = self.verifier.verify("default", token, caller);
         let going_on = async {
             loop {
