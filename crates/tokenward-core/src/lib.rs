@@ -2,6 +2,9 @@
 //!
 //! Nothing here does I/O, reads a clock, draws a random number or waits: times and randomness are arguments,
 //! and what comes back is a decision. See the `tokenward` crate for what fetches, waits and serves.
+//!
+//! Do not turn on `serde_json`'s `arbitrary_precision` anywhere in a program that uses this crate: the feature changes
+//! how numbers are handed out for every crate at once, and tokens with times in them are then refused as malformed.
 
 pub mod claims;
 pub mod freshness;

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{
     algorithm::Algorithm,
-    json::{self, Text},
+    json::{self, Fault, Text},
     jwk::{self, Budget, SkipReason},
     key::Key,
 };
@@ -121,16 +121,10 @@ impl KeySet {
         if !raw.get().starts_with('{') {
             return Err(SetProblem::NotAnObject);
         }
-        let keys = serde_json::Deserializer::from_str(raw.get())
-            .deserialize_map(KeysMember)
-            // The text is JSON already: what is left to go wrong is a second `keys`, or a member's name.
-            .map_err(|error| {
-                if error.is_data() {
-                    SetProblem::DuplicateKeys
-                } else {
-                    SetProblem::NotJson
-                }
-            })?;
+        let keys = json::read(raw.get().as_bytes(), KeysMember).map_err(|fault| match fault {
+            Fault::Duplicate => SetProblem::DuplicateKeys,
+            Fault::Malformed => SetProblem::NotJson,
+        })?;
         let keys = keys
             .filter(|keys| keys.get().starts_with('['))
             .ok_or(SetProblem::NoKeysArray)?;

@@ -199,3 +199,24 @@ impl fmt::Debug for Key {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_key_is_not_parsed_and_a_used_one_only_for_what_it_is_used_with() {
+        let jwk = r#"{"kty":"RSA","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ","e":"AQAB"}"#;
+        let key = Key::from_jwk(jwk.as_bytes()).unwrap();
+        let parsed = || match &key.material {
+            Material::Public { parsed, .. } => parsed.iter().filter(|slot| slot.get().is_some()).count(),
+            Material::Symmetric(_) => 0,
+        };
+        assert_eq!((key.algorithms().len(), parsed()), (6, 0));
+        for _ in 0..2 {
+            assert!(!key.verify(Algorithm::Ps384, b"", &[0; 256]));
+            assert!(!key.verify(Algorithm::Es256, b"", &[0; 64]));
+            assert_eq!(parsed(), 1);
+        }
+    }
+}

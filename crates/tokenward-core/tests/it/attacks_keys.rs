@@ -398,6 +398,7 @@ fn what_is_no_key_set_is_told_apart() {
         (b"\xef\xbb\xbf{\"keys\":[]}", SetProblem::NotJson),
         (b"{\"keys\":[{\"kid\":\"\xff\"}]}", SetProblem::NotJson),
         (b"{\"keys\":[1,]}", SetProblem::NotJson),
+        (b"{\"keys\":[],\"\\u0000\":1}", SetProblem::NotJson),
         (b"[]", SetProblem::NotAnObject),
         (b"null", SetProblem::NotAnObject),
         (b"\"keys\"", SetProblem::NotAnObject),
