@@ -216,6 +216,9 @@ mod tests {
         for _ in 0..2 {
             assert!(!key.verify(Algorithm::Ps384, b"", &[0; 256]));
             assert!(!key.verify(Algorithm::Es256, b"", &[0; 64]));
+            // Of the wrong length: refused before the key is touched.
+            assert!(!key.verify(Algorithm::Rs512, b"", &[0; 255]));
+            assert!(!key.verify(Algorithm::Rs512, b"", &[0; 257]));
             assert_eq!(parsed(), 1);
         }
     }
