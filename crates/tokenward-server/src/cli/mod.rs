@@ -6,6 +6,7 @@ mod input;
 mod inspect;
 mod output;
 mod raw;
+mod serve;
 mod source;
 mod verify;
 
@@ -31,6 +32,14 @@ const EXIT_CODES: &str =
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the server
+    Serve {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Try things out: on loopback only, plain HTTP and private addresses allowed, with lines to paste
+        #[arg(long)]
+        dev: bool,
+    },
     /// Validate a configuration: every problem is printed with its place
     Check {
         #[command(flatten)]
@@ -166,6 +175,7 @@ pub(crate) fn run() -> ExitCode {
     let output = Output::new(&environment);
     // Clap itself ends with 2 where the arguments are not right.
     let ending = match Cli::parse().command {
+        Command::Serve { config, dev } => serve::run(config.config.as_deref(), dev, &environment),
         Command::Check { config, json } => check::run(config.config.as_deref(), json, &environment, &output),
         Command::Jwks(Jwks::Fetch { url, guards, json }) => fetch::run(&url, &guards, json, &output),
         Command::Jwks(Jwks::Verify { jwk, token }) => raw::run(&jwk, token.as_deref(), &output),

@@ -4,7 +4,7 @@
 //! ([`environment`]), and records read it ([`record`] and [`fields`], defined in [`model`] and [`idp`]) by rules for single values
 //! ([`rules`]). Everything that is wrong is reported at once, with its place ([`problem`]).
 
-#![expect(dead_code, unused_imports, reason = "the listeners read most of it")]
+#![expect(dead_code, reason = "`idp_defaults` is read as part of each IdP")]
 
 mod environment;
 mod fields;
@@ -22,10 +22,9 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub(crate) use environment::Environment;
-pub(crate) use idp::{Idp, IdpSettings};
+pub(crate) use idp::Idp;
 pub(crate) use model::{
-    Authorize, Config, DefaultDecision, Level, LogFormat, Logging, Merged, OnCollision, Server, Store,
-    StoreUrl, Tls, WellKnown,
+    Authorize, Config, DefaultDecision, Level, LogFormat, Merged, OnCollision, StoreUrl, Tls, WellKnown,
 };
 pub(crate) use problem::{Place, Problems};
 pub(crate) use rules::read_limited;

@@ -80,7 +80,7 @@ record! {
         trusted_proxies: Vec<IpNet> = list("the peer is the caller", network());
         /// TLS on the public listener.
         tls: Option<Tls> = optional_section("plain HTTP");
-        /// Connections at the same time, over all listeners.
+        /// Connections at the same time on each listener; more are closed at once.
         max_connections: usize = scalar("10000", integer(1, 1_000_000));
     }
 }

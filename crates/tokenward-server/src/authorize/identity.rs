@@ -1,0 +1,141 @@
+//! The headers that tell an upstream whom an allowed request is from.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
+use tokenward::VerifiedToken;
+use tokenward_core::Denial;
+
+const SUBJECT: HeaderName = HeaderName::from_static("x-tokenward-subject");
+const ISSUER: HeaderName = HeaderName::from_static("x-tokenward-issuer");
+const TOKEN_ID: HeaderName = HeaderName::from_static("x-tokenward-token-id");
+const SCOPE: HeaderName = HeaderName::from_static("x-tokenward-scope");
+
+/// The longest encoded value, in bytes: below what proxies give one header of an answer.
+const MAX_VALUE: usize = 4 * 1024;
+
+/// The identity of `token`: who, from where, which token and which scope, and the claims that are configured.
+/// A claim that the token does not have sets no header.
+///
+/// # Errors
+///
+/// [`Denial::ClaimRejected`] where a value is too long for a header. Leaving it out would make somebody else, or
+/// somebody without a name, of the one it is from.
+pub(super) fn headers(token: &VerifiedToken, mapped: &[(HeaderName, String)]) -> Result<HeaderMap, Denial> {
+    let scope = token.claims().scopes().collect::<Vec<_>>().join(" ");
+    let own = [
+        (SUBJECT, token.subject()),
+        (ISSUER, Some(token.issuer())),
+        (TOKEN_ID, token.token_id()),
+        (SCOPE, Some(scope.as_str()).filter(|scope| !scope.is_empty())),
+    ];
+    let mut headers = HeaderMap::new();
+    for (name, value) in own {
+        if let Some(value) = value {
+            headers.insert(name, encode(value)?);
+        }
+    }
+    for (name, claim) in mapped {
+        if let Some(text) = token.claims().all().get(claim).and_then(text) {
+            headers.insert(name, encode(&text)?);
+        }
+    }
+    Ok(headers)
+}
+
+/// A string as it is, anything else as JSON. Null is no value.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
+/// Percent-encodes what a header cannot hold or would not keep: controls (line breaks among them), everything
+/// beyond ASCII, blanks at the edges, and `%` itself, so that two different values never look the same.
+fn encode(value: &str) -> Result<HeaderValue, Denial> {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let last = value.len().saturating_sub(1);
+    let mut encoded = Vec::with_capacity(value.len());
+    for (index, byte) in value.bytes().enumerate() {
+        let at_edge = index == 0 || index == last;
+        if matches!(byte, b'!'..=b'~' if byte != b'%') || (byte == b' ' && !at_edge) {
+            encoded.push(byte);
+        } else {
+            let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
+            encoded.extend([b'%', digit(byte >> 4), digit(byte & 15)]);
+        }
+        if encoded.len() > MAX_VALUE {
+            return Err(Denial::ClaimRejected);
+        }
+    }
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(encoded)).map_err(|_| Denial::ClaimRejected)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn only_what_a_header_keeps_is_left_as_it_is() {
+        for (value, expected) in [
+            ("user-1", "user-1"),
+            ("a b", "a b"),
+            (" a ", "%20a%20"),
+            (" ", "%20"),
+            ("", ""),
+            ("100%", "100%25"),
+            ("%25", "%2525"),
+            ("a\r\nX-Admin: 1", "a%0D%0AX-Admin: 1"),
+            ("a\tb\0c\x7f", "a%09b%00c%7F"),
+            ("Zoë", "Zo%C3%AB"),
+            ("a,b;c=\"d\"", "a,b;c=\"d\""),
+        ] {
+            assert_eq!(encode(value).unwrap(), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_too_long_is_refused_and_never_cut() {
+        assert!(encode(&"x".repeat(MAX_VALUE)).is_ok());
+        assert_eq!(encode(&"x".repeat(MAX_VALUE + 1)), Err(Denial::ClaimRejected));
+        assert_eq!(encode(&"%".repeat(MAX_VALUE / 2)), Err(Denial::ClaimRejected));
+    }
+
+    #[test]
+    fn values_that_are_no_strings_are_json() {
+        for (value, expected) in [
+            (serde_json::json!("x"), Some("x")),
+            (serde_json::json!(7), Some("7")),
+            (serde_json::json!(true), Some("true")),
+            (serde_json::json!(["a", "b"]), Some("[\"a\",\"b\"]")),
+            (serde_json::json!({"a": 1}), Some("{\"a\":1}")),
+            (Value::Null, None),
+        ] {
+            assert_eq!(text(&value).as_deref(), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_encoding_is_one_to_one(value in any::<String>().prop_filter("fits", |v| v.len() < MAX_VALUE / 3)) {
+            let encoded = encode(&value).unwrap();
+            let encoded = encoded.to_str().unwrap();
+            prop_assert_eq!(encoded, encoded.trim());
+            let mut bytes = Vec::new();
+            let mut rest = encoded;
+            while let Some(next) = rest.chars().next() {
+                if next == '%' {
+                    bytes.push(u8::from_str_radix(&rest[1..3], 16).unwrap());
+                    rest = &rest[3..];
+                } else {
+                    bytes.push(next as u8);
+                    rest = &rest[1..];
+                }
+            }
+            prop_assert_eq!(bytes, value.as_bytes());
+        }
+    }
+}

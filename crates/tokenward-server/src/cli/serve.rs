@@ -1,0 +1,30 @@
+//! `tokenward serve`: run the server.
+
+use std::{error::Error as _, path::Path};
+
+use super::{Ending, Failure};
+use crate::{
+    config::{self, Environment},
+    serve,
+};
+
+pub(super) fn run(file: Option<&Path>, dev: bool, environment: &Environment) -> Result<Ending, Failure> {
+    let config = config::load(file, dev, environment)
+        .map_err(|problems| Failure::usage(format!("the configuration is not valid\n{problems}")))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Network(format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(serve::run(config, dev)).map_err(|error| {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            message.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        if error.is_of_configuration() {
+            Failure::Usage(message)
+        } else {
+            Failure::Network(message)
+        }
+    })?;
+    Ok(Ending::Ok)
+}

@@ -1,0 +1,96 @@
+//! Around every request: ids, the limit on bodies, one log line, metrics, and a 500 in place of a torn connection.
+
+use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
+
+use axum::{
+    body::HttpBody as _,
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::Response,
+};
+use futures_util::FutureExt as _;
+use http::Method;
+use tokenward_core::Clock;
+
+use super::{TrustedProxies, body_too_large, internal, trace::Ids};
+use crate::telemetry;
+
+/// The largest body that a request may announce, in bytes. No path of these reads one.
+const MAX_BODY: u64 = 64 * 1024;
+
+/// Why a request was answered as it was: a stable code, left by the handler in the response's extensions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reason(pub(crate) &'static str);
+
+/// What the observer of one listener needs to know.
+#[derive(Clone)]
+pub(crate) struct Observer {
+    /// The listener's name, for logs and metrics.
+    pub(crate) listener: &'static str,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) proxies: Arc<TrustedProxies>,
+    /// Whether each request gets a log line.
+    pub(crate) log: bool,
+}
+
+/// The caller of a request, found once for all that ask.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller(pub(crate) IpAddr);
+
+/// The middleware itself. It belongs around the routes and the fallbacks.
+pub(crate) async fn observe(State(observer): State<Observer>, mut request: Request, next: Next) -> Response {
+    let started = observer.clock.steady();
+    let ids = Ids::of(request.headers());
+    let caller = observer.proxies.caller(request.extensions(), request.headers());
+    request.extensions_mut().insert(Caller(caller));
+    let method = method(request.method());
+    // The template, never the path: a path is the client's text, and may hold what it should not.
+    let route = request.extensions().get::<MatchedPath>().cloned();
+
+    let mut response = if request.body().size_hint().lower() > MAX_BODY {
+        body_too_large()
+    } else {
+        // A fault in one request is no reason to tear down the others of its connection. Handlers share nothing
+        // that they mutate in steps.
+        AssertUnwindSafe(next.run(request))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| internal())
+    };
+    ids.tell(response.headers_mut());
+
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let took = observer.clock.steady().since(started);
+    let status = response.status().as_u16();
+    let reason = response.extensions().get::<Reason>().map(|reason| reason.0);
+    telemetry::request(observer.listener, route, method, status, took);
+    if observer.log {
+        tracing::info!(
+            listener = observer.listener,
+            method,
+            route,
+            status,
+            duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            %caller,
+            reason,
+            request_id = ids.request_id,
+            trace_id = ids.trace_id,
+            "request"
+        );
+    }
+    response
+}
+
+/// One of a closed set, since a client may send any word as its method.
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::PATCH => "PATCH",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}

@@ -1,0 +1,84 @@
+//! Refusals as `application/problem+json` (RFC 9457).
+//!
+//! Every text is fixed: nothing that a client, an upstream or the configuration wrote is in an answer.
+
+use axum::{body::Body, response::Response};
+use http::{HeaderValue, StatusCode, header};
+use tokenward::{Denial, respond};
+
+use super::Reason;
+
+/// Refuses for the reason `denial`, which the request log and the metrics name too.
+pub(crate) fn denial(denial: Denial) -> Response {
+    named(denial.code(), respond::denial(denial))
+}
+
+/// 400: the request's target names nothing.
+pub(crate) fn bad_request(detail: &'static str) -> Response {
+    problem(
+        StatusCode::BAD_REQUEST,
+        "request_malformed",
+        "Request malformed",
+        detail,
+    )
+}
+
+/// 404: the path is known, but what it names is not.
+pub(crate) fn not_found(detail: &'static str) -> Response {
+    problem(StatusCode::NOT_FOUND, "not_found", "Not found", detail)
+}
+
+/// 404: no such path. The path itself is not repeated.
+pub(crate) async fn no_route() -> Response {
+    not_found("There is nothing at this path.")
+}
+
+/// 405. The router adds `Allow`.
+pub(crate) async fn wrong_method() -> Response {
+    problem(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "Method not allowed",
+        "This path does not answer this method; Allow lists those that it does.",
+    )
+}
+
+/// 413: the request announces a larger body than any path here reads.
+pub(crate) fn body_too_large() -> Response {
+    problem(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "request_too_large",
+        "Request too large",
+        "The request's body is larger than the limit.",
+    )
+}
+
+/// 503 with `Retry-After`: an outage that is not the caller's fault.
+pub(crate) fn unavailable(code: &'static str, title: &'static str, detail: &'static str) -> Response {
+    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, code, title, detail);
+    response.headers_mut().insert(
+        header::RETRY_AFTER,
+        HeaderValue::from(respond::RETRY_AFTER_SECONDS),
+    );
+    response
+}
+
+/// 500: a fault of ours. The log has the cause.
+pub(crate) fn internal() -> Response {
+    problem(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal_error",
+        "Internal error",
+        "The server failed to answer; the request id finds the cause in its log.",
+    )
+}
+
+fn problem(status: StatusCode, code: &'static str, title: &str, detail: &str) -> Response {
+    named(code, respond::problem(status, code, code, title, detail))
+}
+
+fn named(code: &'static str, response: http::Response<String>) -> Response {
+    let mut response = response.map(Body::from);
+    response.extensions_mut().insert(Reason(code));
+    response
+}

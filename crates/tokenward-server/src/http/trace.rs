@@ -1,0 +1,151 @@
+//! Ids that tie a request to its log lines: `x-request-id`, and W3C Trace Context's `traceparent`.
+
+use std::fmt::Write as _;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Longest request id that is taken over from a caller, in bytes.
+const MAX_REQUEST_ID: usize = 128;
+
+/// The ids of one request. What a caller sent is taken over where it is well-formed, and replaced where it is not.
+#[derive(Clone, Debug)]
+pub(crate) struct Ids {
+    pub(crate) request_id: String,
+    /// 32 hexadecimal digits.
+    pub(crate) trace_id: String,
+    span_id: String,
+    flags: String,
+}
+
+impl Ids {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let random = random_hex();
+        let (trace, rest) = random.split_at(32);
+        let (span, request) = rest.split_at(16);
+        let parent = headers
+            .get(TRACEPARENT)
+            .and_then(|value| value.to_str().ok())
+            .and_then(parent);
+        let (trace_id, flags) = parent.unwrap_or((trace, "00"));
+        Self {
+            request_id: request_id(headers).unwrap_or(request).to_owned(),
+            trace_id: trace_id.to_owned(),
+            span_id: span.to_owned(),
+            flags: flags.to_owned(),
+        }
+    }
+
+    /// Writes both ids into the response's headers.
+    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
+        if let Ok(value) = HeaderValue::from_str(&self.request_id) {
+            headers.insert(REQUEST_ID, value);
+        }
+        let traceparent = format!("00-{}-{}-{}", self.trace_id, self.span_id, self.flags);
+        if let Ok(value) = HeaderValue::from_str(&traceparent) {
+            headers.insert(TRACEPARENT, value);
+        }
+    }
+}
+
+/// A caller's own id, if it is short and can do no harm in a log, a header or a shell.
+fn request_id(headers: &HeaderMap) -> Option<&str> {
+    let id = headers.get(REQUEST_ID)?.to_str().ok()?;
+    let fits = (1..=MAX_REQUEST_ID).contains(&id.len())
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:+/=@".contains(&byte));
+    fits.then_some(id)
+}
+
+/// Trace id and flags of a `traceparent` (W3C Trace Context section 3.2). A later version's extra fields are
+/// ignored, as section 4.3 asks.
+fn parent(value: &str) -> Option<(&str, &str)> {
+    let mut fields = value.splitn(5, '-');
+    let (version, trace, span, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+    let hex = |text: &str, length| {
+        text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let nonzero = |text: &str| text.bytes().any(|byte| byte != b'0');
+    let valid = hex(version, 2)
+        && version != "ff"
+        && (version != "00" || fields.next().is_none())
+        && hex(trace, 32)
+        && nonzero(trace)
+        && hex(span, 16)
+        && nonzero(span)
+        && hex(flags, 2);
+    valid.then_some((trace, flags))
+}
+
+/// 40 random bytes as 80 digits: a trace id, a span id and a request id.
+fn random_hex() -> String {
+    let mut bytes = [0; 40];
+    // Without randomness the ids are all zeros: a worse log, but no reason to refuse a request.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    bytes.iter().fold(String::with_capacity(80), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(name: HeaderName, value: &str) -> Ids {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_str(value).unwrap());
+        Ids::of(&headers)
+    }
+
+    #[test]
+    fn a_well_formed_request_id_is_kept() {
+        let uuid = "2f9c0f5e-7f0e-4b57-8a4e-2a8f5f3b1c11";
+        assert_eq!(ids(REQUEST_ID, uuid).request_id, uuid);
+        for hostile in ["", "a b", "a\"b", "<script>", &"x".repeat(MAX_REQUEST_ID + 1)] {
+            let id = ids(REQUEST_ID, hostile).request_id;
+            assert_ne!(id, hostile);
+            assert_eq!(id.len(), 32);
+        }
+        assert_ne!(
+            Ids::of(&HeaderMap::new()).request_id,
+            Ids::of(&HeaderMap::new()).request_id
+        );
+    }
+
+    #[test]
+    fn a_valid_traceparent_is_continued() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let ids = ids(TRACEPARENT, &format!("00-{trace}-00f067aa0ba902b7-01"));
+        let mut headers = HeaderMap::new();
+        ids.tell(&mut headers);
+        let told = headers[TRACEPARENT].to_str().unwrap();
+        assert!(
+            told.starts_with(&format!("00-{trace}-")) && told.ends_with("-01"),
+            "{told}"
+        );
+        assert!(!told.contains("00f067aa0ba902b7"), "our span is a new one");
+    }
+
+    #[test]
+    fn an_invalid_traceparent_starts_a_new_trace() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        assert!(parent(&format!("01-{trace}-00f067aa0ba902b7-01-more")).is_some());
+        for bad in [
+            "",
+            "00",
+            &format!("ff-{trace}-00f067aa0ba902b7-01"),
+            &format!("00-{trace}-00f067aa0ba902b7-01-more"),
+            &format!("00-{trace}-00f067aa0ba902b7"),
+            &format!("00-{trace}-0000000000000000-01"),
+            &format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)),
+            &format!("00-{}-00f067aa0ba902b7-01", trace.to_uppercase()),
+            &format!("00-{trace}-00f067aa0ba902b7-0g"),
+        ] {
+            assert_eq!(parent(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Signals, and the way out: not ready, no new connections, requests finish, everything is written, gone.
+
+use std::{sync::Arc, time::Duration};
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokenward::Registry;
+use tokenward_core::Clock;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+};
+
+use super::{connection::within, error::Error, listener::Phase};
+
+/// Between not being ready and accepting nothing, so that those in front can notice.
+const NOTICE: Duration = Duration::from_secs(1);
+/// For requests in flight. With the pauses before and after it, the whole takes less than 10 seconds.
+const DRAIN: Duration = Duration::from_secs(7);
+/// For writing what is left.
+const CLOSE: Duration = Duration::from_secs(1);
+/// How often the exporter folds what was recorded into its buckets. Without it they grow until the next scrape.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// The signals that end the process.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(super) fn install() -> Result<Self, Error> {
+        let install = |kind| signal(kind).map_err(|error| Error::system("listen for signals", error));
+        Ok(Self {
+            terminate: install(SignalKind::terminate())?,
+            interrupt: install(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The next signal. Cancel-safe.
+    pub(super) async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Takes the listeners through all phases to the end. Another signal takes the rest of the way at once.
+pub(super) async fn leave(
+    phase: &watch::Sender<Phase>,
+    mut listeners: JoinSet<()>,
+    signals: &mut Signals,
+    clock: &dyn Clock,
+    dev: bool,
+) {
+    tracing::info!("leaving: not ready any more");
+    phase.send_replace(Phase::Leaving);
+    // Nothing stands in front of a server that is being tried out.
+    let hurried = !dev
+        && tokio::select! {
+            () = clock.sleep(NOTICE) => false,
+            () = signals.wait() => true,
+        };
+    tracing::info!("draining: requests in flight finish");
+    phase.send_replace(Phase::Draining);
+    if !hurried {
+        tokio::select! {
+            () = all(&mut listeners) => {}
+            () = clock.sleep(DRAIN) => {}
+            () = signals.wait() => {}
+        }
+    }
+    phase.send_replace(Phase::Ended);
+    all(&mut listeners).await;
+}
+
+/// Ends the registry, and writes what it has.
+pub(super) async fn close(registry: &Registry, clock: &dyn Clock) {
+    let closing = async {
+        registry.shutdown().await;
+        if let Err(error) = registry.persist_all().await {
+            tracing::warn!(%error, "key sets were not stored; the next start fetches them");
+        }
+    };
+    if within(clock, CLOSE, closing).await.is_none() {
+        tracing::warn!("the store did not answer in time");
+    }
+}
+
+/// Keeps the metrics small between scrapes, for ever.
+pub(super) async fn upkeep(exporter: PrometheusHandle, clock: Arc<dyn Clock>) {
+    loop {
+        clock.sleep(UPKEEP).await;
+        exporter.run_upkeep();
+    }
+}
+
+async fn all(listeners: &mut JoinSet<()>) {
+    while listeners.join_next().await.is_some() {}
+}

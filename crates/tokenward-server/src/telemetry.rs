@@ -1,0 +1,141 @@
+//! Log and metric set-up, and every metric name of the server itself. Those of the library are in the library.
+//!
+//! Labels come from closed sets: route templates, known methods, listener names, reason codes.
+
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{
+    Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
+
+use crate::config::{Level, LogFormat};
+
+const REQUESTS: &str = "tokenward_http_requests_total";
+const REQUEST_DURATION: &str = "tokenward_http_request_duration_seconds";
+const CONNECTIONS: &str = "tokenward_http_connections";
+const CONNECTIONS_REFUSED: &str = "tokenward_http_connections_refused_total";
+const DECISIONS: &str = "tokenward_decisions_total";
+const DECISION_DURATION: &str = "tokenward_decision_duration_seconds";
+const COLLISIONS: &str = "tokenward_merged_kid_collisions";
+const BUILD_INFO: &str = "tokenward_build_info";
+
+/// Upper bounds of the buckets of every histogram, in seconds: from a cached decision to a fetch's deadline.
+const BUCKETS: [f64; 14] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 2.5, 8.0,
+];
+
+/// Sends log lines to stdout. Call it once, first of all.
+///
+/// Lines of other crates are never finer than `warn`: below that the HTTP ones write header values, tokens among
+/// them.
+pub(crate) fn log(level: Level, format: LogFormat) {
+    let level = match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+    };
+    let filter = Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("tokenward", level)
+        .with_target("tokenward_core", level)
+        .with_target("tokenward_store", level)
+        .with_target("tokenward_server", level);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false);
+    let lines = match format {
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
+        LogFormat::Text => lines.boxed(),
+    };
+    // A second call, as tests of one process make, leaves the first in place.
+    let _ = tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .try_init();
+}
+
+/// Installs the recorder that `/metrics` shows. Call it before anything registers a metric.
+///
+/// # Errors
+///
+/// If another recorder is installed already.
+pub(crate) fn metrics() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets(&BUCKETS)?
+        .install_recorder()?;
+    for (name, help) in [
+        (
+            REQUESTS,
+            "HTTP requests by listener, route template, method and status.",
+        ),
+        (
+            CONNECTIONS_REFUSED,
+            "Connections closed at once because server.max_connections were open.",
+        ),
+        (DECISIONS, "Authorization decisions by door and reason."),
+    ] {
+        metrics::describe_counter!(name, help);
+    }
+    for (name, help) in [
+        (CONNECTIONS, "Open connections by listener."),
+        (
+            COLLISIONS,
+            "Key ids in the merged set of a tenant that more than one identity provider uses.",
+        ),
+        (BUILD_INFO, "Always 1; the version is a label."),
+    ] {
+        metrics::describe_gauge!(name, help);
+    }
+    let seconds = metrics::Unit::Seconds;
+    metrics::describe_histogram!(
+        REQUEST_DURATION,
+        seconds,
+        "How long HTTP requests took, by listener and route."
+    );
+    metrics::describe_histogram!(
+        DECISION_DURATION,
+        seconds,
+        "How long authorization decisions took, by door."
+    );
+    metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    tokenward::telemetry::describe();
+    Ok(handle)
+}
+
+/// One answered request.
+pub(crate) fn request(
+    listener: &'static str,
+    route: &str,
+    method: &'static str,
+    status: u16,
+    took: Duration,
+) {
+    let (route, status) = (route.to_owned(), status.to_string());
+    metrics::histogram!(REQUEST_DURATION, "listener" => listener, "route" => route.clone())
+        .record(took.as_secs_f64());
+    metrics::counter!(REQUESTS, "listener" => listener, "route" => route, "method" => method, "status" => status)
+        .increment(1);
+}
+
+/// How many connections a listener has open.
+pub(crate) fn connections(listener: &'static str, open: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    metrics::gauge!(CONNECTIONS, "listener" => listener).set(open as f64);
+}
+
+/// One connection was closed for the limit on them.
+pub(crate) fn connection_refused(listener: &'static str) {
+    metrics::counter!(CONNECTIONS_REFUSED, "listener" => listener).increment(1);
+}
+
+/// One authorization decision. `reason` is `allow` or the code of the denial.
+pub(crate) fn decision(door: &'static str, reason: &'static str, took: Duration) {
+    metrics::counter!(DECISIONS, "door" => door, "reason" => reason).increment(1);
+    metrics::histogram!(DECISION_DURATION, "door" => door).record(took.as_secs_f64());
+}
+
+/// How many key ids collide in the merged set of one tenant. The caller bounds how many tenants it names.
+pub(crate) fn collisions(tenant: &str, count: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    metrics::gauge!(COLLISIONS, "tenant" => tenant.to_owned()).set(count as f64);
+}

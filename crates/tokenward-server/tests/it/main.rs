@@ -1,0 +1,13 @@
+//! The program as its users meet it: started as a process, asked over HTTP.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod aggregate;
+mod authorize;
+mod program;
+mod serve;

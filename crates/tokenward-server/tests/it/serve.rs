@@ -1,0 +1,390 @@
+//! The life of the process: readiness, logs, metrics, limits, the way out.
+
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use http::{Method, StatusCode};
+use rustix::process::Signal;
+use serde_json::json;
+use tempfile::TempDir;
+use tokenward::SystemClock;
+use tokenward_core::Clock as _;
+use tokenward_testkit::{Behaviour, IdpServer, JWKS_PATH, TestKey, TokenBuilder};
+use tokio::{net::TcpStream, task::JoinSet};
+
+use crate::program::{Program, ask, command, config, pause, wait_for};
+
+const ISSUER: &str = "https://issuer.test";
+
+fn key(kid: &str) -> TestKey {
+    TestKey::es256(0).with_kid(kid)
+}
+
+fn upstream() -> IdpServer {
+    let upstream = IdpServer::spawn();
+    upstream.set_keys(&[&key("k")]);
+    upstream
+}
+
+fn idp(upstream: &IdpServer, more: &str) -> String {
+    format!(
+        "idps:\n  - {{ name: a, issuer: \"{ISSUER}\", url: \"{}\", audiences: [api], {more} }}\n",
+        upstream.jwks_url()
+    )
+}
+
+fn token(kid: &str) -> String {
+    let token = TokenBuilder::new(SystemClock::new().wall())
+        .issuer(ISSUER)
+        .audience("api")
+        .subject("user-1");
+    token.expires_in(Duration::from_secs(600)).sign(&key(kid))
+}
+
+#[tokio::test]
+async fn readiness_waits_for_the_first_attempt_and_for_required_keys() {
+    let upstream = upstream();
+    upstream.behave(JWKS_PATH, Behaviour::HangBeforeHeaders);
+    let program = Program::start(&config(&idp(&upstream, "required: true"))).await;
+    let waiting = program.get("/readyz?verbose").await;
+    assert_eq!(waiting.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(waiting.header("retry-after").is_some());
+    let checks = &waiting.json()["checks"];
+    assert_eq!(checks["idps_tried"], json!({ "ok": false, "missing": ["a"] }));
+    assert_eq!(
+        checks["required_idps_have_keys"],
+        json!({ "ok": false, "missing": ["a"] })
+    );
+    assert_eq!(checks["not_draining"], json!({ "ok": true }));
+    assert_eq!(program.get("/livez").await.status, StatusCode::OK);
+    assert_eq!(program.get("/readyz").await.json().get("checks"), None);
+
+    upstream.behave(JWKS_PATH, Behaviour::status(500));
+    let failed = program
+        .until("/readyz?verbose", |answer| {
+            answer.json()["checks"]["idps_tried"]["ok"] == true
+        })
+        .await;
+    assert_eq!(failed.status, StatusCode::SERVICE_UNAVAILABLE, "it is required");
+    assert_eq!(program.get("/health").await.json()["status"], "degraded");
+    assert_eq!(
+        program.get("/livez").await.status,
+        StatusCode::OK,
+        "a restart would not help"
+    );
+
+    upstream.behave(JWKS_PATH, Behaviour::normal());
+    program
+        .until("/readyz", |answer| answer.status == StatusCode::OK)
+        .await;
+    program
+        .until("/healthz", |answer| answer.json()["status"] == "healthy")
+        .await;
+    assert_eq!(program.admin("/readyz").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_identity_provider_that_is_down_does_not_keep_the_others_from_being_served() {
+    let upstream = upstream();
+    let yaml = idp(&upstream, "") + "  - { name: dead, url: \"http://127.0.0.1:1/jwks\" }\n";
+    let program = Program::start(&config(&yaml)).await;
+    program
+        .until("/readyz", |answer| answer.status == StatusCode::OK)
+        .await;
+    assert_eq!(program.get("/jwks/a").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn requests_in_flight_finish_when_the_process_is_told_to_stop() {
+    let upstream = upstream();
+    let mut program = Program::start(&config(&idp(&upstream, ""))).await;
+    program.loaded("a").await;
+    // A key that nobody knows makes each of these wait for the one fetch that would tell.
+    upstream.behave(JWKS_PATH, Behaviour::HangBeforeHeaders);
+    let bearer = format!("Bearer {}", token("unknown"));
+    let mut requests = JoinSet::new();
+    for _ in 0..100 {
+        let (address, bearer) = (program.public, bearer.clone());
+        requests.spawn(async move {
+            ask(
+                address,
+                Method::GET,
+                "/authorize",
+                &[("authorization", &bearer)],
+                Default::default(),
+            )
+            .await
+        });
+    }
+    let metric = "tokenward_http_connections{listener=\"public\"} 100";
+    assert!(waits_for_metric(&program, metric).await, "all are in flight");
+    program.signal(Signal::TERM);
+    let leaving = program
+        .until("/readyz?verbose", |answer| {
+            answer.status == StatusCode::SERVICE_UNAVAILABLE
+        })
+        .await;
+    assert_eq!(leaving.json()["checks"]["not_draining"]["ok"], false);
+    let mut finished = 0;
+    while let Some(answer) = requests.join_next().await {
+        assert_eq!(
+            answer.unwrap().status,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "an outage, said in full"
+        );
+        finished += 1;
+    }
+    assert_eq!(finished, 100);
+    assert!(program.ended().await.success());
+    assert_eq!(program.logged("stopped").len(), 1);
+}
+
+async fn waits_for_metric(program: &Program, line: &str) -> bool {
+    for _ in 0..100 {
+        if program.admin("/metrics").await.text().contains(line) {
+            return true;
+        }
+        pause().await;
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_ends_the_start_with_its_name() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    for (member, yaml) in [
+        (
+            "server.port",
+            config("").replace("port: 0", &format!("port: {port}")),
+        ),
+        (
+            "server.admin",
+            config("").replace("127.0.0.1:0", &format!("127.0.0.1:{port}")),
+        ),
+    ] {
+        let directory = TempDir::new().unwrap();
+        let output = command(&directory, &yaml).output().unwrap();
+        let text =
+            String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(3), "{text}");
+        assert!(
+            text.contains(&format!("127.0.0.1:{port}")) && text.contains(member),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_on_the_admin_listener_unless_it_is_said_otherwise() {
+    let upstream = upstream();
+    let program = Program::start(&config(&idp(&upstream, ""))).await;
+    program.loaded("a").await;
+    assert_eq!(program.get("/metrics").await.status, StatusCode::NOT_FOUND);
+    program.get("/nothing/here").await;
+    let metrics = program.admin("/metrics").await;
+    assert!(metrics.header("content-type").unwrap().starts_with("text/plain"));
+    let text = metrics.text();
+    for line in [
+        "tokenward_http_requests_total{listener=\"public\",route=\"/jwks/{idp}\",method=\"GET\",status=\"200\"}",
+        "tokenward_http_requests_total{listener=\"public\",route=\"unmatched\",method=\"GET\",status=\"404\"}",
+        "tokenward_http_request_duration_seconds_bucket{listener=\"public\",route=\"/jwks/{idp}\"",
+        "tokenward_build_info{version=\"",
+        "idp_key_count{idp=\"a\"} 1",
+        "idp_cache_duration_seconds{idp=\"a\"} 900",
+        "jwks_cache_refresh_total{tenant=\"default\",provider=\"a\",status=\"ok\"} 1",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    assert!(!text.contains("/nothing/here"), "paths of clients are no labels");
+    let yaml = config("").replace("port: 0", "port: 0, metrics_on_public: true");
+    let program = Program::start(&yaml).await;
+    assert_eq!(program.get("/metrics").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn each_request_is_one_line_with_its_ids() {
+    let upstream = upstream();
+    let yaml = config(&idp(&upstream, "")).replace("port: 0", "port: 0, trusted_proxies: [127.0.0.0/8]");
+    let program = Program::start(&yaml).await;
+    program.loaded("a").await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let traceparent = format!("00-{trace}-00f067aa0ba902b7-01");
+    let headers = [
+        ("x-request-id", "request-1"),
+        ("traceparent", traceparent.as_str()),
+        ("x-forwarded-for", "203.0.113.9, 198.51.100.7"),
+        ("authorization", "Bearer canary.canary.canary"),
+    ];
+    let answer = program
+        .ask(Method::GET, "/authorize?canary=query", &headers)
+        .await;
+    assert_eq!(answer.header("x-request-id"), Some("request-1"));
+    assert!(
+        answer
+            .header("traceparent")
+            .unwrap()
+            .starts_with(&format!("00-{trace}-"))
+    );
+    program
+        .ask(Method::GET, "/canary", &[("x-request-id", "bad id")])
+        .await;
+    wait_for(|| {
+        (program
+            .logged("request")
+            .iter()
+            .filter(|line| line["route"] == "unmatched")
+            .count()
+            == 1)
+            .then_some(())
+    })
+    .await
+    .expect("both are logged");
+
+    let lines = program.logged("request");
+    let line: Vec<_> = lines
+        .iter()
+        .filter(|line| line["request_id"] == "request-1")
+        .collect();
+    assert_eq!(line.len(), 1, "one line a request");
+    for (field, value) in [
+        ("method", json!("GET")),
+        ("route", json!("/authorize")),
+        ("status", json!(401)),
+        ("reason", json!("token_malformed")),
+        ("caller", json!("198.51.100.7")),
+        ("listener", json!("public")),
+        ("trace_id", json!(trace)),
+    ] {
+        assert_eq!(line[0][field], value, "{field}");
+    }
+    assert!(line[0]["duration_ms"].is_u64());
+    assert!(
+        !program.output().concat().contains("canary"),
+        "nothing that a client wrote is logged"
+    );
+
+    let quiet = Program::start(&config("logging: { requests: false }\n")).await;
+    quiet.get("/livez").await;
+    pause().await;
+    assert!(quiet.logged("request").is_empty());
+}
+
+#[tokio::test]
+async fn the_life_of_a_key_set_is_logged() {
+    let upstream = upstream();
+    let keys: Vec<_> = (0..12)
+        .map(|n| TestKey::es256(n).with_kid(format!("k{n}")))
+        .collect();
+    upstream.set_keys(&keys.iter().collect::<Vec<_>>());
+    let program = Program::start(&config(&idp(&upstream, "refresh_interval: 1, max_keys: 10"))).await;
+    let updated = wait_for(|| program.logged("Successfully updated JWKS").pop())
+        .await
+        .expect("an update");
+    for (field, value) in [
+        ("idp", json!("a")),
+        ("key_count", json!(10)),
+        ("keys_count", json!(10)),
+        ("max_keys", json!(10)),
+        ("cache_duration", json!(900)),
+        ("idp_suggested_cache", json!(0)),
+        ("refresh_interval", json!(1)),
+    ] {
+        assert_eq!(updated[field], value, "{field} of {updated}");
+    }
+    assert!(updated["update_count"].as_u64() >= Some(1), "{updated}");
+    assert!(updated["last_updated"].is_string(), "{updated}");
+    let truncated = wait_for(|| program.logged("Truncating keys to max limit").pop())
+        .await
+        .expect("a truncation");
+    assert_eq!(
+        (&truncated["original_count"], &truncated["max_keys"]),
+        (&json!(12), &json!(10))
+    );
+    assert_eq!(truncated["level"], "WARN");
+    upstream.behave(JWKS_PATH, Behaviour::reply(500, &[], "canary-of-the-upstream"));
+    let failed = wait_for(|| program.logged("Failed to update JWKS").pop())
+        .await
+        .expect("a failure");
+    assert_eq!(failed["idp"], "a");
+    assert!(!program.output().concat().contains("canary"));
+}
+
+#[tokio::test]
+async fn logs_are_text_where_that_is_asked_for() {
+    let directory = TempDir::new().unwrap();
+    let mut child = command(&directory, &config("logging: { format: text }\n"))
+        .spawn()
+        .unwrap();
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    let line = lines
+        .map_while(Result::ok)
+        .find(|line| line.contains("listening"))
+        .unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(
+        !line.starts_with('{') && line.contains("listener=\"public\""),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn running_out_of_descriptors_is_survived() {
+    let directory = TempDir::new().unwrap();
+    let plain = command(&directory, &config(""));
+    let mut limited = Command::new("sh");
+    limited
+        .arg("-c")
+        .arg("ulimit -n 64; exec \"$0\" \"$@\"")
+        .arg(plain.get_program())
+        .args(plain.get_args());
+    limited
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .current_dir(directory.path());
+    limited.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let program = Program::run(limited).await;
+    let mut connections = Vec::new();
+    for _ in 0..100 {
+        connections.push(TcpStream::connect(program.public).await.unwrap());
+    }
+    wait_for(|| program.logged("cannot accept a connection").pop())
+        .await
+        .expect("they ran out");
+    drop(connections);
+    assert_eq!(program.get("/livez").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn development_says_what_can_be_tried() {
+    let upstream = upstream();
+    let directory = TempDir::new().unwrap();
+    // Plain HTTP and loopback need no permission here.
+    let yaml =
+        config(&idp(&upstream, "")).replace("{ allow_http: true, allow_private_addresses: true }", "{}");
+    let mut dev = command(&directory, &yaml);
+    dev.arg("--dev");
+    let mut program = Program::run(dev).await;
+    program.loaded("a").await;
+    let printed = program.output().join("\n");
+    for path in [
+        "/jwks.json",
+        "/jwks/a",
+        "/status",
+        "/authorize",
+        "/readyz",
+        "/metrics",
+    ] {
+        assert!(
+            printed
+                .lines()
+                .any(|line| line.contains("curl ") && line.contains(path)),
+            "{path} in {printed}"
+        );
+    }
+    program.signal(Signal::INT);
+    assert!(program.ended().await.success());
+}
