@@ -4,7 +4,10 @@
 //! ([`environment`]), and records read it ([`record`] and [`fields`], defined in [`model`] and [`idp`]) by rules for single values
 //! ([`rules`]). Everything that is wrong is reported at once, with its place ([`problem`]).
 
-#![expect(dead_code, reason = "`idp_defaults` is read as part of each IdP")]
+#![cfg_attr(
+    not(test),
+    expect(dead_code, reason = "`idp_defaults` is read as part of each IdP")
+)]
 
 mod environment;
 mod fields;
