@@ -16,7 +16,9 @@ use crate::config::{self, Config, StoreUrl};
 /// error: the keys are fetched then.
 pub(super) async fn registry(config: &Config) -> Result<Registry, Error> {
     if let StoreUrl::Sqlite(_) = &config.store.url {
-        return Err(Error::store("the embedded store is not part of this build; use `memory:`"));
+        return Err(Error::store(
+            "the embedded store is not part of this build; use `memory:`",
+        ));
     }
     let registry = Registry::builder()
         .build()
