@@ -1,5 +1,19 @@
-//! Where state lives: small traits named by intent, and the engines behind them.
+//! Where tokenward keeps what must outlive a process.
+//!
+//! One trait, [`Snapshots`], holds the last good key set of each identity provider, so that a restart serves
+//! and verifies at once while every provider is down. Two engines implement it: [`Memory`], for tests and
+//! for those who accept a cold start, and, with the feature `sqlite`, [`Sqlite`], embedded and crash-safe.
 
+mod error;
+mod memory;
 mod snapshots;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod url;
 
-pub use snapshots::{Memory, Snapshot, Snapshots, StoreError, StoreErrorKind};
+pub use error::{StoreError, StoreErrorKind};
+pub use memory::Memory;
+pub use snapshots::{Snapshot, Snapshots};
+#[cfg(feature = "sqlite")]
+pub use sqlite::Sqlite;
+pub use url::StoreUrl;

@@ -1,4 +1,5 @@
-//! What tests share: a manual clock, fixed keys, a token builder and a scriptable identity provider.
+//! What tests share: a manual clock, fixed keys, a token builder, a scriptable identity provider, and
+//! the cases that every store must pass.
 //!
 //! Never published and never part of a program. Everything here listens on loopback only, and panics where
 //! a test could not go on anyway.
@@ -7,6 +8,8 @@
     clippy::panic,
     reason = "a panic is how a test tool reports that the test cannot go on"
 )]
+
+pub mod conformance;
 
 mod clock;
 mod idp;

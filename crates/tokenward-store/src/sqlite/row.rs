@@ -1,0 +1,140 @@
+//! A snapshot as a row, and the digest that tells a damaged one.
+
+use std::time::Duration;
+
+use aws_lc_rs::digest::{Context, Digest, SHA256};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use tokenward_core::Timestamp;
+
+use crate::Snapshot;
+
+const COLUMNS: &str =
+    "tenant, name, url, config_hash, body, etag, last_modified, fetched_at, upstream_max_age, digest";
+
+pub(super) fn put(connection: &Connection, snapshot: &Snapshot) -> rusqlite::Result<()> {
+    let max_age = millis(snapshot.upstream_max_age);
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO snapshot (tenant, name, url, config_hash, body, etag, last_modified, \
+             fetched_at, upstream_max_age, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            snapshot.tenant,
+            snapshot.name,
+            snapshot.url,
+            snapshot.config_hash,
+            snapshot.body,
+            snapshot.etag,
+            snapshot.last_modified,
+            snapshot.fetched_at.as_millis(),
+            max_age,
+            digest(snapshot, max_age).as_ref(),
+        ])?;
+    Ok(())
+}
+
+pub(super) fn remove(connection: &Connection, tenant: &str, name: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM snapshot WHERE tenant = ? AND name = ?")?
+        .execute([tenant, name])?;
+    Ok(())
+}
+
+pub(super) fn get(connection: &Connection, tenant: &str, name: &str) -> rusqlite::Result<Option<Snapshot>> {
+    let id = connection
+        .prepare_cached("SELECT rowid FROM snapshot WHERE tenant = ? AND name = ?")?
+        .query_row([tenant, name], |row| row.get(0))
+        .optional()?;
+    Ok(id.and_then(|id| load(connection, id)))
+}
+
+pub(super) fn load_all(connection: &Connection) -> rusqlite::Result<Vec<Snapshot>> {
+    // The ids come from the index of the primary key, and each row is read by itself: a damaged page of the
+    // table takes the rows on it with it, and no others.
+    let ids: Vec<i64> = connection
+        .prepare_cached("SELECT rowid FROM snapshot ORDER BY tenant, name")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(ids.into_iter().filter_map(|id| load(connection, id)).collect())
+}
+
+/// `None`, with a warning, where the row cannot be read or is not what was written.
+fn load(connection: &Connection, id: i64) -> Option<Snapshot> {
+    let row = connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM snapshot WHERE rowid = ?"))
+        .and_then(|mut select| select.query_row([id], read));
+    match row {
+        Ok((snapshot, true)) => Some(snapshot),
+        Ok((snapshot, false)) => {
+            let Snapshot { tenant, name, .. } = snapshot;
+            tracing::warn!(
+                row = id,
+                tenant,
+                name,
+                "Skipping a damaged snapshot: its digest does not match"
+            );
+            None
+        }
+        Err(error) => {
+            tracing::warn!(row = id, %error, "Skipping a damaged snapshot: it cannot be read");
+            None
+        }
+    }
+}
+
+/// The snapshot, and whether its digest matches.
+fn read(row: &Row<'_>) -> rusqlite::Result<(Snapshot, bool)> {
+    let max_age: Option<i64> = row.get("upstream_max_age")?;
+    let stored: [u8; 32] = row.get("digest")?;
+    let snapshot = Snapshot {
+        tenant: row.get("tenant")?,
+        name: row.get("name")?,
+        url: row.get("url")?,
+        config_hash: row.get("config_hash")?,
+        body: row.get("body")?,
+        etag: row.get("etag")?,
+        last_modified: row.get("last_modified")?,
+        fetched_at: Timestamp::from_millis(row.get("fetched_at")?),
+        upstream_max_age: max_age
+            .and_then(|age| u64::try_from(age).ok())
+            .map(Duration::from_millis),
+    };
+    let matches = digest(&snapshot, max_age).as_ref() == stored;
+    Ok((snapshot, matches))
+}
+
+fn millis(age: Option<Duration>) -> Option<i64> {
+    age.map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// SHA-256 over every field, each behind its length so that no byte can move from one to the next.
+fn digest(snapshot: &Snapshot, max_age: Option<i64>) -> Digest {
+    let Snapshot {
+        tenant,
+        name,
+        url,
+        config_hash,
+        body,
+        etag,
+        last_modified,
+        fetched_at,
+        upstream_max_age: _, // as stored: `max_age`
+    } = snapshot;
+    let mut context = Context::new(&SHA256);
+    let mut field = |bytes: Option<&[u8]>| {
+        // No field is as long as that.
+        let length = bytes.map_or(u64::MAX, |bytes| bytes.len() as u64);
+        context.update(&length.to_be_bytes());
+        context.update(bytes.unwrap_or_default());
+    };
+    field(Some(tenant.as_bytes()));
+    field(Some(name.as_bytes()));
+    field(Some(url.as_bytes()));
+    field(Some(config_hash));
+    field(Some(body));
+    field(etag.as_deref().map(str::as_bytes));
+    field(last_modified.as_deref().map(str::as_bytes));
+    field(Some(&fetched_at.as_millis().to_be_bytes()));
+    field(max_age.map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
+    context.finish()
+}

@@ -1,0 +1,82 @@
+//! `kill -9` at any moment loses nothing that was acknowledged.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokenward_store::{Snapshots as _, Sqlite};
+use tokenward_testkit::conformance::snapshot;
+use tokio::task::JoinSet;
+
+const DIRECTORY: &str = "TOKENWARD_CRASH_TEST_DIRECTORY";
+const ROUNDS: u64 = 10;
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_sigkill() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut acknowledged = Vec::new();
+    for round in 0..ROUNDS {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["crash::child", "--exact", "--ignored", "--nocapture"])
+            .env(DIRECTORY, directory.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut heard = Vec::new();
+        while heard.is_empty() {
+            heard.extend(number(&lines.next().unwrap().unwrap()));
+        }
+        // Its first acknowledgement has come; which of its commits is under way now is left to chance.
+        std::thread::sleep(Duration::from_millis(5 + round * 7));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        heard.extend(lines.map_while(Result::ok).filter_map(|line| number(&line)));
+        acknowledged.extend(heard.into_iter().map(|n| format!("{round}-{n}")));
+
+        let store = Sqlite::open(directory.path()).unwrap();
+        for name in &acknowledged {
+            let found = store.get("t", name).await.unwrap();
+            assert_eq!(found, Some(snapshot("t", name)), "round {round}");
+        }
+        // The child names its snapshots by how many rounds there were before it.
+        store.put(&snapshot("rounds", &round.to_string())).await.unwrap();
+    }
+    assert!(acknowledged.len() as u64 > ROUNDS, "{}", acknowledged.len());
+    println!("{} acknowledged", acknowledged.len());
+}
+
+/// The number in `ack:<number>;`. A line that was cut off has no semicolon.
+fn number(line: &str) -> Option<u64> {
+    line.split_once("ack:")?.1.strip_suffix(';')?.parse().ok()
+}
+
+#[test]
+#[ignore = "it is the process that the test above kills"]
+fn child() {
+    #[expect(clippy::disallowed_methods, reason = "how the parent tells its child")]
+    let directory = std::env::var_os(DIRECTORY).unwrap();
+    let store = Arc::new(Sqlite::open(directory.as_ref()).unwrap());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let all = store.load_all().await.unwrap();
+        let round = all.iter().filter(|snapshot| snapshot.tenant == "rounds").count();
+        let mut writers = JoinSet::new();
+        // Several at once, so that commits are shared.
+        for writer in 0..8_u64 {
+            let store = Arc::clone(&store);
+            writers.spawn(async move {
+                for n in 0..1_000_000 {
+                    let n = writer * 1_000_000 + n;
+                    store.put(&snapshot("t", &format!("{round}-{n}"))).await.unwrap();
+                    println!("\nack:{n};");
+                }
+            });
+        }
+        writers.join_all().await;
+    });
+}
