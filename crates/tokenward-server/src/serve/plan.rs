@@ -1,9 +1,10 @@
 //! The configuration, turned into a registry with its identity providers.
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, sync::Arc};
 
 use secrecy::ExposeSecret as _;
 use tokenward::{IdpConfig, Registry};
+use tokenward_store::Sqlite;
 
 use super::error::Error;
 use crate::config::{self, Config, StoreUrl};
@@ -15,12 +16,11 @@ use crate::config::{self, Config, StoreUrl};
 /// If the store cannot be opened, or fetching cannot be set up. A store that opens but cannot be read is no
 /// error: the keys are fetched then.
 pub(super) async fn registry(config: &Config) -> Result<Registry, Error> {
-    if let StoreUrl::Sqlite(_) = &config.store.url {
-        return Err(Error::store(
-            "the embedded store is not part of this build; use `memory:`",
-        ));
+    let mut builder = Registry::builder();
+    if let StoreUrl::Sqlite(directory) = &config.store.url {
+        builder = builder.snapshots(Arc::new(Sqlite::open(directory).map_err(Error::store)?));
     }
-    let registry = Registry::builder()
+    let registry = builder
         .build()
         .map_err(|error| Error::system("set up fetching", error))?;
     match registry.restore().await {

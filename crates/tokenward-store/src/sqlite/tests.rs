@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::{path::Path, time::Duration};
 
 use tokenward_core::Timestamp;

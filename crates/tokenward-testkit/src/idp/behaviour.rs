@@ -4,7 +4,7 @@ use std::{
     future::{Future as _, pending},
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -173,7 +173,12 @@ impl Body for Paced {
         if self.bytes.is_empty() {
             return match self.then {
                 Then::Hang => Poll::Pending,
-                Then::Abort => Poll::Ready(Some(Err(io::Error::other("the script cuts the body off")))),
+                Then::Abort => {
+                    // What was written before must have left, or the connection ends without an answer.
+                    let wait = self.wait.get_or_insert_with(|| Box::pin(real_sleep(Duration::from_millis(50))));
+                    ready!(wait.as_mut().poll(cx));
+                    Poll::Ready(Some(Err(io::Error::other("the script cuts the body off"))))
+                }
                 Then::End | Then::Repeat => Poll::Ready(None),
             };
         }
