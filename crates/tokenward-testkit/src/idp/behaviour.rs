@@ -175,7 +175,9 @@ impl Body for Paced {
                 Then::Hang => Poll::Pending,
                 Then::Abort => {
                     // What was written before must have left, or the connection ends without an answer.
-                    let wait = self.wait.get_or_insert_with(|| Box::pin(real_sleep(Duration::from_millis(50))));
+                    let wait = self
+                        .wait
+                        .get_or_insert_with(|| Box::pin(real_sleep(Duration::from_millis(50))));
                     ready!(wait.as_mut().poll(cx));
                     Poll::Ready(Some(Err(io::Error::other("the script cuts the body off"))))
                 }
