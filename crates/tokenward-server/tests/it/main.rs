@@ -9,5 +9,7 @@
 
 mod aggregate;
 mod authorize;
+mod faults;
 mod program;
+mod restart;
 mod serve;

@@ -1,0 +1,68 @@
+//! A restart with every identity provider down.
+
+use http::{Method, StatusCode};
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokenward::{Clock as _, SystemClock};
+use tokenward_testkit::{Behaviour, IdpServer, JWKS_PATH, TestKey, TokenBuilder};
+
+use crate::program::{Program, command};
+
+fn yaml(server: &IdpServer) -> String {
+    format!(
+        "server: {{ host: 127.0.0.1, port: 0, admin: \"127.0.0.1:0\" }}\n\
+         idp_defaults: {{ allow_http: true, allow_private_addresses: true, audiences: [api] }}\n\
+         idps: [{{ name: a, issuer: \"https://a.example\", url: \"{}\" }}]\n",
+        server.jwks_url()
+    )
+}
+
+#[tokio::test]
+async fn after_a_kill_the_keys_come_from_the_snapshot_with_their_real_age() {
+    let (server, key) = (IdpServer::spawn(), TestKey::es256(0));
+    server.set_keys(&[&key]);
+    let directory = TempDir::new().unwrap();
+    let mut first = Program::run(command(&directory, &yaml(&server))).await;
+    first.loaded("a").await;
+    let before = first.get("/status/a").await.json();
+    // The set is served before it is stored; what is stored is durable.
+    let store = directory.path().join("tokenward-data");
+    for _ in 0..100 {
+        if store.join("tokenward.db-wal").metadata().is_ok_and(|file| file.len() > 0) {
+            break;
+        }
+        tokio::task::spawn_blocking(|| std::thread::sleep(std::time::Duration::from_millis(20))).await.unwrap();
+    }
+    first.signal(Signal::KILL);
+    first.ended().await;
+
+    server.behave(JWKS_PATH, Behaviour::status(500));
+    let second = Program::run(command(&directory, &yaml(&server))).await;
+    let keys = second.get("/jwks/a").await;
+    assert_eq!(keys.status, StatusCode::OK);
+    assert_eq!(keys.json()["keys"][0]["kid"], key.jwk()["kid"]);
+    let after = second.get("/status/a").await.json();
+    assert_eq!(after["last_updated"], before["last_updated"], "the age is not the real one");
+    assert_eq!(after["stale_until"], before["stale_until"]);
+    assert_eq!(second.get("/readyz").await.status, StatusCode::OK);
+    let token = TokenBuilder::new(SystemClock::new().wall())
+        .issuer("https://a.example")
+        .audience("api")
+        .sign(&key);
+    let bearer = format!("Bearer {token}");
+    let decision = second.ask(Method::GET, "/authorize", &[("authorization", &bearer)]).await;
+    assert_eq!(decision.status, StatusCode::OK, "{decision:?}");
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_store_is_refused_with_what_to_do() {
+    let server = IdpServer::spawn();
+    server.set_keys(&[&TestKey::es256(0)]);
+    let directory = TempDir::new().unwrap();
+    let first = Program::run(command(&directory, &yaml(&server))).await;
+    let output = command(&directory, &yaml(&server)).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(said.contains("tokenward-data"), "{said}");
+    assert_eq!(first.get("/livez").await.status, StatusCode::OK);
+}
