@@ -17,12 +17,21 @@ fn faults() -> Vec<(&'static str, Behaviour)> {
         ("empty object", Behaviour::empty_object()),
         ("hang", Behaviour::HangBeforeHeaders),
         ("hang in the body", Behaviour::HangMidBody),
-        ("drip", Behaviour::Drip { bytes: 1, every: Duration::from_millis(500) }),
+        (
+            "drip",
+            Behaviour::Drip {
+                bytes: 1,
+                every: Duration::from_millis(500),
+            },
+        ),
         ("endless", Behaviour::Endless),
         ("bomb", Behaviour::GzipBomb { unpacked: 64 << 20 }),
         ("truncated", Behaviour::Truncate),
         ("closed", Behaviour::Close),
-        ("metadata", Behaviour::redirect("http://169.254.169.254/latest/meta-data")),
+        (
+            "metadata",
+            Behaviour::redirect("http://169.254.169.254/latest/meta-data"),
+        ),
         ("loop", Behaviour::redirect(JWKS_PATH)),
     ]
 }
@@ -32,11 +41,20 @@ async fn the_other_provider_keeps_its_pace_and_the_bad_one_its_keys() {
     let (good_key, bad_key) = (TestKey::es256(0), TestKey::es256(1));
     let good = IdpServer::spawn();
     good.set_keys(&[&good_key]);
-    let bad: Vec<_> = faults().into_iter().map(|(what, behaviour)| (what, behaviour, IdpServer::spawn())).collect();
-    let mut idps = format!("- {{ name: good, issuer: \"https://good\", url: \"{}\" }}\n", good.jwks_url());
+    let bad: Vec<_> = faults()
+        .into_iter()
+        .map(|(what, behaviour)| (what, behaviour, IdpServer::spawn()))
+        .collect();
+    let mut idps = format!(
+        "- {{ name: good, issuer: \"https://good\", url: \"{}\" }}\n",
+        good.jwks_url()
+    );
     for (n, (_, _, server)) in bad.iter().enumerate() {
         server.set_keys(&[&bad_key]);
-        idps += &format!("- {{ name: bad{n}, issuer: \"https://bad{n}\", url: \"{}\" }}\n", server.jwks_url());
+        idps += &format!(
+            "- {{ name: bad{n}, issuer: \"https://bad{n}\", url: \"{}\" }}\n",
+            server.jwks_url()
+        );
     }
     let program = Program::start(&format!(
         "server: {{ host: 127.0.0.1, port: 0, admin: \"127.0.0.1:0\" }}\n\
@@ -51,7 +69,10 @@ async fn the_other_provider_keeps_its_pace_and_the_bad_one_its_keys() {
         program.loaded(&format!("bad{n}")).await;
     }
     let token = |issuer: &str, key: &TestKey| {
-        let token = TokenBuilder::new(SystemClock::new().wall()).issuer(issuer).audience("api").sign(key);
+        let token = TokenBuilder::new(SystemClock::new().wall())
+            .issuer(issuer)
+            .audience("api")
+            .sign(key);
         format!("Bearer {token}")
     };
     for (_, behaviour, server) in &bad {
@@ -64,16 +85,24 @@ async fn the_other_provider_keeps_its_pace_and_the_bad_one_its_keys() {
     for (n, (what, _, server)) in bad.iter().enumerate() {
         let bearer = token(&format!("https://bad{n}"), &bad_key);
         let asked = clock.steady();
-        let answer = program.ask(Method::GET, "/authorize", &[("authorization", &bearer)]).await;
+        let answer = program
+            .ask(Method::GET, "/authorize", &[("authorization", &bearer)])
+            .await;
         assert_eq!(answer.status, StatusCode::OK, "{what}: {answer:?}");
-        assert!(clock.steady().since(asked) < Duration::from_millis(500), "{what} slows verification");
+        assert!(
+            clock.steady().since(asked) < Duration::from_millis(500),
+            "{what} slows verification"
+        );
         assert!(server.hits(JWKS_PATH) > 1, "{what} was never asked again");
         let status = program.get(&format!("/status/bad{n}")).await.json();
         assert!(status["error_count"].as_u64().unwrap() > 0, "{what}: {status}");
     }
     let seconds = clock.steady().since(began).as_secs_f64();
     let refreshes = good.hits(JWKS_PATH) - hits;
-    println!("{refreshes} refreshes of the good one in {seconds:.1} s beside {} bad ones", bad.len());
+    println!(
+        "{refreshes} refreshes of the good one in {seconds:.1} s beside {} bad ones",
+        bad.len()
+    );
     #[expect(clippy::cast_precision_loss, reason = "a handful")]
     let pace = refreshes as f64 / seconds;
     assert!(pace > 0.7, "{refreshes} refreshes in {seconds} s");
@@ -81,13 +110,25 @@ async fn the_other_provider_keeps_its_pace_and_the_bad_one_its_keys() {
     clock.sleep(Duration::from_secs(9)).await;
     for (n, (what, _, _)) in bad.iter().enumerate() {
         let bearer = token(&format!("https://bad{n}"), &bad_key);
-        let answer = program.ask(Method::GET, "/authorize", &[("authorization", &bearer)]).await;
-        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{what}: {answer:?}");
+        let answer = program
+            .ask(Method::GET, "/authorize", &[("authorization", &bearer)])
+            .await;
+        assert_eq!(
+            answer.status,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "{what}: {answer:?}"
+        );
         assert_eq!(answer.json()["error_code"], "issuer_unavailable", "{what}");
         assert!(answer.header("retry-after").is_some(), "{what}");
-        assert_eq!(program.get(&format!("/jwks/bad{n}")).await.status, StatusCode::SERVICE_UNAVAILABLE, "{what}");
+        assert_eq!(
+            program.get(&format!("/jwks/bad{n}")).await.status,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "{what}"
+        );
     }
     let bearer = token("https://good", &good_key);
-    let answer = program.ask(Method::GET, "/authorize", &[("authorization", &bearer)]).await;
+    let answer = program
+        .ask(Method::GET, "/authorize", &[("authorization", &bearer)])
+        .await;
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
 }

@@ -28,10 +28,16 @@ async fn after_a_kill_the_keys_come_from_the_snapshot_with_their_real_age() {
     // The set is served before it is stored; what is stored is durable.
     let store = directory.path().join("tokenward-data");
     for _ in 0..100 {
-        if store.join("tokenward.db-wal").metadata().is_ok_and(|file| file.len() > 0) {
+        if store
+            .join("tokenward.db-wal")
+            .metadata()
+            .is_ok_and(|file| file.len() > 0)
+        {
             break;
         }
-        tokio::task::spawn_blocking(|| std::thread::sleep(std::time::Duration::from_millis(20))).await.unwrap();
+        tokio::task::spawn_blocking(|| std::thread::sleep(std::time::Duration::from_millis(20)))
+            .await
+            .unwrap();
     }
     first.signal(Signal::KILL);
     first.ended().await;
@@ -42,7 +48,10 @@ async fn after_a_kill_the_keys_come_from_the_snapshot_with_their_real_age() {
     assert_eq!(keys.status, StatusCode::OK);
     assert_eq!(keys.json()["keys"][0]["kid"], key.jwk()["kid"]);
     let after = second.get("/status/a").await.json();
-    assert_eq!(after["last_updated"], before["last_updated"], "the age is not the real one");
+    assert_eq!(
+        after["last_updated"], before["last_updated"],
+        "the age is not the real one"
+    );
     assert_eq!(after["stale_until"], before["stale_until"]);
     assert_eq!(second.get("/readyz").await.status, StatusCode::OK);
     let token = TokenBuilder::new(SystemClock::new().wall())
@@ -50,7 +59,9 @@ async fn after_a_kill_the_keys_come_from_the_snapshot_with_their_real_age() {
         .audience("api")
         .sign(&key);
     let bearer = format!("Bearer {token}");
-    let decision = second.ask(Method::GET, "/authorize", &[("authorization", &bearer)]).await;
+    let decision = second
+        .ask(Method::GET, "/authorize", &[("authorization", &bearer)])
+        .await;
     assert_eq!(decision.status, StatusCode::OK, "{decision:?}");
 }
 
