@@ -23,7 +23,7 @@ struct Inner {
     cause: Option<Cause>,
 }
 
-/// The closed list of reasons why a fetch fails. [`FetchErrorKind::code`] is its stable name.
+/// The closed list of reasons why a fetch fails. [`FetchError::code`] is its stable name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FetchErrorKind {
