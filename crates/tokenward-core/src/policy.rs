@@ -161,7 +161,7 @@ impl Policy {
             });
         }
         if let Some(max) = self.max_token_lifetime {
-            checks.check("max_token_lifetime", short_enough(claims, max), || {
+            checks.check("max_token_lifetime", short_enough(claims, now, max), || {
                 format!(
                     "from {} to {}, at most {} s",
                     time(claims.issued_at()),
@@ -243,11 +243,12 @@ impl<T: Trace> Checks<'_, T> {
     }
 }
 
-fn short_enough(claims: &Claims, max: Duration) -> Result<(), Denial> {
-    let (Some(issued_at), Some(expires_at)) = (claims.issued_at(), claims.expires_at()) else {
-        return Err(Denial::ClaimMissing);
-    };
-    ok_or(expires_at.since(issued_at) <= max, Denial::ClaimRejected)
+/// Without `iat` the lifetime counts from `now`: what is left of it is still bounded, which is what a record of its
+/// revocation is kept for.
+fn short_enough(claims: &Claims, now: Timestamp, max: Duration) -> Result<(), Denial> {
+    let expires_at = claims.expires_at().ok_or(Denial::ClaimMissing)?;
+    let since = claims.issued_at().unwrap_or(now);
+    ok_or(expires_at.since(since) <= max, Denial::ClaimRejected)
 }
 
 fn audience_matches(claims: &Claims, accepted: &[String]) -> Result<(), Denial> {

@@ -54,8 +54,8 @@ impl PolicyBuilder {
         self
     }
 
-    /// Refuses tokens from whose `iat` to `exp` there is more than this, or where one of them is absent.
-    /// Default: no limit.
+    /// Refuses tokens from whose `iat`, or from now where they have none, to `exp` there is more than this, and those
+    /// without `exp`. Default: no limit.
     pub const fn max_token_lifetime(mut self, max: Duration) -> Self {
         self.0.max_token_lifetime = Some(max);
         self
