@@ -56,22 +56,23 @@ fn by_config(
 ) -> Result<Outcome, Failure> {
     let config = config::load(Some(file), false, environment)
         .map_err(|problems| Failure::usage(format!("the configuration is not valid\n{problems}")))?;
-    // The issuer, unverified, selects an IdP and nothing else.
-    let issuer = match Token::parse(token, MAX_TOKEN_BYTES) {
-        Ok(token) => token.claims().issuer().unwrap_or_default().to_owned(),
+    let parsed = match Token::parse(token, MAX_TOKEN_BYTES) {
+        Ok(parsed) => parsed,
         Err(denial) => return Ok(Err(denial)),
     };
+    // The issuer, unverified, selects an IdP and nothing else.
+    let issuer = parsed.claims().issuer();
     let idp = config
         .idps
         .iter()
-        .find(|idp| idp.issuer.as_ref() == Some(&issuer));
+        .find(|idp| idp.issuer.is_some() && idp.issuer.as_deref() == issuer);
     let Some((idp, policy)) = idp.and_then(|idp| Some((idp, idp.policy()?))) else {
         return Ok(Err(Denial::IssuerUnknown));
     };
     let failed =
         |message: String| Failure::usage(format!("{}: IdP `{}`: {message}", file.display(), idp.name));
     let policy = policy.map_err(|error| failed(error.to_string()))?;
-    let keys = match idp.secret_key() {
+    let keys = match idp.secret_key(parsed.header().kid()) {
         Some(key) => KeySet::from_iter([key.map_err(|reason| failed(reason.to_string()))?]),
         None => {
             let keys_at = idp.keys_at().map_err(|error| failed(error.to_string()))?;

@@ -114,8 +114,9 @@ record! {
         require_exp: bool = scalar("true", boolean());
         /// How old a token may be, counted from its `iat`.
         max_token_age: Option<Duration> = optional("any", duration(SECOND, DAY * 3_650));
-        /// The longest lifetime (`exp` less `iat`) that a token may have.
-        max_token_lifetime: Duration = scalar("30d", duration(SECOND, DAY * 3_650));
+        /// The longest lifetime that a token may have: `exp` less `iat`, or less the present where there is no `iat`.
+        max_token_lifetime: Option<Duration> =
+            optional("`30d`; any with `require_exp: false`", duration(SECOND, DAY * 3_650));
         /// Claims that a token must have.
         required_claims: Vec<String> = list("none", text());
         /// The media type that the header's `typ` must name.

@@ -69,7 +69,7 @@ const SETTINGS: &[(&str, &str, &str)] = &[
     ("leeway", "0", "leeway: 0ns"),
     ("require_exp", "false", "require_exp: false"),
     ("max_token_age", "1h", "max_token_age: Some(3600s)"),
-    ("max_token_lifetime", "1d", "max_token_lifetime: 86400s"),
+    ("max_token_lifetime", "1d", "max_token_lifetime: Some(86400s)"),
     ("required_claims", "[sub]", r#"required_claims: ["sub"]"#),
     ("typ", "at+jwt", r#"typ: Some("at+jwt")"#),
 ];
