@@ -1,6 +1,6 @@
 //! How many fetches may be caused by what clients send.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use crate::Timestamp;
 
@@ -17,39 +17,28 @@ impl CallerId {
     }
 }
 
-/// A bucket of fetches that refills over time. One caller can have at most half of it, in number and in rate, so
-/// that somebody who sends nothing but rubbish leaves the other half to the rest.
+/// A bucket of fetches that refills one at a time. Until one is back, whoever took it holds it, and one caller can
+/// hold at most half of the bucket: somebody who sends nothing but rubbish leaves the other half to the rest.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Budget {
-    /// When the bucket will be full again.
-    full_at: Timestamp,
-    /// The same for the share of each caller that took something lately. Only what the bucket granted gets in,
-    /// so it is bounded by the bucket.
-    shares: BTreeMap<CallerId, Timestamp>,
+    /// What is out: who holds it, and when it is back, soonest first. Never more than the bucket's size, so callers
+    /// who got nothing leave no trace.
+    held: Vec<(CallerId, Timestamp)>,
 }
 
 impl Budget {
     /// Takes one of `size`, of which one comes back every `refill`.
     pub(super) fn take(&mut self, size: u32, refill: Duration, caller: CallerId, now: Timestamp) -> bool {
-        let share = self.shares.get(&caller).copied().unwrap_or_default();
-        let (half, slow) = ((size / 2).max(1), refill.saturating_mul(2));
-        let (Some(full_at), Some(share)) = (
-            taken(self.full_at, size, refill, now),
-            taken(share, half, slow, now),
-        ) else {
+        self.held.retain(|(_, back)| now < *back);
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let own = self.held.iter().filter(|(holder, _)| *holder == caller).count();
+        if self.held.len() >= size || own >= (size / 2).max(1) {
             return false;
-        };
-        self.full_at = full_at;
-        self.shares.retain(|_, full_at| *full_at > now);
-        self.shares.insert(caller, share);
+        }
+        let after = self.held.last().map_or(now, |(_, back)| *back);
+        self.held.push((caller, after + refill));
         true
     }
-}
-
-/// When a bucket that would be full at `full_at` is full again if one is taken now. None where it is empty.
-fn taken(full_at: Timestamp, size: u32, refill: Duration, now: Timestamp) -> Option<Timestamp> {
-    let from = full_at.max(now);
-    (from.since(now) <= refill.saturating_mul(size.saturating_sub(1))).then(|| from + refill)
 }
 
 #[cfg(test)]
@@ -86,7 +75,16 @@ mod tests {
                 );
             }
         }
-        assert_eq!(granted, 10);
+        assert_eq!(granted, 11);
+    }
+
+    #[test]
+    fn one_caller_alone_has_one_in_thirty_seconds() {
+        let (mut budget, alone) = (Budget::default(), CallerId::new(1));
+        let granted: Vec<i64> = (0..120)
+            .filter(|second| budget.take(2, REFILL, alone, at(*second)))
+            .collect();
+        assert_eq!(granted, [0, 30, 60, 90]);
     }
 
     #[test]
@@ -95,9 +93,9 @@ mod tests {
         for caller in 0..100_000 {
             budget.take(2, REFILL, CallerId::new(caller), at(0));
         }
-        assert_eq!(budget.shares.len(), 2);
+        assert_eq!(budget.held.len(), 2);
         assert!(budget.take(2, REFILL, CallerId::new(9), at(1_000)));
-        assert_eq!(budget.shares.len(), 1);
+        assert_eq!(budget.held.len(), 1);
     }
 
     #[test]

@@ -3,22 +3,21 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
+    backoff,
     budget::{Budget, CallerId},
+    facts::{Cause, Event, FetchPlan, Finished, Miss, Outcome, Restored, Truncated, Validators},
     lifetime::Upstream,
     settings::Settings,
     status::{SkippedKey, State, Status},
+    succession::Succession,
     view::View,
 };
-use crate::{
-    Timestamp,
-    jose::{Key, KeySet},
-};
+use crate::{Timestamp, jose::KeySet};
 
-/// Backoff after failures: the first ceiling, and the last.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
-
-/// Full jitter may draw next to nothing; this keeps a failing fetch from being repeated on the spot.
-const LEAST_PAUSE: Duration = Duration::from_millis(250);
+#[cfg(test)]
+mod histories;
+#[cfg(test)]
+mod tests;
 
 /// Key ids known to be absent that are remembered at most. More are simply not: they cost a 503 instead of a 401.
 const MAX_ABSENT_KIDS: usize = 1_024;
@@ -35,158 +34,6 @@ const RECENT: Duration = Duration::from_secs(86_400);
 /// Fetches for bad signatures under a known key id, and how long one takes to come back.
 const BAD_SIGNATURE: (u32, Duration) = (2, Duration::from_secs(60));
 
-/// Why a fetch begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// It is due.
-    Scheduled,
-    /// An operator wants it.
-    Manual,
-}
-
-/// A fetch to carry out. There is never more than one for an entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FetchPlan {
-    /// Names the fetch when it ends.
-    pub ticket: u64,
-    /// What the last answer told to ask with.
-    pub validators: Option<Validators>,
-    /// One attempt only, since a caller waits for it.
-    pub single_attempt: bool,
-}
-
-/// What an answer told to ask with the next time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Validators {
-    /// Its `ETag`.
-    pub etag: Option<String>,
-    /// Its `Last-Modified`.
-    pub last_modified: Option<String>,
-}
-
-/// How a fetch ended.
-#[derive(Debug)]
-pub enum Outcome {
-    /// A key set, possibly without a usable key.
-    Fresh {
-        /// The set, not yet truncated.
-        keys: Box<KeySet>,
-        /// A digest of its body.
-        digest: [u8; 32],
-        /// What to ask with the next time.
-        validators: Validators,
-        /// Its freshness.
-        upstream: Upstream,
-    },
-    /// The set that is there is still the current one.
-    NotModified {
-        /// What to ask with the next time, where the answer told it anew.
-        validators: Validators,
-        /// Its freshness.
-        upstream: Upstream,
-    },
-    /// An answer came that is no key set.
-    Refused {
-        /// The stable code of what is wrong with it.
-        code: &'static str,
-    },
-    /// No answer came, or an error.
-    Failed {
-        /// The stable code.
-        code: &'static str,
-        /// A text for the operator, without anything of the upstream's body.
-        text: String,
-        /// When the upstream wants to be asked again.
-        retry_after: Option<Duration>,
-    },
-}
-
-/// Something that an operator should know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// No key of the set before is in the new one.
-    AllKeysReplaced,
-    /// A key id names another key than before.
-    KeyReplaced {
-        /// The key id.
-        kid: String,
-    },
-    /// Keys came with their private part, or symmetric ones: they are compromised and not used.
-    KeysCompromised {
-        /// How many.
-        count: usize,
-    },
-    /// An answer was not taken; the keys of the one before are kept.
-    SetRefused {
-        /// Why, as a stable code.
-        code: &'static str,
-    },
-}
-
-impl Event {
-    /// A stable name.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::AllKeysReplaced => "all_keys_replaced",
-            Self::KeyReplaced { .. } => "key_replaced",
-            Self::KeysCompromised { .. } => "keys_compromised",
-            Self::SetRefused { .. } => "set_refused",
-        }
-    }
-}
-
-/// Keys were dropped for `max_keys`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Truncated {
-    /// How many keys the upstream had.
-    pub original_count: usize,
-    /// The key ids that were dropped.
-    pub dropped: Vec<String>,
-}
-
-/// What became of a fetch.
-#[derive(Debug, Default)]
-pub struct Finished {
-    /// The code of the failure; none where it succeeded.
-    pub error: Option<&'static str>,
-    /// What an operator should know.
-    pub events: Vec<Event>,
-    /// Keys that were dropped.
-    pub truncated: Option<Truncated>,
-    /// Whether there is another set of keys than before.
-    pub new_keys: bool,
-}
-
-/// What to do for a token whose key is not there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Miss {
-    /// Carry out this fetch and look again.
-    Fetch(FetchPlan),
-    /// Wait for the fetch in the air and look again. It may have been sent before the key appeared, so a key that
-    /// is missing afterwards has not been looked for yet.
-    Join,
-    /// The key was looked for in vain a moment ago.
-    KnownAbsent,
-    /// It cannot be looked for now.
-    OverBudget,
-}
-
-/// A set out of a snapshot.
-#[derive(Debug)]
-pub struct Restored {
-    /// The set.
-    pub keys: KeySet,
-    /// When it was last fetched or confirmed.
-    pub fetched_at: Timestamp,
-    /// A digest of its body.
-    pub digest: [u8; 32],
-    /// What to ask with the next time.
-    pub validators: Validators,
-    /// Its freshness at that time.
-    pub upstream: Upstream,
-}
-
 /// The state machine of one identity provider's keys. Times are steady, randomness is in [0, 1).
 #[derive(Debug)]
 pub struct Entry {
@@ -195,8 +42,9 @@ pub struct Entry {
     flight: Option<Flight>,
     next_ticket: u64,
     next_fetch: Timestamp,
-    /// Failures in a row.
+    /// Failures of the schedule in a row, and since when.
     failures: u32,
+    failing_since: Timestamp,
     /// Until when the failure of a first load is told at once.
     failed_until: Timestamp,
     /// Whether the last answer was no usable set.
@@ -219,8 +67,28 @@ pub struct Entry {
 #[derive(Debug)]
 struct Flight {
     ticket: u64,
-    /// The key id that it was begun for.
-    asked: Option<Box<str>>,
+    purpose: Purpose,
+    /// Whether it asked with validators, without which no answer can be "not modified".
+    conditional: bool,
+}
+
+/// What a fetch in the air is for.
+#[derive(Debug, PartialEq, Eq)]
+enum Purpose {
+    /// The schedule, or an operator.
+    Refresh,
+    /// The key id of a token; empty where it names none.
+    Kid(Box<str>),
+    /// A bad signature under a known key id.
+    Signature,
+}
+
+impl Purpose {
+    /// Whether a token caused it. What clients send never moves the schedule, or a provider that fails could be
+    /// made to be asked far beyond the budget.
+    fn is_on_demand(&self) -> bool {
+        *self != Self::Refresh
+    }
 }
 
 impl Entry {
@@ -238,6 +106,7 @@ impl Entry {
             next_ticket: 0,
             next_fetch: now,
             failures: 0,
+            failing_since: Timestamp::default(),
             failed_until: Timestamp::default(),
             refused: false,
             last_attempt: None,
@@ -300,7 +169,7 @@ impl Entry {
     pub fn begin_fetch(&mut self, cause: Cause, now: Timestamp) -> Option<FetchPlan> {
         match cause {
             Cause::Scheduled if now < self.next_fetch => None,
-            Cause::Scheduled | Cause::Manual => self.take_off(None, false, now),
+            Cause::Scheduled | Cause::Manual => self.take_off(Purpose::Refresh, now),
         }
     }
 
@@ -325,7 +194,7 @@ impl Entry {
                 let original_count = keys.original_count();
                 let dropped = self.truncate(&mut keys, now);
                 if keys.usable().is_empty() {
-                    return self.refuse("no_usable_key", now, unit);
+                    return self.refuse(&flight, "no_usable_key", now, unit);
                 }
                 let mut finished = Finished {
                     new_keys: true,
@@ -345,38 +214,48 @@ impl Entry {
                 finished
             }
             Outcome::NotModified { validators, upstream } => {
-                if self.view.keys(now).is_none() {
-                    // Nothing is there that could be unmodified: ask without conditions.
+                if !flight.conditional || self.view.keys(now).is_none() {
+                    // Nothing is there that could be unmodified, or nothing was asked about: ask without conditions.
                     self.validators = Validators::default();
-                    return self.fail(
-                        "not_modified_unexpected",
-                        "304 without a set to keep",
-                        None,
-                        now,
-                        unit,
-                    );
+                    let text = "304 without a set to keep";
+                    return self.fail(&flight, "not_modified_unexpected", text, None, now, unit);
                 }
+                // What a 304 does not say anew stays as it was said before (RFC 9111 section 4.3.4).
+                let upstream = match upstream == Upstream::default() {
+                    true => self.upstream,
+                    false => upstream,
+                };
                 let kept = Validators {
                     etag: validators.etag.or_else(|| self.validators.etag.take()),
                     last_modified: validators
                         .last_modified
                         .or_else(|| self.validators.last_modified.take()),
                 };
-                self.confirm(flight, kept, upstream, now, unit)
+                let unread = self.digest.is_none();
+                let finished = self.confirm(flight, kept, upstream, now, unit);
+                if unread {
+                    // The settings changed meanwhile, and only the whole document shows what they make of it.
+                    self.validators = Validators::default();
+                    self.next_fetch = now;
+                }
+                finished
             }
-            Outcome::Refused { code } => self.refuse(code, now, unit),
+            Outcome::Refused { code } => self.refuse(&flight, code, now, unit),
             Outcome::Failed {
                 code,
                 text,
                 retry_after,
-            } => self.fail(code, &text, retry_after, now, unit),
+            } => self.fail(&flight, code, &text, retry_after, now, unit),
         }
     }
 
-    /// The fetch `ticket` was dropped without an outcome. It is tried again soon.
+    /// The fetch `ticket` was dropped without an outcome. A scheduled one is tried again in a second; one that a
+    /// token caused is not.
     pub fn abandon_fetch(&mut self, ticket: u64, now: Timestamp) {
-        if self.flight.take_if(|flight| flight.ticket == ticket).is_some() {
-            self.next_fetch = now + BACKOFF.0;
+        if let Some(flight) = self.flight.take_if(|flight| flight.ticket == ticket)
+            && !flight.purpose.is_on_demand()
+        {
+            self.next_fetch = now + backoff::FIRST;
         }
     }
 
@@ -395,7 +274,7 @@ impl Entry {
         if !self.budget.take(limits.budget, limits.refill, caller, now) {
             return Miss::OverBudget;
         }
-        self.take_off(Some(kid.into()), true, now)
+        self.take_off(Purpose::Kid(kid.into()), now)
             .map_or(Miss::Join, Miss::Fetch)
     }
 
@@ -415,7 +294,7 @@ impl Entry {
         {
             return None;
         }
-        self.take_off(None, true, now)
+        self.take_off(Purpose::Signature, now)
     }
 
     /// A token with this key id was verified: truncation keeps its key.
@@ -442,7 +321,10 @@ impl Entry {
         if expired {
             self.drop_keys();
         } else if gone {
-            self.change_view(|view| view.absent.retain(|(_, until)| now < *until));
+            self.change_view(|view| {
+                view.absent.retain(|(_, until)| now < *until);
+                view.generation += 1;
+            });
         }
         self.absent_kids.retain(|_, until| now < *until);
         expired || gone
@@ -497,12 +379,18 @@ impl Entry {
             self.settings.advertised(self.upstream),
             self.settings.stale_while_error,
         );
+        let grace = now + self.settings.absent_key_grace;
         self.change_view(|view| {
             view.advertised = advertised;
             if let Some(fetched_at) = view.fetched_at {
                 view.fresh_until = fetched_at + fresh_for;
                 view.usable_until = view.fresh_until + stale;
             }
+            for (_, until) in &mut view.absent {
+                *until = (*until).min(grace);
+            }
+            // What was looked up before may have had later deadlines.
+            view.generation += 1;
         });
         self.validators = Validators::default();
         self.digest = None;
@@ -565,7 +453,7 @@ impl Entry {
     fn state(&self, now: Timestamp) -> State {
         match (self.view.keys(now).is_some(), self.flight.is_some()) {
             (false, true) => State::Loading,
-            (false, false) if self.last_error.is_some() => State::Failed,
+            (false, false) if self.last_error.is_some() || self.has_expired(now) => State::Failed,
             (false, false) => State::Empty,
             (true, _) if self.refused => State::Degraded,
             (true, _) if now >= self.view.fresh_until => State::Stale,
@@ -574,25 +462,30 @@ impl Entry {
         }
     }
 
-    fn take_off(
-        &mut self,
-        asked: Option<Box<str>>,
-        single_attempt: bool,
-        now: Timestamp,
-    ) -> Option<FetchPlan> {
+    /// Whether keys were there and are past their deadline.
+    fn has_expired(&self, now: Timestamp) -> bool {
+        self.view.fetched_at.is_some() && now >= self.view.usable_until
+    }
+
+    fn take_off(&mut self, purpose: Purpose, now: Timestamp) -> Option<FetchPlan> {
         if self.flight.is_some() {
             return None;
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.flight = Some(Flight { ticket, asked });
-        self.last_attempt = Some(now);
-        let known = self.view.keys(now).is_some() && self.validators != Validators::default();
-        Some(FetchPlan {
+        let conditional = self.view.keys(now).is_some() && self.validators != Validators::default();
+        let plan = FetchPlan {
             ticket,
-            validators: known.then(|| self.validators.clone()),
-            single_attempt,
-        })
+            validators: conditional.then(|| self.validators.clone()),
+            single_attempt: purpose.is_on_demand(),
+        };
+        self.flight = Some(Flight {
+            ticket,
+            purpose,
+            conditional,
+        });
+        self.last_attempt = Some(now);
+        Some(plan)
     }
 
     fn is_current(&self, digest: [u8; 32], now: Timestamp) -> bool {
@@ -639,27 +532,26 @@ impl Entry {
             view.fresh_until = now + cadence.fresh_for;
             view.usable_until = view.fresh_until + stale;
         });
-        if let Some(kid) = flight.asked {
+        if let Purpose::Kid(kid) = flight.purpose {
             self.note_absent(kid, now);
         }
     }
 
-    /// Remembers that `kid` was looked for, if it is not there.
+    /// Remembers that `kid` was looked for. Whether it is there does not matter: who asks for one that is there
+    /// and fits never gets here, and who asks for one that does not fit need not ask again.
+    ///
+    /// Only a fetch of the budget gets here, so a flood neither grows this nor pushes anything out of it.
     fn note_absent(&mut self, kid: Box<str>, now: Timestamp) {
-        let there = self.view.keys.as_ref().is_some_and(|keys| {
-            keys.usable()
-                .iter()
-                .any(|key| key.kid().unwrap_or_default() == &*kid)
-        });
         self.absent_kids.retain(|_, until| now < *until);
-        if !there && self.absent_kids.len() < MAX_ABSENT_KIDS {
+        if self.absent_kids.len() < MAX_ABSENT_KIDS {
             self.absent_kids
                 .insert(kid, now + self.settings.unknown_kid.negative_ttl);
         }
     }
 
-    fn refuse(&mut self, code: &'static str, now: Timestamp, unit: f64) -> Finished {
-        let mut finished = self.fail(code, "the answer is no usable key set", None, now, unit);
+    fn refuse(&mut self, flight: &Flight, code: &'static str, now: Timestamp, unit: f64) -> Finished {
+        let text = "the answer is no usable key set";
+        let mut finished = self.fail(flight, code, text, None, now, unit);
         self.refused = true;
         finished.events.push(Event::SetRefused { code });
         finished
@@ -667,6 +559,7 @@ impl Entry {
 
     fn fail(
         &mut self,
+        flight: &Flight,
         code: &'static str,
         text: &str,
         retry_after: Option<Duration>,
@@ -674,17 +567,19 @@ impl Entry {
         unit: f64,
     ) -> Finished {
         self.error_count += 1;
-        self.failures = self.failures.saturating_add(1);
         self.last_error = Some((code, text.into()));
         if self.view.keys(now).is_none() {
             self.failed_until = now + self.settings.negative_cache_ttl;
         }
-        // Never longer than the cadence that a success would have had.
-        let longest = BACKOFF.1.min(self.settings.cadence(self.upstream, 0.0).fetch_in);
-        let doubled = BACKOFF.0.saturating_mul(1 << (self.failures - 1).min(16));
-        let pause = doubled.min(longest).mul_f64(unit).max(LEAST_PAUSE);
-        let asked_for = retry_after.unwrap_or_default().min(longest);
-        self.next_fetch = now + pause.max(asked_for);
+        if !flight.purpose.is_on_demand() {
+            if self.failures == 0 {
+                self.failing_since = now;
+            }
+            self.failures = self.failures.saturating_add(1);
+            let cadence = self.settings.cadence(self.upstream, 0.0).fetch_in;
+            let failing_for = now.since(self.failing_since);
+            self.next_fetch = now + backoff::pause(self.failures, failing_for, cadence, retry_after, unit);
+        }
         Finished {
             error: Some(code),
             ..Finished::default()
@@ -707,67 +602,17 @@ impl Entry {
         )
     }
 
-    /// Puts `keys` in place of the set that is there. What it no longer lists still verifies for a while, unless
-    /// its key id names something else now.
+    /// Puts `keys` in place of the set that is there.
     fn replace_keys(&mut self, keys: KeySet, now: Timestamp) -> Vec<Event> {
-        let mut events = Vec::new();
-        let before: Vec<Arc<Key>> = self
-            .view
-            .keys
-            .as_deref()
-            .filter(|_| now < self.view.usable_until)
-            .map(|set| set.usable().to_vec())
-            .unwrap_or_default();
-        let lists = |key: &Key| {
-            keys.usable()
-                .iter()
-                .any(|new| new.thumbprint() == key.thumbprint() && new.kid() == key.kid())
-        };
-        let renamed = |key: &Key| {
-            let kid = key.kid();
-            kid.is_some()
-                && (keys.usable().iter().any(|new| new.kid() == kid)
-                    || keys.skipped().iter().any(|skipped| skipped.kid.as_deref() == kid))
-        };
-        if !before.is_empty() && !before.iter().any(|key| lists(key)) {
-            events.push(Event::AllKeysReplaced);
-        }
-        for key in before.iter().filter(|key| !lists(key) && renamed(key)) {
-            events.push(Event::KeyReplaced {
-                kid: key.kid().unwrap_or_default().to_owned(),
-            });
-        }
-        let compromised = keys
-            .skipped()
-            .iter()
-            .filter(|skipped| skipped.reason.is_compromise())
-            .count();
-        if compromised > 0 {
-            events.push(Event::KeysCompromised { count: compromised });
-        }
+        let before = self.view.keys(now).map_or(&[][..], |set| set.usable());
         let grace = now + self.settings.absent_key_grace;
-        let mut absent: Vec<(Arc<Key>, Timestamp)> = Vec::new();
-        let kept = self
-            .view
-            .absent
-            .iter()
-            .cloned()
-            .chain(before.into_iter().map(|key| (key, grace)));
-        for (key, until) in kept {
-            if now < until
-                && !lists(&key)
-                && !renamed(&key)
-                && !absent.iter().any(|(other, _)| other.kid() == key.kid())
-            {
-                absent.push((key, until));
-            }
-        }
+        let succession = Succession::of(before, &self.view.absent, &keys, now, grace);
         self.change_view(|view| {
             view.keys = Some(Arc::new(keys));
-            view.absent = absent;
+            view.absent = succession.absent;
             view.generation += 1;
         });
-        events
+        succession.events
     }
 
     fn drop_keys(&mut self) {

@@ -70,16 +70,20 @@ impl Upstream {
     }
 }
 
-/// The directives of one `Cache-Control` line. Commas inside quotes separate nothing.
+/// The directives of one `Cache-Control` line. Commas inside quotes separate nothing, and a quote after a backslash
+/// ends nothing (RFC 9110 section 5.6.4).
 fn directives(line: &str) -> impl Iterator<Item = (&str, &str)> {
-    let mut quoted = false;
+    let (mut quoted, mut escaped) = (false, false);
     line.split(move |c: char| {
-        quoted ^= c == '"';
+        quoted ^= c == '"' && !escaped;
+        escaped = quoted && c == '\\' && !escaped;
         c == ',' && !quoted
     })
     .map(|directive| {
         let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
-        (name.trim(), value.trim().trim_matches('"'))
+        let value = value.trim();
+        let unquoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        (name.trim(), unquoted.unwrap_or(value))
     })
 }
 
@@ -141,6 +145,9 @@ mod tests {
             ("max-age=300, No-Cache", 0),
             ("no-cache=\"set-cookie, x\", max-age=300", 0),
             ("x=\"a, max-age=5\", max-age=300", 300),
+            ("x=\"a\\\", max-age=5\", max-age=300", 300),
+            ("x=\"a\\\\\", max-age=300", 300),
+            ("max-age=\"300", 0),
             ("private, max-age=300", 300),
             ("immutable", 0),
             ("", 0),

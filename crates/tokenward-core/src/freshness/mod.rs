@@ -3,15 +3,19 @@
 //! [`Entry`] is the state machine of one identity provider: facts and times in, decisions out. It does no
 //! fetching. Readers use the [`View`]s that it makes.
 
+mod backoff;
 mod budget;
 mod entry;
+mod facts;
 mod lifetime;
 mod settings;
 mod status;
+mod succession;
 mod view;
 
 pub use budget::CallerId;
-pub use entry::{Cause, Entry, Event, FetchPlan, Finished, Miss, Outcome, Restored, Truncated, Validators};
+pub use entry::Entry;
+pub use facts::{Cause, Event, FetchPlan, Finished, Miss, Outcome, Restored, Truncated, Validators};
 pub use lifetime::{CacheHeaders, Upstream};
 pub use settings::{CachePolicy, Refresh, Settings, UnknownKid};
 pub use status::{SkippedKey, State, Status};

@@ -12,6 +12,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// The freshness that `refresh: http` takes where the upstream says nothing.
 const UNSTATED_TTL: Duration = Duration::from_secs(300);
 
+/// The longest max-age that clients are told on the upstream's word; also the most that can be configured.
+const LONGEST_ADVERTISED: Duration = Duration::from_secs(30 * 86_400);
+
 /// What decides when a key set is fetched next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Refresh {
@@ -130,7 +133,7 @@ impl Settings {
     pub fn check(&self) -> Vec<(&'static str, String)> {
         let spans = [
             ("refresh_interval", self.refresh_interval, SECOND, 30 * DAY),
-            ("cache_duration", self.cache_duration, SECOND, 30 * DAY),
+            ("cache_duration", self.cache_duration, SECOND, LONGEST_ADVERTISED),
             ("min_ttl", self.min_ttl, SECOND, 30 * DAY),
             ("max_ttl", self.max_ttl, SECOND, 30 * DAY),
             ("refresh_early", self.refresh_early, Duration::ZERO, DAY),
@@ -193,25 +196,27 @@ impl Settings {
                 let ttl = upstream
                     .remaining
                     .unwrap_or(UNSTATED_TTL)
-                    .clamp(self.min_ttl, self.max_ttl);
-                (
-                    ttl.max(self.min_refresh_interval),
-                    self.refresh_early.min(ttl / 5),
-                    self.min_refresh_interval,
-                )
+                    .max(self.min_ttl)
+                    .min(self.max_ttl);
+                (ttl, self.refresh_early.min(ttl / 5), self.min_refresh_interval)
             }
         };
-        let jitter = self.prefetch_jitter.min(fresh_for / 10).mul_f64(unit);
+        // Jitter comes before the due time, except at the floor, where it comes after it: replicas and providers
+        // that hear the same short max-age must not fall into step.
+        let due = fresh_for.saturating_sub(lead).max(least);
+        let spread = self.prefetch_jitter.min(due / 10);
+        let earliest = due.saturating_sub(spread).max(least);
         Cadence {
-            fetch_in: fresh_for.saturating_sub(lead + jitter).max(least),
-            fresh_for,
+            fetch_in: earliest + spread - share(spread, unit),
+            fresh_for: fresh_for.max(earliest + spread),
         }
     }
 
     /// The max-age that clients are told.
     pub(super) fn advertised(&self, upstream: Upstream) -> Duration {
         let ours = self.cache_duration;
-        let Some(theirs) = upstream.max_age else {
+        // A max-age of years would pin a withdrawn key wherever the set is cached.
+        let Some(theirs) = upstream.max_age.map(|theirs| theirs.min(LONGEST_ADVERTISED)) else {
             return ours;
         };
         match self.cache_policy {
@@ -220,6 +225,14 @@ impl Settings {
             CachePolicy::Upstream => theirs,
             CachePolicy::Config => ours,
         }
+    }
+}
+
+/// The part `unit` of `whole`. Anything but a number in [0, 1) counts as 0.
+pub(super) fn share(whole: Duration, unit: f64) -> Duration {
+    match (0.0..1.0).contains(&unit) {
+        true => whole.mul_f64(unit),
+        false => Duration::ZERO,
     }
 }
 
@@ -306,6 +319,8 @@ mod tests {
             (Config, 900, 86_400, 900),
             (Config, 1_800, 300, 1_800),
             (Config, 900, 0, 900),
+            (Max, 900, 1 << 31, 2_592_000),
+            (Upstream, 900, 1 << 31, 2_592_000),
         ] {
             let settings = Settings {
                 cache_policy: policy,
@@ -344,6 +359,10 @@ mod tests {
                 refresh_interval: secs(interval),
                 ..Settings::default()
             };
+            let settings = Settings {
+                prefetch_jitter: Duration::ZERO,
+                ..settings
+            };
             let cadence = settings.cadence(upstream(theirs), 0.0);
             let expected = Cadence {
                 fetch_in: secs(fetch_in),
@@ -368,11 +387,81 @@ mod tests {
             ten > Duration::from_millis(8_990) && ten < Duration::from_millis(9_010),
             "{ten:?}"
         );
-        assert_eq!(default.cadence(upstream(60), late).fetch_in, secs(30));
+        let floor = default.cadence(upstream(60), 0.0);
+        assert_eq!((floor.fetch_in, floor.fresh_for), (secs(33), secs(33)));
+        let floor = default.cadence(upstream(60), late).fetch_in;
+        assert!(
+            floor >= secs(30) && floor < Duration::from_millis(30_010),
+            "{floor:?}"
+        );
         let http = Settings {
             refresh: Refresh::Http,
             ..Settings::default()
         };
-        assert_eq!(http.cadence(upstream(30), late).fetch_in, secs(30));
+        let least = http.cadence(upstream(30), late).fetch_in;
+        assert!(
+            least >= secs(30) && least < Duration::from_millis(30_010),
+            "{least:?}"
+        );
+        assert_eq!(default.cadence(upstream(0), f64::NAN).fetch_in, secs(3_600));
+        assert_eq!(default.cadence(upstream(0), -1.0).fetch_in, secs(3_600));
+    }
+
+    #[test]
+    fn a_shorter_upstream_max_age_never_lengthens_anything() {
+        let ages = [
+            1,
+            5,
+            15,
+            29,
+            30,
+            31,
+            37,
+            59,
+            60,
+            61,
+            66,
+            67,
+            150,
+            300,
+            3_600,
+            7_199,
+            7_200,
+            7_201,
+            86_400,
+            1 << 31,
+        ];
+        for refresh in [Refresh::Adaptive, Refresh::Interval, Refresh::Http] {
+            for policy in [
+                CachePolicy::Min,
+                CachePolicy::Max,
+                CachePolicy::Upstream,
+                CachePolicy::Config,
+            ] {
+                for interval in [1, 20, 40, 3_600] {
+                    let settings = Settings {
+                        refresh,
+                        cache_policy: policy,
+                        refresh_interval: secs(interval),
+                        ..Settings::default()
+                    };
+                    for (shorter, longer) in ages.iter().zip(&ages[1..]) {
+                        for unit in [0.0, 0.3, 0.9] {
+                            let (a, b) = (
+                                settings.cadence(upstream(*shorter), unit),
+                                settings.cadence(upstream(*longer), unit),
+                            );
+                            assert!(
+                                a.fetch_in <= b.fetch_in && a.fresh_for <= b.fresh_for,
+                                "{refresh:?} {interval} {shorter} {longer} {unit}: {a:?} {b:?}"
+                            );
+                        }
+                        assert!(
+                            settings.advertised(upstream(*shorter)) <= settings.advertised(upstream(*longer))
+                        );
+                    }
+                }
+            }
+        }
     }
 }

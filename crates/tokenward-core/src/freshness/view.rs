@@ -34,7 +34,7 @@ pub enum Lookup<'a> {
     },
     /// The set has no such key.
     Unknown,
-    /// The token names no key, and the set has several that it could be, or none.
+    /// Several keys could be meant: the token names none, or the set has one id twice.
     Ambiguous,
     /// There are no usable keys: none were ever loaded, or they are past their deadline.
     Unavailable,
@@ -56,19 +56,31 @@ impl View {
                 stale,
             },
             Selection::Ambiguous => Lookup::Ambiguous,
-            Selection::Unknown => {
-                let absent = self.absent.iter().find(|(key, until)| {
-                    kid.is_some() && key.kid() == kid && key.fits(algorithm) && now < *until
-                });
-                match absent {
-                    Some((key, until)) => Lookup::Use {
-                        key,
-                        until: (*until).min(self.usable_until),
-                        stale,
-                    },
-                    None => Lookup::Unknown,
-                }
-            }
+            Selection::Unknown => self.lookup_absent(kid, algorithm, now, stale),
+        }
+    }
+
+    /// The set comes first: what it lists is never made ambiguous by what it does not list any more.
+    fn lookup_absent(
+        &self,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+        now: Timestamp,
+        stale: bool,
+    ) -> Lookup<'_> {
+        let mut fitting = self.absent.iter().filter(|(key, until)| {
+            now < *until && key.fits(algorithm) && (kid.is_none() || key.kid() == kid)
+        });
+        let Some((key, until)) = fitting.next() else {
+            return Lookup::Unknown;
+        };
+        if fitting.any(|(other, _)| other.thumbprint() != key.thumbprint()) {
+            return Lookup::Ambiguous;
+        }
+        Lookup::Use {
+            key,
+            until: (*until).min(self.usable_until),
+            stale,
         }
     }
 

@@ -1,0 +1,165 @@
+//! What goes into an entry and what comes out of it.
+
+use std::time::Duration;
+
+use super::lifetime::Upstream;
+use crate::{
+    Timestamp,
+    jose::{KeySet, Thumbprint},
+};
+
+/// Why a fetch begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It is due.
+    Scheduled,
+    /// An operator wants it.
+    Manual,
+}
+
+/// A fetch to carry out. There is never more than one for an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchPlan {
+    /// Names the fetch when it ends.
+    pub ticket: u64,
+    /// What the last answer told to ask with.
+    pub validators: Option<Validators>,
+    /// One attempt only, since a caller waits for it.
+    pub single_attempt: bool,
+}
+
+/// What an answer told to ask with the next time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Validators {
+    /// Its `ETag`.
+    pub etag: Option<String>,
+    /// Its `Last-Modified`.
+    pub last_modified: Option<String>,
+}
+
+/// How a fetch ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A key set, possibly without a usable key.
+    Fresh {
+        /// The set, not yet truncated.
+        keys: Box<KeySet>,
+        /// A digest of its body.
+        digest: [u8; 32],
+        /// What to ask with the next time.
+        validators: Validators,
+        /// Its freshness.
+        upstream: Upstream,
+    },
+    /// The set that is there is still the current one.
+    NotModified {
+        /// What to ask with the next time, where the answer told it anew.
+        validators: Validators,
+        /// Its freshness.
+        upstream: Upstream,
+    },
+    /// An answer came that is no key set.
+    Refused {
+        /// The stable code of what is wrong with it.
+        code: &'static str,
+    },
+    /// No answer came, or an error.
+    Failed {
+        /// The stable code.
+        code: &'static str,
+        /// A text for the operator, without anything of the upstream's body.
+        text: String,
+        /// When the upstream wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// Something that an operator should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// No key of the set before is in the new one.
+    AllKeysReplaced,
+    /// A key id names another key than before, or one that is not used. The old one is gone at once.
+    KeyReplaced {
+        /// The key id.
+        kid: String,
+        /// The key that it named.
+        old: Thumbprint,
+        /// The key that it names now; none where that is not used.
+        new: Option<Thumbprint>,
+    },
+    /// Keys came with their private part, or symmetric ones: they are compromised and not used.
+    KeysCompromised {
+        /// How many.
+        count: usize,
+    },
+    /// An answer was not taken; the keys of the one before are kept.
+    SetRefused {
+        /// Why, as a stable code.
+        code: &'static str,
+    },
+}
+
+impl Event {
+    /// A stable name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::AllKeysReplaced => "all_keys_replaced",
+            Self::KeyReplaced { .. } => "key_replaced",
+            Self::KeysCompromised { .. } => "keys_compromised",
+            Self::SetRefused { .. } => "set_refused",
+        }
+    }
+}
+
+/// Keys were dropped for `max_keys`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Truncated {
+    /// How many keys the upstream had.
+    pub original_count: usize,
+    /// The key ids that were dropped.
+    pub dropped: Vec<String>,
+}
+
+/// What became of a fetch.
+#[derive(Debug, Default)]
+pub struct Finished {
+    /// The code of the failure; none where it succeeded.
+    pub error: Option<&'static str>,
+    /// What an operator should know.
+    pub events: Vec<Event>,
+    /// Keys that were dropped.
+    pub truncated: Option<Truncated>,
+    /// Whether there is another set of keys than before.
+    pub new_keys: bool,
+}
+
+/// What to do for a token whose key is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// Carry out this fetch and look again.
+    Fetch(FetchPlan),
+    /// Wait for the fetch in the air and look again. It may have been sent before the key appeared, so a key that
+    /// is missing afterwards has not been looked for yet.
+    Join,
+    /// The key was looked for in vain a moment ago.
+    KnownAbsent,
+    /// It cannot be looked for now.
+    OverBudget,
+}
+
+/// A set out of a snapshot.
+#[derive(Debug)]
+pub struct Restored {
+    /// The set.
+    pub keys: KeySet,
+    /// When it was last fetched or confirmed.
+    pub fetched_at: Timestamp,
+    /// A digest of its body.
+    pub digest: [u8; 32],
+    /// What to ask with the next time.
+    pub validators: Validators,
+    /// Its freshness at that time.
+    pub upstream: Upstream,
+}
