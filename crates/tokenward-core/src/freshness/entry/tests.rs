@@ -244,7 +244,7 @@ fn a_set_without_usable_keys_never_replaces_one_with() {
     let unusable = jwk("b", 2, r#","use":"enc""#);
     for outcome in [
         fresh(r#"{"keys":[]}"#, Upstream::default()),
-        fresh(&body(&[unusable.clone()]), Upstream::default()),
+        fresh(&body(std::slice::from_ref(&unusable)), Upstream::default()),
         Outcome::Refused { code: "not_json" },
     ] {
         let finished = entry.land(outcome, at(5));
