@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
+    path::Path,
     process::{Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -14,13 +15,23 @@ use tokio::task::JoinSet;
 const DIRECTORY: &str = "TOKENWARD_CRASH_TEST_DIRECTORY";
 const ROUNDS: u64 = 10;
 
-#[tokio::test]
-async fn what_was_acknowledged_survives_sigkill() {
+/// The process that is killed is this very test, told so by its environment.
+#[test]
+fn what_was_acknowledged_survives_sigkill() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    #[expect(clippy::disallowed_methods, reason = "how the parent tells its child")]
+    match std::env::var_os(DIRECTORY) {
+        Some(directory) => runtime.block_on(write_without_end(directory.as_ref())),
+        None => runtime.block_on(kill_and_look()),
+    }
+}
+
+async fn kill_and_look() {
     let directory = tempfile::tempdir().unwrap();
     let mut acknowledged = Vec::new();
     for round in 0..ROUNDS {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["crash::child", "--exact", "--ignored", "--nocapture"])
+            .args(["crash::what_was_acknowledged_survives_sigkill", "--exact", "--nocapture"])
             .env(DIRECTORY, directory.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -55,28 +66,21 @@ fn number(line: &str) -> Option<u64> {
     line.split_once("ack:")?.1.strip_suffix(';')?.parse().ok()
 }
 
-#[test]
-#[ignore = "it is the process that the test above kills"]
-fn child() {
-    #[expect(clippy::disallowed_methods, reason = "how the parent tells its child")]
-    let directory = std::env::var_os(DIRECTORY).unwrap();
-    let store = Arc::new(Sqlite::open(directory.as_ref()).unwrap());
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let all = store.load_all().await.unwrap();
-        let round = all.iter().filter(|snapshot| snapshot.tenant == "rounds").count();
-        let mut writers = JoinSet::new();
-        // Several at once, so that commits are shared.
-        for writer in 0..8_u64 {
-            let store = Arc::clone(&store);
-            writers.spawn(async move {
-                for n in 0..1_000_000 {
-                    let n = writer * 1_000_000 + n;
-                    store.put(&snapshot("t", &format!("{round}-{n}"))).await.unwrap();
-                    println!("\nack:{n};");
-                }
-            });
-        }
-        writers.join_all().await;
-    });
+async fn write_without_end(directory: &Path) {
+    let store = Arc::new(Sqlite::open(directory).unwrap());
+    let all = store.load_all().await.unwrap();
+    let round = all.iter().filter(|snapshot| snapshot.tenant == "rounds").count();
+    let mut writers = JoinSet::new();
+    // Several at once, so that commits are shared.
+    for writer in 0..8_u64 {
+        let store = Arc::clone(&store);
+        writers.spawn(async move {
+            for n in 0..1_000_000 {
+                let n = writer * 1_000_000 + n;
+                store.put(&snapshot("t", &format!("{round}-{n}"))).await.unwrap();
+                println!("\nack:{n};");
+            }
+        });
+    }
+    writers.join_all().await;
 }
