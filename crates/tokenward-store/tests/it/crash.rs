@@ -31,7 +31,11 @@ async fn kill_and_look() {
     let mut acknowledged = Vec::new();
     for round in 0..ROUNDS {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["crash::what_was_acknowledged_survives_sigkill", "--exact", "--nocapture"])
+            .args([
+                "crash::what_was_acknowledged_survives_sigkill",
+                "--exact",
+                "--nocapture",
+            ])
             .env(DIRECTORY, directory.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
