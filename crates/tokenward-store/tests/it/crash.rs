@@ -26,6 +26,7 @@ fn what_was_acknowledged_survives_sigkill() {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "the figure belongs to the result")]
 async fn kill_and_look() {
     let directory = tempfile::tempdir().unwrap();
     let mut acknowledged = Vec::new();
@@ -70,6 +71,7 @@ fn number(line: &str) -> Option<u64> {
     line.split_once("ack:")?.1.strip_suffix(';')?.parse().ok()
 }
 
+#[expect(clippy::print_stdout, reason = "how the child acknowledges")]
 async fn write_without_end(directory: &Path) {
     let store = Arc::new(Sqlite::open(directory).unwrap());
     let all = store.load_all().await.unwrap();
