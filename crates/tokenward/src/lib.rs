@@ -38,3 +38,8 @@ pub use tokenward_core::{
     policy::{Audiences, Policy},
 };
 pub use verifier::{DEFAULT_CACHE_BYTES, Explanation, VerifiedToken, Verifier};
+
+/// The example of the repository's front page compiles.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
