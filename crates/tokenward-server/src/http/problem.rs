@@ -82,3 +82,28 @@ fn named(code: &'static str, response: http::Response<String>) -> Response {
     response.extensions_mut().insert(Reason(code));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_denial_is_a_problem_that_names_its_reason() {
+        for reason in Denial::ALL {
+            let response = denial(reason);
+            assert_eq!(response.status().as_u16(), reason.http_status());
+            assert_eq!(response.headers()[header::CONTENT_TYPE], respond::PROBLEM_JSON);
+            assert_eq!(
+                response.extensions().get::<Reason>().map(|named| named.0),
+                Some(reason.code())
+            );
+        }
+    }
+
+    #[test]
+    fn an_outage_says_when_to_come_back() {
+        let response = unavailable("keys_unavailable", "Keys unavailable", "Later.");
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(response.headers().contains_key(header::RETRY_AFTER));
+    }
+}

@@ -38,7 +38,8 @@ pub(super) struct Activity {
     clock: Arc<dyn Clock>,
     /// Requests whose response is not written completely.
     in_flight: AtomicUsize,
-    /// When the last request ended or, before the first one, when the connection was ready for it.
+    /// When the last request ended, or the last byte of an answer was taken; before the first one, when the
+    /// connection was ready for it.
     idle_since: AtomicI64,
     /// When the head that is being read began.
     head_since: AtomicI64,
@@ -107,8 +108,18 @@ impl Activity {
         }
     }
 
-    fn wrote(&self, blocked: bool) {
-        if !blocked {
+    /// Bytes of an answer were offered, and taken or not. What hyper has buffered counts as answered, so without
+    /// this a large answer to a slow client looks idle.
+    fn wrote<T>(&self, result: &Poll<T>) {
+        self.flushed(result);
+        if result.is_ready() {
+            self.idle_since.store(self.now(), Ordering::Release);
+        }
+    }
+
+    /// The stream was asked to pass on what it has.
+    fn flushed<T>(&self, result: &Poll<T>) {
+        if result.is_ready() {
             self.blocked_since.store(NEVER, Ordering::Release);
         } else if self.blocked_since.load(Ordering::Acquire) == NEVER {
             self.blocked_since.store(self.now(), Ordering::Release);
@@ -185,19 +196,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.activity.wrote(result.is_pending());
+        self.activity.wrote(&result);
         result
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(cx);
-        self.activity.wrote(result.is_pending());
+        self.activity.flushed(&result);
         result
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.activity.wrote(result.is_pending());
+        self.activity.flushed(&result);
         result
     }
 
@@ -207,7 +218,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.activity.wrote(result.is_pending());
+        self.activity.wrote(&result);
         result
     }
 

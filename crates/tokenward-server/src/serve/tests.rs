@@ -20,6 +20,9 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::listener::{Listener, Phase};
 
+/// More than any buffer of the system takes.
+const LARGE: usize = 80 << 20;
+
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n";
 
 /// A running listener, its clock, and a gate that `/slow` waits at.
@@ -47,7 +50,7 @@ impl Running {
         let routes = Router::new()
             .route("/", get(|| async { "here" }))
             .route("/slow", get(slow))
-            .route("/large", get(|| async { Body::from(vec![b'x'; 64 << 20]) }));
+            .route("/large", get(|| async { Body::from(vec![b'x'; LARGE]) }));
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let listener = Listener {
@@ -178,10 +181,31 @@ async fn a_client_that_takes_nothing_is_cut_off() {
         .write_all(b"GET /large HTTP/1.1\r\nhost: test\r\n\r\n")
         .await
         .unwrap();
-    running.pass(25).await;
-    // Its place is free again.
-    let mut next = running.connect().await;
-    assert!(alive(&mut next).await);
+    running.pass(15).await;
+    assert_eq!(rest(&mut running.connect().await).await, "", "its place is taken");
+    running.pass(10).await;
+    assert!(
+        alive(&mut running.connect().await).await,
+        "its place is free again"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_takes_its_time_is_not() {
+    let running = Running::start(1, None).await;
+    let mut slow = running.connect().await;
+    slow.write_all(b"GET /large HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut piece = vec![0; 8 << 20];
+    let mut taken = 0;
+    // Longer than an idle connection may last.
+    for _ in 0..8 {
+        taken += slow.read_exact(&mut piece).await.unwrap();
+        running.pass(15).await;
+    }
+    taken += rest(&mut slow).await.len();
+    assert!(taken > LARGE, "{taken}");
 }
 
 #[tokio::test]

@@ -1,18 +1,26 @@
 //! The life of the process: readiness, logs, metrics, limits, the way out.
 
 use std::{
+    os::unix::fs::PermissionsExt as _,
     process::{Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use http::{Method, StatusCode};
 use rustix::process::Signal;
+use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::json;
 use tempfile::TempDir;
 use tokenward::SystemClock;
 use tokenward_core::Clock as _;
 use tokenward_testkit::{Behaviour, IdpServer, JWKS_PATH, TestKey, TokenBuilder};
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+};
+use tokio_rustls::TlsConnector;
 
 use crate::program::{Program, ask, command, config, pause, wait_for};
 
@@ -94,6 +102,26 @@ async fn an_identity_provider_that_is_down_does_not_keep_the_others_from_being_s
         .until("/readyz", |answer| answer.status == StatusCode::OK)
         .await;
     assert_eq!(program.get("/jwks/a").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn stored_keys_survive_a_restart_without_the_provider() {
+    let upstream = upstream();
+    let directory = TempDir::new().unwrap();
+    let yaml = config(&idp(&upstream, "required: true")).replace("memory:", "sqlite:./data");
+    let mut first = Program::run(command(&directory, &yaml)).await;
+    first.loaded("a").await;
+    first.signal(Signal::TERM);
+    assert!(first.ended().await.success());
+    upstream.behave(JWKS_PATH, Behaviour::status(500));
+    let second = Program::run(command(&directory, &yaml)).await;
+    assert_eq!(second.get("/readyz").await.status, StatusCode::OK);
+    assert_eq!(second.get("/jwks/a").await.json()["keys"][0]["kid"], "k");
+    let bearer = format!("Bearer {}", token("k"));
+    let answer = second
+        .ask(Method::GET, "/authorize", &[("authorization", &bearer)])
+        .await;
+    assert_eq!(answer.status, StatusCode::OK);
 }
 
 #[tokio::test]
@@ -304,6 +332,12 @@ async fn the_life_of_a_key_set_is_logged() {
         (&json!(12), &json!(10))
     );
     assert_eq!(truncated["level"], "WARN");
+    assert_eq!(truncated["dropped_kids"], "[\"k10\", \"k11\"]");
+    let metrics = program.admin("/metrics").await.text();
+    assert!(
+        metrics.contains("idp_keys_truncated_total{idp=\"a\"}"),
+        "{metrics}"
+    );
     upstream.behave(JWKS_PATH, Behaviour::reply(500, &[], "canary-of-the-upstream"));
     let failed = wait_for(|| program.logged("Failed to update JWKS").pop())
         .await
@@ -385,6 +419,82 @@ async fn development_says_what_can_be_tried() {
             "{path} in {printed}"
         );
     }
+    let asked = SystemClock::new();
+    let start = asked.steady();
     program.signal(Signal::INT);
     assert!(program.ended().await.success());
+    assert!(
+        asked.steady().since(start) < Duration::from_secs(3),
+        "nobody is waited for"
+    );
+}
+
+/// A certificate for `localhost` and its key, in files.
+fn certificate(directory: &TempDir) -> (CertificateDer<'static>, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (
+        directory.path().join("cert.pem"),
+        directory.path().join("key.pem"),
+    );
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let member = format!(
+        "port: 0, tls: {{ cert: {}, key: {} }}",
+        cert.display(),
+        key.display()
+    );
+    (made.cert.der().clone(), member)
+}
+
+#[tokio::test]
+async fn the_public_listener_speaks_tls_where_it_has_a_certificate() {
+    let directory = TempDir::new().unwrap();
+    let (certificate, member) = certificate(&directory);
+    let yaml = config("").replace("port: 0", &member);
+    let program = Program::run(command(&directory, &yaml)).await;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    for (protocol, expected) in [("h2", "h2"), ("http/1.1", "http/1.1")] {
+        client.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        let stream = TcpStream::connect(program.public).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut stream = TlsConnector::from(Arc::new(client.clone()))
+            .connect(name, stream)
+            .await
+            .unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(expected.as_bytes()));
+        if protocol == "http/1.1" {
+            stream
+                .write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+                .await
+                .unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+    }
+    assert_eq!(
+        program.admin("/livez").await.status,
+        StatusCode::OK,
+        "the admin listener is plain"
+    );
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_used_is_a_matter_of_configuration() {
+    let directory = TempDir::new().unwrap();
+    let (_, member) = certificate(&directory);
+    std::fs::write(directory.path().join("cert.pem"), "no certificate").unwrap();
+    let yaml = config("").replace("port: 0", &member);
+    let output = command(&directory, &yaml).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("cert.pem") && text.contains("server.tls"), "{text}");
 }
