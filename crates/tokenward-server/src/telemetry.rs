@@ -41,8 +41,7 @@ pub(crate) fn log(level: Level, format: LogFormat) {
         .with_default(level.min(LevelFilter::WARN))
         .with_target("tokenward", level)
         .with_target("tokenward_core", level)
-        .with_target("tokenward_store", level)
-        .with_target("tokenward_server", level);
+        .with_target("tokenward_store", level);
     let lines = tracing_subscriber::fmt::layer().with_ansi(false);
     let lines = match format {
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
