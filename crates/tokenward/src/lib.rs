@@ -43,8 +43,3 @@ pub use verifier::{DEFAULT_CACHE_BYTES, Explanation, VerifiedToken, Verifier};
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
-
-/// The README's example is compiled with the tests.
-#[cfg(all(doctest, feature = "axum"))]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
