@@ -77,18 +77,19 @@ async fn a_dead_or_hanging_provider_changes_nothing_for_the_others() {
             refresh_interval: MINUTE,
             ..Settings::default()
         };
-        for n in 0..100 {
-            if let Some(site) = &bad {
-                world.set(&format!("bad{n}"), site.clone());
-                world.add_with(&format!("bad{n}"), settings.clone()).await;
-            }
-        }
         for n in 0..5 {
             world.serve(&format!("good{n}"), &[&key]);
         }
         let began = world.clock.steady();
         for n in 0..5 {
             world.add_with(&format!("good{n}"), settings.clone()).await;
+        }
+        // More of them than there are places for fetches.
+        for n in 0..200 {
+            if let Some(site) = &bad {
+                world.set(&format!("bad{n}"), site.clone());
+                world.add_with(&format!("bad{n}"), settings.clone()).await;
+            }
         }
         world.clock.run_for(10 * MINUTE).await;
         let times: Vec<Vec<u128>> = (0..5)
