@@ -236,6 +236,15 @@ fn a_304_without_a_set_or_a_condition_is_a_failure_and_asked_again_without_one()
     assert_eq!(finished.error, Some("not_modified_unexpected"));
     let plan = entry.begin_fetch(Cause::Scheduled, at(4)).unwrap();
     assert_eq!(plan.validators, None);
+
+    let mut entry = loaded(settings(), &[("a", 1)]);
+    entry.reconfigure(settings(), at(1));
+    assert_eq!(
+        entry.land(not_modified(), at(1)).error,
+        Some("not_modified_unexpected"),
+        "it was not asked whether anything changed"
+    );
+    assert!(entry.finds("a", at(1)));
 }
 
 #[test]
@@ -441,6 +450,18 @@ fn keys_without_id_are_told_apart() {
     entry.land(fresh_set(&[("c", 3)]), at(1));
     assert_eq!(entry.view.absent.len(), 2);
     assert!(entry.finds("", at(1)), "the set's only key, whatever is absent");
+
+    // RFC 7515 appendix A.3.
+    let other = r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#;
+    for (before, found) in [(&[("", 1)][..], true), (&[("", 1), ("", 2)][..], false)] {
+        let mut entry = loaded(settings(), before);
+        entry.land(fresh(&body(&[other.to_owned()]), Upstream::default()), at(1));
+        assert_eq!(
+            entry.finds("", at(1)),
+            found,
+            "an absent key is found if it is the only one that fits"
+        );
+    }
 }
 
 #[test]
