@@ -220,6 +220,11 @@ impl Lookups {
     }
 }
 
+/// The span that everything of one refresh happens in.
+pub(crate) fn refresh_span(config: &IdpConfig) -> tracing::Span {
+    tracing::info_span!("refresh", tenant = config.tenant(), provider = config.name())
+}
+
 /// The log lines of one refresh.
 pub(crate) fn log_refresh(config: &IdpConfig, finished: &Finished, status: &Status, text: Option<&str>) {
     let (tenant, idp) = (config.tenant(), config.name());

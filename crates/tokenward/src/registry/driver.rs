@@ -14,6 +14,7 @@ use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
 };
+use tracing::Instrument as _;
 
 use super::{Inner, Source, flight, lock};
 use crate::telemetry;
@@ -243,9 +244,9 @@ impl Driver {
         let id = source.id;
         match plan {
             Some(plan) if !source.is_retired() => {
-                let task = self
-                    .flights
-                    .spawn(flight::fly(Arc::clone(&self.inner), source, plan));
+                let span = telemetry::refresh_span(&source.config());
+                let flight = flight::fly(Arc::clone(&self.inner), source, plan).instrument(span);
+                let task = self.flights.spawn(flight);
                 self.places.insert(task.id(), (id, class, failing));
             }
             _ => self.free(class, failing),

@@ -166,6 +166,10 @@ impl Source {
         self.config.load().target(lock(&self.resolved).clone())
     }
 
+    pub(super) fn config(&self) -> Arc<IdpConfig> {
+        self.config.load_full()
+    }
+
     /// Takes other settings with the keys as they are.
     pub(super) fn reconfigure(&self, inner: &Inner, config: &Arc<IdpConfig>) {
         self.config.store(Arc::clone(config));

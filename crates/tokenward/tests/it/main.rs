@@ -16,5 +16,6 @@ mod fetch_time;
 mod fetch_tls;
 mod promises;
 mod site;
+mod spans;
 mod verifying;
 mod world;
