@@ -38,5 +38,8 @@ async fn a_refresh_has_a_span_with_tenant_and_provider() {
     world.serve("a", &[&TestKey::es256(0)]);
     world.add("a").await;
     let seen = spans.0.lock().unwrap().clone();
-    assert!(seen.contains(&r#"refresh tenant="default" provider="a""#.to_owned()), "{seen:?}");
+    assert!(
+        seen.contains(&r#"refresh tenant="default" provider="a""#.to_owned()),
+        "{seen:?}"
+    );
 }
