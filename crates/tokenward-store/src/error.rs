@@ -12,8 +12,6 @@ pub struct StoreError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// The URL names no engine that is built in, or is malformed.
-    Url,
     /// Another process holds the store.
     Locked,
     /// A newer version of the program wrote the store.

@@ -9,11 +9,9 @@ mod memory;
 mod snapshots;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-mod url;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::Memory;
 pub use snapshots::{Snapshot, Snapshots};
 #[cfg(feature = "sqlite")]
 pub use sqlite::Sqlite;
-pub use url::StoreUrl;

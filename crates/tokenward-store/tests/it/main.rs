@@ -4,4 +4,3 @@
 mod crash;
 mod engines;
 mod sqlite;
-mod url;
