@@ -109,6 +109,17 @@ async fn gzip_is_asked_for_and_read_under_the_same_limit() {
         "too_large"
     );
 
+    // What comes over the wire counts too, though it shrinks when it is unpacked.
+    let packed = gzip(b"{}");
+    let head = b"HTTP/1.1 200 X\r\nContent-Encoding: gzip\r\n\r\n".to_vec();
+    let body = [head, packed.clone()].concat();
+    let site = Site::http(move |_| vec![Step::Send(body.clone())]).await;
+    assert_eq!(code(&fetch(limited(packed.len()), site.url("/")).await), "ok");
+    assert_eq!(
+        code(&fetch(limited(packed.len() - 1), site.url("/")).await),
+        "too_large"
+    );
+
     let bomb = gzip(&vec![0; 100 << 20]);
     let site = Site::http(move |_| answer(200, &[("Content-Encoding", "gzip")], &bomb)).await;
     assert_eq!(code(&fetch(local(), site.url("/")).await), "too_large");
