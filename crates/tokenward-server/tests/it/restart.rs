@@ -1,5 +1,7 @@
 //! A restart with every identity provider down.
 
+use std::time::Duration;
+
 use http::{Method, StatusCode};
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -25,20 +27,19 @@ async fn after_a_kill_the_keys_come_from_the_snapshot_with_their_real_age() {
     let mut first = Program::run(command(&directory, &yaml(&server))).await;
     first.loaded("a").await;
     let before = first.get("/status/a").await.json();
-    // The set is served before it is stored; what is stored is durable.
-    let store = directory.path().join("tokenward-data");
-    for _ in 0..100 {
-        if store
-            .join("tokenward.db-wal")
-            .metadata()
-            .is_ok_and(|file| file.len() > 0)
-        {
+    // The set is served before it is stored: wait until the store's log holds it, commit included.
+    let log = directory.path().join("tokenward-data").join("tokenward.db-wal");
+    let kid = key.kid().unwrap().as_bytes().to_vec();
+    let stored = || std::fs::read(&log).is_ok_and(|log| log.windows(kid.len()).any(|part| part == kid));
+    let clock = SystemClock::new();
+    for _ in 0..500 {
+        if stored() {
             break;
         }
-        tokio::task::spawn_blocking(|| std::thread::sleep(std::time::Duration::from_millis(20)))
-            .await
-            .unwrap();
+        clock.sleep(Duration::from_millis(20)).await;
     }
+    assert!(stored(), "it is never stored");
+    clock.sleep(Duration::from_millis(100)).await;
     first.signal(Signal::KILL);
     first.ended().await;
 
