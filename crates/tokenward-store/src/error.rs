@@ -23,6 +23,7 @@ pub enum StoreErrorKind {
 }
 
 impl StoreError {
+    #[cfg(feature = "sqlite")]
     pub(crate) fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
