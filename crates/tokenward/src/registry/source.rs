@@ -1,6 +1,7 @@
 //! The keys of one identity provider, and everything that happens to them.
 
 use std::{
+    pin::pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -10,6 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{SHA256, digest};
+use futures_util::future::{Either, select};
 use http::{
     HeaderMap,
     header::{AGE, AsHeaderName, CACHE_CONTROL, DATE, ETAG, EXPIRES, LAST_MODIFIED},
@@ -125,6 +127,7 @@ impl Source {
 
     pub(super) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
+        self.landed.notify_waiters();
     }
 
     pub(super) fn is_retired(&self) -> bool {
@@ -192,7 +195,18 @@ impl Source {
         if let Some(plan) = self.begin(Cause::Manual, inner.clock.steady()) {
             self.launch(inner, plan);
         }
-        landed.await;
+        let mut stop = inner.stop.subscribe();
+        // Without its driver, or once it is retired, nothing would ever land.
+        if matches!(
+            select(pin!(landed), pin!(stop.wait_for(|stop| *stop))).await,
+            Either::Right(_)
+        ) {
+            return Err(Error::new(ErrorKind::Closed, "the registry has been shut down"));
+        }
+        if self.is_retired() {
+            let config = self.config();
+            return Err(Error::not_found(config.tenant(), config.name()));
+        }
         match lock(&self.entry).last_error() {
             None => Ok(()),
             Some((code, text)) => Err(Error::new(ErrorKind::Fetch, format!("{code}: {text}"))),

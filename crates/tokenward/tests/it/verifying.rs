@@ -216,3 +216,19 @@ async fn an_explanation_names_every_check_and_never_the_token() {
     let text = format!("{explanation:?}");
     assert!(!token.split('.').any(|part| text.contains(part)), "{text}");
 }
+
+#[tokio::test]
+async fn a_refresh_ends_when_its_provider_or_the_registry_does() {
+    let world = World::new();
+    world.add("a").await;
+    world.set("a", crate::world::Site::Hangs);
+    let refresh = world.registry.refresh("default", "a");
+    let (outcome, removed) = tokio::join!(refresh, world.registry.unregister("default", "a"));
+    removed.unwrap();
+    assert_eq!(outcome.unwrap_err().kind(), tokenward::ErrorKind::NotFound);
+
+    world.add("b").await;
+    world.registry.shutdown().await;
+    let outcome = world.registry.refresh("default", "b").await;
+    assert_eq!(outcome.unwrap_err().kind(), tokenward::ErrorKind::Closed);
+}
