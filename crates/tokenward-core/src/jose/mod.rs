@@ -1,5 +1,5 @@
 //! Signed tokens and the keys that verify them: JWS, JWK, JWA and JWK thumbprints
-//! (RFC 7515, RFC 7517, RFC 7518, RFC 7638, RFC 8037, RFC 8812), strict and verification only.
+//! (RFC 7515, RFC 7517, RFC 7518, RFC 7638, RFC 8037, RFC 8812), strict; and keys of our own that sign.
 //!
 //! Three rules hold everywhere. What a token says about itself selects nothing but a key that was configured or
 //! fetched beforehand. The algorithm comes from the key and the policy; a header can only agree with it. Text that
@@ -15,6 +15,7 @@ mod jwk;
 mod jwks;
 mod key;
 mod rsa;
+mod sign;
 mod thumbprint;
 
 pub use algorithm::{Algorithm, AlgorithmSet};
@@ -23,4 +24,5 @@ pub use header::{Header, MAX_KID_BYTES};
 pub use jwk::SkipReason;
 pub use jwks::{KeySet, MAX_KEYS, Selection, SetProblem, Skipped, Truncation};
 pub use key::Key;
+pub use sign::{KeyFault, SignError, SigningKey};
 pub use thumbprint::Thumbprint;

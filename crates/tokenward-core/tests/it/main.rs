@@ -15,5 +15,6 @@ mod dependencies;
 mod differential;
 mod issuer_binding;
 mod key_sets;
+mod signing;
 mod support;
 mod vectors;
