@@ -16,7 +16,8 @@ use rustls_pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer, pem::PemObject as
 use secrecy::SecretSlice;
 
 use super::{
-    algorithm::Algorithm, base64url, compact::MAX_TOKEN_BYTES, jwk::SkipReason, key::Key, thumbprint::Thumbprint,
+    algorithm::Algorithm, base64url, compact::MAX_TOKEN_BYTES, jwk::SkipReason, key::Key,
+    thumbprint::Thumbprint,
 };
 
 /// A private key with the one algorithm that it signs with. Its id is its RFC 7638 thumbprint.
@@ -144,9 +145,7 @@ impl SigningKey {
     /// # Errors
     /// Why it cannot be used; nothing of the text is in the error.
     pub fn from_pem(text: &[u8], algorithm: Algorithm) -> Result<Self, KeyFault> {
-        let encrypted = text
-            .windows(9)
-            .any(|window| window == b"ENCRYPTED");
+        let encrypted = text.windows(9).any(|window| window == b"ENCRYPTED");
         match PrivateKeyDer::from_pem_slice(text) {
             // OpenSSL's older form keeps the plain label and says so in a header.
             Ok(_) | Err(_) if encrypted => Err(KeyFault::Encrypted),
@@ -171,7 +170,9 @@ impl SigningKey {
                 Pair::Ec(EcdsaKeyPair::from_pkcs8(curve(algorithm), der).map_err(wrong)?)
             }
             // The form without the public key, which OpenSSL writes, cannot be checked for consistency.
-            Algorithm::EdDsa => Pair::Ed25519(Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(wrong)?),
+            Algorithm::EdDsa => {
+                Pair::Ed25519(Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(wrong)?)
+            }
             other => return Err(KeyFault::AlgorithmUnsupported(other)),
         };
         Self::new(algorithm, pair)
@@ -250,7 +251,8 @@ impl SigningKey {
     #[must_use]
     pub fn matches_public_pem(&self, text: &[u8]) -> bool {
         let own = self.0.pair.public_spki();
-        SubjectPublicKeyInfoDer::from_pem_slice(text).is_ok_and(|other| own.as_deref() == Some(other.as_ref()))
+        SubjectPublicKeyInfoDer::from_pem_slice(text)
+            .is_ok_and(|other| own.as_deref() == Some(other.as_ref()))
     }
 
     /// The private key as PKCS#8, DER: only for sealing it at rest. None where the cryptographic library fails.

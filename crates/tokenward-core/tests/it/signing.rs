@@ -43,9 +43,16 @@ fn what_is_signed_is_accepted_by_the_verifier() {
         // With another key of the same kind the signature means nothing.
         let (input, signature) = token.rsplit_once('.').unwrap();
         let signature = crate::support::unb64(signature);
-        assert!(key.verifier().verify(key.algorithm(), input.as_bytes(), &signature));
+        assert!(
+            key.verifier()
+                .verify(key.algorithm(), input.as_bytes(), &signature)
+        );
         let other = SigningKey::generate(key.algorithm()).unwrap();
-        assert!(!other.verifier().verify(key.algorithm(), input.as_bytes(), &signature));
+        assert!(
+            !other
+                .verifier()
+                .verify(key.algorithm(), input.as_bytes(), &signature)
+        );
     }
 }
 
@@ -81,7 +88,11 @@ fn the_kid_is_the_thumbprint_of_the_required_members() {
         assert_eq!(jwk["use"], "sig");
         assert_eq!(jwk["alg"], key.algorithm().name());
         let members = jwk.as_object().unwrap().len();
-        assert_eq!(members, required.as_object().unwrap().len() + 3, "nothing private");
+        assert_eq!(
+            members,
+            required.as_object().unwrap().len() + 3,
+            "nothing private"
+        );
     }
 }
 
@@ -139,7 +150,10 @@ fn a_weak_key_never_signs() {
     let refused = SigningKey::from_pem(pem!("rsa-1024"), Algorithm::Rs256).unwrap_err();
     // The library may refuse it first; it must not get through either way.
     assert!(
-        matches!(refused, KeyFault::Weak(SkipReason::RsaTooSmall) | KeyFault::WrongKind(_)),
+        matches!(
+            refused,
+            KeyFault::Weak(SkipReason::RsaTooSmall) | KeyFault::WrongKind(_)
+        ),
         "{refused:?}"
     );
 }
@@ -154,7 +168,10 @@ fn a_token_that_no_verifier_takes_is_not_signed() {
         .find_map(|len| key.sign("at+jwt", &sized(len)).ok())
         .unwrap();
     assert!(longest.len() <= MAX_TOKEN_BYTES && longest.len() > MAX_TOKEN_BYTES - 4);
-    assert_eq!(key.sign("at+jwt", &sized(MAX_TOKEN_BYTES)), Err(SignError::TooLarge));
+    assert_eq!(
+        key.sign("at+jwt", &sized(MAX_TOKEN_BYTES)),
+        Err(SignError::TooLarge)
+    );
     assert_eq!(key.sign("at+jwt", &sized(1 << 20)), Err(SignError::TooLarge));
 }
 
