@@ -1,0 +1,17 @@
+//! The `tokenward` program, as a library that only the program itself and the fuzz targets use: it has no interface
+//! to rely on, and its one promise is [`run`].
+
+mod aggregate;
+mod authorize;
+mod cli;
+mod config;
+mod http;
+mod serve;
+mod telemetry;
+
+use std::process::ExitCode;
+
+/// Runs the command that the process's arguments name, to its end.
+pub fn run() -> ExitCode {
+    cli::run()
+}
