@@ -1,11 +1,12 @@
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, sync::Arc};
 
 /// What went wrong in a store. Its text names paths, never content.
-#[derive(Debug)]
+/// Cheap to clone: one failed commit answers all who waited for it.
+#[derive(Clone, Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
     message: String,
-    source: Option<Box<dyn Error + Send + Sync>>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 /// What a caller may want to tell apart.
@@ -34,7 +35,7 @@ impl StoreError {
 
     #[cfg(feature = "sqlite")]
     pub(crate) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(Arc::from(source.into()));
         self
     }
 

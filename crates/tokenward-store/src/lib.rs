@@ -1,16 +1,19 @@
 //! Where tokenward keeps what must outlive a process.
 //!
-//! One trait, [`Snapshots`], holds the last good key set of each identity provider, so that a restart serves
-//! and verifies at once while every provider is down. Two engines implement it: [`Memory`], for tests and
-//! for those who accept a cold start, and, with the feature `sqlite`, [`Sqlite`], embedded and crash-safe.
+//! [`Snapshots`] holds the last good key set of each identity provider, so that a restart serves and verifies
+//! at once while every provider is down: a cache, whose loss costs a fetch. [`Ledger`] holds what was
+//! acknowledged to somebody and must not be lost. Two engines implement both: [`Memory`], for tests and for
+//! those who accept a cold start, and, with the feature `sqlite`, [`Sqlite`], embedded and crash-safe.
 
 mod error;
+mod ledger;
 mod memory;
 mod snapshots;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
 pub use error::{StoreError, StoreErrorKind};
+pub use ledger::{AUDIT_KEPT, AuditRecord, Ledger, PutIdp, StoredIdp};
 pub use memory::Memory;
 pub use snapshots::{Snapshot, Snapshots};
 #[cfg(feature = "sqlite")]

@@ -11,25 +11,8 @@ use std::{
 use rusqlite::{Connection, ErrorCode};
 use rustix::fs::{FlockOperation, flock};
 
+use super::schema;
 use crate::{StoreError, StoreErrorKind};
-
-/// Each brings a store from the version that is its index to the next. Only ever append: the version in the
-/// file is how many of them it has seen.
-const MIGRATIONS: &[&str] = &["
-    CREATE TABLE snapshot (
-        tenant           TEXT    NOT NULL,
-        name             TEXT    NOT NULL,
-        url              TEXT    NOT NULL,
-        config_hash      BLOB    NOT NULL,
-        body             BLOB    NOT NULL,
-        etag             TEXT,
-        last_modified    TEXT,
-        fetched_at       INTEGER NOT NULL,  -- milliseconds since the Unix epoch
-        upstream_max_age INTEGER,           -- milliseconds
-        digest           BLOB    NOT NULL,  -- SHA-256 of all the others
-        PRIMARY KEY (tenant, name)
-    ) STRICT;
-"];
 
 /// An operator's `sqlite3` shell may hold SQLite's own lock for a moment.
 const BUSY: Duration = Duration::from_secs(5);
@@ -125,21 +108,12 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     connection
         .execute_batch("PRAGMA synchronous = FULL")
         .map_err(failed)?;
-    for (index, migration) in MIGRATIONS.iter().enumerate().skip(version) {
-        let step = connection.transaction().map_err(failed)?;
-        step.execute_batch(migration).map_err(failed)?;
-        step.execute_batch(&format!("PRAGMA user_version = {}", index + 1))
-            .map_err(failed)?;
-        step.commit().map_err(failed)?;
-    }
-    Ok(())
+    schema::upgrade(connection, version).map_err(failed)
 }
 
 fn version(connection: &Connection, path: &Path) -> Result<usize, StoreError> {
-    let version: i64 = connection
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(|error| sqlite_error(path, "open", error))?;
-    let known = MIGRATIONS.len();
+    let version = schema::version(connection).map_err(|error| sqlite_error(path, "open", error))?;
+    let known = schema::VERSION;
     usize::try_from(version)
         .ok()
         .filter(|version| *version <= known)

@@ -11,15 +11,21 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{Snapshot, Snapshots, StoreError, StoreErrorKind};
 
+mod audit;
+mod digest;
 mod file;
-mod row;
+mod idp;
+mod ledger;
+mod schema;
+mod snapshot;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 use file::Opened;
-use writer::{Answer, Command, Write};
+use rusqlite::Connection;
+use writer::{Answer, Command, Failure};
 
 /// Commands that may wait for the thread; a caller beyond them waits before it is queued.
 const QUEUE: usize = 1024;
@@ -67,6 +73,22 @@ impl Sqlite {
         })
     }
 
+    async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> Result<T, Failure> + Send + 'static,
+    {
+        self.ask(|answer| writer::write(work, answer)).await
+    }
+
+    async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    {
+        self.ask(|answer| writer::read(work, answer)).await
+    }
+
     async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let ended = || {
@@ -82,25 +104,25 @@ impl Sqlite {
 #[async_trait]
 impl Snapshots for Sqlite {
     async fn put(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
-        let write = Write::Put(Box::new(snapshot.clone()));
-        self.ask(|answer| Command::Write(write, answer)).await
+        let snapshot = snapshot.clone();
+        self.write(move |connection| Ok(snapshot::put(connection, &snapshot)?))
+            .await
     }
 
     async fn get(&self, tenant: &str, name: &str) -> Result<Option<Snapshot>, StoreError> {
         let (tenant, name) = (tenant.to_owned(), name.to_owned());
-        self.ask(|answer| Command::Get { tenant, name, answer }).await
+        self.read(move |connection| Ok(snapshot::get(connection, &tenant, &name)?))
+            .await
     }
 
     async fn load_all(&self) -> Result<Vec<Snapshot>, StoreError> {
-        self.ask(Command::LoadAll).await
+        self.read(|connection| Ok(snapshot::load_all(connection)?)).await
     }
 
     async fn remove(&self, tenant: &str, name: &str) -> Result<(), StoreError> {
-        let write = Write::Remove {
-            tenant: tenant.to_owned(),
-            name: name.to_owned(),
-        };
-        self.ask(|answer| Command::Write(write, answer)).await
+        let (tenant, name) = (tenant.to_owned(), name.to_owned());
+        self.write(move |connection| Ok(snapshot::remove(connection, &tenant, &name)?))
+            .await
     }
 }
 

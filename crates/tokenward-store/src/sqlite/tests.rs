@@ -5,7 +5,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Sqlite, file,
-    writer::{self, Command, Write},
+    snapshot as row,
+    writer::{self, Answer, Command},
 };
 use crate::{Snapshot, Snapshots as _, StoreErrorKind};
 
@@ -21,6 +22,13 @@ fn snapshot(name: &str, bytes: usize) -> Snapshot {
         fetched_at: Timestamp::from_secs(1),
         upstream_max_age: Some(Duration::from_secs(60)),
     }
+}
+
+fn put(snapshot: Snapshot, answer: Answer<()>) -> Command {
+    writer::write(
+        move |connection| Ok(row::put(connection, &snapshot)?),
+        answer,
+    )
 }
 
 /// A store whose file may grow by `pages` only.
@@ -69,8 +77,7 @@ fn one_write_that_fails_does_not_fail_those_that_wait_with_it() {
     let mut answers = Vec::new();
     for (name, bytes) in [("a", 100), ("b", 100_000), ("c", 100)] {
         let (answer, answered) = oneshot::channel();
-        let write = Write::Put(Box::new(snapshot(name, bytes)));
-        assert!(queue.try_send(Command::Write(write, answer)).is_ok());
+        assert!(queue.try_send(put(snapshot(name, bytes), answer)).is_ok());
         answers.push(answered);
     }
     drop(queue);
@@ -96,12 +103,8 @@ fn writes_that_wait_together_share_a_commit() {
 
     let (queue, commands) = mpsc::channel(256);
     for index in 0..WRITES {
-        let write = Write::Put(Box::new(snapshot(&index.to_string(), 10)));
-        assert!(
-            queue
-                .try_send(Command::Write(write, oneshot::channel().0))
-                .is_ok()
-        );
+        let write = put(snapshot(&index.to_string(), 10), oneshot::channel().0);
+        assert!(queue.try_send(write).is_ok());
     }
     drop(queue);
     writer::run(opened, commands);

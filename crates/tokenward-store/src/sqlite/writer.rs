@@ -1,12 +1,10 @@
 //! The thread that owns the connection.
 
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{
-    file::{Opened, sqlite_error},
-    row,
-};
-use crate::{Snapshot, StoreError};
+use super::file::{Opened, sqlite_error};
+use crate::{StoreError, StoreErrorKind};
 
 /// Commands taken from the queue at once, so that a commit stays short and its waiters' time bounded.
 const BATCH: usize = 256;
@@ -14,41 +12,117 @@ const BATCH: usize = 256;
 pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Command {
-    Write(Write, Answer<()>),
-    Get {
-        tenant: String,
-        name: String,
-        answer: Answer<Option<Snapshot>>,
-    },
-    LoadAll(Answer<Vec<Snapshot>>),
+    Write(Box<dyn Write>),
+    Read(Box<dyn Read>),
 }
 
-pub(super) enum Write {
-    Put(Box<Snapshot>),
-    Remove { tenant: String, name: String },
+/// Why a command could not be done.
+pub(super) enum Failure {
+    Sqlite(rusqlite::Error),
+    /// What it needs is there and is not what was written: what that is, and what to do.
+    Damaged(String),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// Changes, and the caller who waits for them.
+pub(super) trait Write: Send {
+    /// May run more than once, each time in a transaction that may hold others too.
+    fn run(&mut self, connection: &Connection) -> Result<(), Failure>;
+
+    /// Tells the caller what the last run gave, or the error. A caller who has gone away is no reason not to
+    /// write.
+    fn answer(self: Box<Self>, error: Option<StoreError>);
+}
+
+/// A question, and the caller who waits for the answer.
+pub(super) trait Read: Send {
+    fn run(self: Box<Self>, opened: &Opened);
+}
+
+pub(super) fn write<T, F>(work: F, answer: Answer<T>) -> Command
+where
+    T: Send + 'static,
+    F: FnMut(&Connection) -> Result<T, Failure> + Send + 'static,
+{
+    Command::Write(Box::new(Writing {
+        work,
+        result: None,
+        answer,
+    }))
+}
+
+pub(super) fn read<T, F>(work: F, answer: Answer<T>) -> Command
+where
+    T: Send + 'static,
+    F: FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+{
+    Command::Read(Box::new(Reading { work, answer }))
+}
+
+struct Writing<T, F> {
+    work: F,
+    result: Option<T>,
+    answer: Answer<T>,
+}
+
+impl<T, F> Write for Writing<T, F>
+where
+    T: Send,
+    F: FnMut(&Connection) -> Result<T, Failure> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> Result<(), Failure> {
+        self.result = Some((self.work)(connection)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, error: Option<StoreError>) {
+        let result = match (error, self.result) {
+            (Some(error), _) => Err(error),
+            (None, Some(result)) => Ok(result),
+            // It never ran: the caller hears that nobody will answer.
+            (None, None) => return,
+        };
+        let _ = self.answer.send(result);
+    }
+}
+
+struct Reading<T, F> {
+    work: F,
+    answer: Answer<T>,
+}
+
+impl<T, F> Read for Reading<T, F>
+where
+    T: Send,
+    F: FnOnce(&Connection) -> Result<T, Failure> + Send,
+{
+    fn run(self: Box<Self>, opened: &Opened) {
+        let result = (self.work)(&opened.connection);
+        let _ = self
+            .answer
+            .send(result.map_err(|failure| opened.error("read", failure)));
+    }
 }
 
 /// Works until every sender is gone and the queue is empty.
 ///
 /// Commands take effect in the order of the queue. Writes next to each other share a transaction, and so one
-/// sync of the disk; nobody hears of a write before the commit that holds it. A caller that has gone away is
-/// no reason not to write.
+/// sync of the disk; nobody hears of a write before the commit that holds it.
 pub(super) fn run(mut opened: Opened, mut queue: mpsc::Receiver<Command>) {
     let mut batch = Vec::with_capacity(BATCH);
     while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
         let mut writes = Vec::new();
         for command in batch.drain(..) {
             match command {
-                Command::Write(write, answer) => writes.push((write, answer)),
-                Command::Get { tenant, name, answer } => {
+                Command::Write(write) => writes.push(write),
+                Command::Read(read) => {
                     opened.commit_and_answer(std::mem::take(&mut writes));
-                    let found = row::get(&opened.connection, &tenant, &name);
-                    let _ = answer.send(found.map_err(|error| opened.error("read", error)));
-                }
-                Command::LoadAll(answer) => {
-                    opened.commit_and_answer(std::mem::take(&mut writes));
-                    let found = row::load_all(&opened.connection);
-                    let _ = answer.send(found.map_err(|error| opened.error("read", error)));
+                    read.run(&opened);
                 }
             }
         }
@@ -57,37 +131,58 @@ pub(super) fn run(mut opened: Opened, mut queue: mpsc::Receiver<Command>) {
 }
 
 impl Opened {
-    fn commit_and_answer(&mut self, writes: Vec<(Write, Answer<()>)>) {
+    fn commit_and_answer(&mut self, mut writes: Vec<Box<dyn Write>>) {
         if writes.is_empty() {
             return;
         }
-        let together = writes.len() > 1 && self.commit(writes.iter().map(|(write, _)| write)).is_ok();
-        for (write, answer) in writes {
-            // Where the common transaction failed it left nothing behind, and each write is tried by itself:
-            // one that cannot be stored does not take the others with it.
-            let result = if together {
-                Ok(())
-            } else {
-                self.commit(std::iter::once(&write))
-            };
-            let _ = answer.send(result.map_err(|error| self.error("write to", error)));
+        let failure = match self.commit(&mut writes) {
+            Ok(()) => {
+                writes.into_iter().for_each(|write| write.answer(None));
+                return;
+            }
+            Err(failure) => failure,
+        };
+        if writes.len() == 1 || failure.is_of_the_medium() {
+            let error = self.error("write to", failure);
+            for write in writes {
+                write.answer(Some(error.clone()));
+            }
+            return;
+        }
+        // The common transaction left nothing behind. Each write is tried by itself: one that cannot be stored
+        // does not take the others with it.
+        for mut write in writes {
+            let result = self.commit(std::slice::from_mut(&mut write));
+            write.answer(result.err().map(|failure| self.error("write to", failure)));
         }
     }
 
-    /// All of them or, on an error, none: a transaction that is dropped is rolled back. Its pages are
-    /// written anew when a write is repeated, so a failed sync is never mistaken for a later good one.
-    fn commit<'a>(&mut self, writes: impl Iterator<Item = &'a Write>) -> rusqlite::Result<()> {
+    /// All of them or, on an error, none: a transaction that is dropped is rolled back.
+    fn commit(&mut self, writes: &mut [Box<dyn Write>]) -> Result<(), Failure> {
         let transaction = self.connection.transaction()?;
         for write in writes {
-            match write {
-                Write::Put(snapshot) => row::put(&transaction, snapshot)?,
-                Write::Remove { tenant, name } => row::remove(&transaction, tenant, name)?,
-            }
+            write.run(&transaction)?;
         }
-        transaction.commit()
+        Ok(transaction.commit()?)
     }
 
-    fn error(&self, what: &str, error: rusqlite::Error) -> StoreError {
-        sqlite_error(&self.path, what, error)
+    fn error(&self, what: &str, failure: Failure) -> StoreError {
+        match failure {
+            Failure::Sqlite(error) => sqlite_error(&self.path, what, error),
+            Failure::Damaged(row) => StoreError::new(
+                StoreErrorKind::Corrupt,
+                format!("the store {} is damaged: {row}", self.path.display()),
+            ),
+        }
+    }
+}
+
+impl Failure {
+    /// Whether the disk itself failed, so that trying again would only wait for it again.
+    fn is_of_the_medium(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure),
+            Self::Damaged(_) => false,
+        }
     }
 }

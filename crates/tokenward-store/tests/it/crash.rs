@@ -1,6 +1,7 @@
 //! `kill -9` at any moment loses nothing that was acknowledged.
 
 use std::{
+    collections::HashSet,
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Command, Stdio},
@@ -8,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use tokenward_store::{Snapshots as _, Sqlite};
-use tokenward_testkit::conformance::snapshot;
+use tokenward_store::{Ledger as _, Snapshots as _, Sqlite};
+use tokenward_testkit::conformance::{audit_record, snapshot, stored_idp};
 use tokio::task::JoinSet;
 
 const DIRECTORY: &str = "TOKENWARD_CRASH_TEST_DIRECTORY";
@@ -55,15 +56,24 @@ async fn kill_and_look() {
         acknowledged.extend(heard.into_iter().map(|n| format!("{round}-{n}")));
 
         let store = Sqlite::open(directory.path()).unwrap();
+        let idps: HashSet<String> = names(&store.idps().await.unwrap(), |idp| &idp.name);
+        let audit = store.audit(None, usize::MAX).await.unwrap();
+        let audit: HashSet<String> = names(&audit, |(_, record)| &record.target);
         for name in &acknowledged {
             let found = store.get("t", name).await.unwrap();
             assert_eq!(found, Some(snapshot("t", name)), "round {round}");
+            assert!(idps.contains(name), "round {round}: {name}");
+            assert!(audit.contains(name), "round {round}: {name}");
         }
         // The child names its snapshots by how many rounds there were before it.
         store.put(&snapshot("rounds", &round.to_string())).await.unwrap();
     }
     assert!(acknowledged.len() as u64 > ROUNDS, "{}", acknowledged.len());
     println!("{} acknowledged", acknowledged.len());
+}
+
+fn names<T>(all: &[T], name: impl Fn(&T) -> &String) -> HashSet<String> {
+    all.iter().map(|one| name(one).clone()).collect()
 }
 
 /// The number in `ack:<number>;`. A line that was cut off has no semicolon.
@@ -83,7 +93,10 @@ async fn write_without_end(directory: &Path) {
         writers.spawn(async move {
             for n in 0..1_000_000 {
                 let n = writer * 1_000_000 + n;
-                store.put(&snapshot("t", &format!("{round}-{n}"))).await.unwrap();
+                let name = format!("{round}-{n}");
+                store.put(&snapshot("t", &name)).await.unwrap();
+                store.put_idp(&stored_idp("t", &name), usize::MAX).await.unwrap();
+                store.append_audit(&[audit_record(&name)]).await.unwrap();
                 println!("\nack:{n};");
             }
         });

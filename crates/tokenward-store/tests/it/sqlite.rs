@@ -7,8 +7,8 @@ use std::{
 };
 
 use futures_util::future::{join, join_all};
-use tokenward_store::{Snapshots as _, Sqlite, StoreErrorKind};
-use tokenward_testkit::conformance::snapshot;
+use tokenward_store::{Ledger as _, PutIdp, Snapshots as _, Sqlite, StoreErrorKind};
+use tokenward_testkit::conformance::{audit_record, snapshot, stored_idp};
 
 fn database(directory: &Path) -> std::path::PathBuf {
     directory.join("tokenward.db")
@@ -100,6 +100,80 @@ impl std::io::Write for Log {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+/// An acknowledged provider is no cache: to start without it would refuse its tokens as if it had never been.
+#[tokio::test]
+async fn a_damaged_idp_is_an_error_that_names_it_until_it_is_put_again() {
+    for garble in [
+        "document = '{}'",
+        "changed_at = changed_at + 1",
+        "tenant = 'u'",
+        "name = 'x'",
+        "digest = zeroblob(32)",
+        "digest = zeroblob(31)",
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(directory.path()).unwrap();
+        for name in ["a", "b", "c"] {
+            store.put_idp(&stored_idp("t", name), 9).await.unwrap();
+        }
+        drop(store);
+        tamper(
+            directory.path(),
+            &format!("UPDATE idp SET {garble} WHERE name = 'b'"),
+        );
+        let store = Sqlite::open(directory.path()).unwrap();
+        let error = store.idps().await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{garble}");
+        let text = error.to_string();
+        assert!(text.contains("1 of 3 identity providers"), "{text}");
+        assert!(
+            ["`b` of tenant", "`x` of tenant", "row 2 ("]
+                .iter()
+                .any(|name| text.contains(name)),
+            "{text}"
+        );
+        assert!(text.contains("Put a backup in its place"), "{text}");
+        // What is put again replaces the damaged row, and what was damaged can be removed.
+        let (tenant, name) = match garble {
+            "tenant = 'u'" => ("u", "b"),
+            "name = 'x'" => ("t", "x"),
+            _ => ("t", "b"),
+        };
+        let again = stored_idp(tenant, name);
+        assert_eq!(store.put_idp(&again, 0).await.unwrap(), PutIdp::Replaced);
+        assert_eq!(
+            store.idps().await.unwrap(),
+            [stored_idp("t", "a"), again, stored_idp("t", "c")]
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_audit_record_is_left_out_of_the_log() {
+    for garble in [
+        "at = at + 1",
+        "who = 'x'",
+        "address = ''",
+        "action = target, target = action",
+        "outcome = 'ok '",
+        "digest = zeroblob(31)",
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(directory.path()).unwrap();
+        let records = ["a", "b", "c"].map(audit_record);
+        store.append_audit(&records).await.unwrap();
+        drop(store);
+        tamper(
+            directory.path(),
+            &format!("UPDATE audit SET {garble} WHERE target = 'b'"),
+        );
+        let store = Sqlite::open(directory.path()).unwrap();
+        let page = store.audit(None, 2).await.unwrap();
+        let targets: Vec<_> = page.iter().map(|(_, record)| record.target.as_str()).collect();
+        assert_eq!(targets, ["c", "a"], "{garble}");
     }
 }
 

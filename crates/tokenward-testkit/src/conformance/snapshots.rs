@@ -1,9 +1,11 @@
-//! What every engine of a store must do. Each case panics where the engine does not.
+//! What every engine's [`Snapshots`] must do.
 
 use std::time::Duration;
 
 use tokenward_core::Timestamp;
-use tokenward_store::{Snapshot, Snapshots, StoreError};
+use tokenward_store::{Snapshot, Snapshots};
+
+use super::ok;
 
 /// A snapshot with something in every field.
 #[must_use]
@@ -131,8 +133,4 @@ async fn all(store: &dyn Snapshots) -> Vec<Snapshot> {
     let mut all = ok(store.load_all().await);
     all.sort_by(|a, b| (&a.tenant, &a.name).cmp(&(&b.tenant, &b.name)));
     all
-}
-
-fn ok<T>(result: Result<T, StoreError>) -> T {
-    result.expect("the store works")
 }

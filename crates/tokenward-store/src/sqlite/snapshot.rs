@@ -1,11 +1,11 @@
-//! A snapshot as a row, and the digest that tells a damaged one.
+//! Snapshots as rows.
 
 use std::time::Duration;
 
-use aws_lc_rs::digest::{Context, Digest, SHA256};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokenward_core::Timestamp;
 
+use super::digest::{Digest, digest};
 use crate::Snapshot;
 
 const COLUMNS: &str =
@@ -28,7 +28,7 @@ pub(super) fn put(connection: &Connection, snapshot: &Snapshot) -> rusqlite::Res
             snapshot.last_modified,
             snapshot.fetched_at.as_millis(),
             max_age,
-            digest(snapshot, max_age).as_ref(),
+            digest_of(snapshot, max_age),
         ])?;
     Ok(())
 }
@@ -85,7 +85,7 @@ fn load(connection: &Connection, id: i64) -> Option<Snapshot> {
 /// The snapshot, and whether its digest matches.
 fn read(row: &Row<'_>) -> rusqlite::Result<(Snapshot, bool)> {
     let max_age: Option<i64> = row.get("upstream_max_age")?;
-    let stored: [u8; 32] = row.get("digest")?;
+    let stored: Digest = row.get("digest")?;
     let snapshot = Snapshot {
         tenant: row.get("tenant")?,
         name: row.get("name")?,
@@ -99,7 +99,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<(Snapshot, bool)> {
             .and_then(|age| u64::try_from(age).ok())
             .map(Duration::from_millis),
     };
-    let matches = digest(&snapshot, max_age).as_ref() == stored;
+    let matches = digest_of(&snapshot, max_age) == stored;
     Ok((snapshot, matches))
 }
 
@@ -107,8 +107,7 @@ fn millis(age: Option<Duration>) -> Option<i64> {
     age.map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// SHA-256 over every field, each behind its length so that no byte can move from one to the next.
-fn digest(snapshot: &Snapshot, max_age: Option<i64>) -> Digest {
+fn digest_of(snapshot: &Snapshot, max_age: Option<i64>) -> Digest {
     let Snapshot {
         tenant,
         name,
@@ -120,21 +119,15 @@ fn digest(snapshot: &Snapshot, max_age: Option<i64>) -> Digest {
         fetched_at,
         upstream_max_age: _, // as stored: `max_age`
     } = snapshot;
-    let mut context = Context::new(&SHA256);
-    let mut field = |bytes: Option<&[u8]>| {
-        // No field is as long as that.
-        let length = bytes.map_or(u64::MAX, |bytes| bytes.len() as u64);
-        context.update(&length.to_be_bytes());
-        context.update(bytes.unwrap_or_default());
-    };
-    field(Some(tenant.as_bytes()));
-    field(Some(name.as_bytes()));
-    field(Some(url.as_bytes()));
-    field(Some(config_hash));
-    field(Some(body));
-    field(etag.as_deref().map(str::as_bytes));
-    field(last_modified.as_deref().map(str::as_bytes));
-    field(Some(&fetched_at.as_millis().to_be_bytes()));
-    field(max_age.map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
-    context.finish()
+    digest(&[
+        Some(tenant.as_bytes()),
+        Some(name.as_bytes()),
+        Some(url.as_bytes()),
+        Some(config_hash),
+        Some(body),
+        etag.as_deref().map(str::as_bytes),
+        last_modified.as_deref().map(str::as_bytes),
+        Some(&fetched_at.as_millis().to_be_bytes()),
+        max_age.map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice),
+    ])
 }

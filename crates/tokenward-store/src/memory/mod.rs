@@ -1,0 +1,76 @@
+//! The engine without a medium.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+
+use crate::{AuditRecord, Snapshot, Snapshots, StoreError, StoredIdp};
+
+mod ledger;
+
+/// Keeps everything in memory, until it is dropped. Never fails.
+#[derive(Debug, Default)]
+pub struct Memory {
+    state: Mutex<State>,
+}
+
+/// By tenant and name.
+type ByName<T> = HashMap<(String, String), T>;
+
+#[derive(Debug, Default)]
+struct State {
+    snapshots: ByName<Snapshot>,
+    /// With the number that orders them.
+    idps: ByName<(u64, StoredIdp)>,
+    /// Oldest first.
+    audit: VecDeque<(u64, AuditRecord)>,
+    /// The last number that was given to anything.
+    last: u64,
+}
+
+impl State {
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+}
+
+impl Memory {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No critical section can panic between two changes: there is nothing half-done to protect.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Snapshots for Memory {
+    async fn put(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        let key = (snapshot.tenant.clone(), snapshot.name.clone());
+        self.lock().snapshots.insert(key, snapshot.clone());
+        Ok(())
+    }
+
+    async fn get(&self, tenant: &str, name: &str) -> Result<Option<Snapshot>, StoreError> {
+        let key = (tenant.to_owned(), name.to_owned());
+        Ok(self.lock().snapshots.get(&key).cloned())
+    }
+
+    async fn load_all(&self) -> Result<Vec<Snapshot>, StoreError> {
+        Ok(self.lock().snapshots.values().cloned().collect())
+    }
+
+    async fn remove(&self, tenant: &str, name: &str) -> Result<(), StoreError> {
+        let key = (tenant.to_owned(), name.to_owned());
+        self.lock().snapshots.remove(&key);
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! The audit log as rows.
+
+use rusqlite::{Connection, Row, params};
+use tokenward_core::Timestamp;
+
+use super::{
+    digest::{Digest, digest},
+    writer::Failure,
+};
+use crate::{AUDIT_KEPT, AuditRecord};
+
+pub(super) fn append(connection: &Connection, records: &[AuditRecord]) -> Result<(), Failure> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO audit (at, who, address, action, target, outcome, digest) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    )?;
+    for record in records {
+        insert.execute(params![
+            record.at.as_millis(),
+            record.who,
+            record.address,
+            record.action,
+            record.target,
+            record.outcome,
+            digest_of(record),
+        ])?;
+    }
+    // The numbers have no gaps, so that this is a look at both ends of the table.
+    connection
+        .prepare_cached("DELETE FROM audit WHERE number <= (SELECT max(number) FROM audit) - ?")?
+        .execute([AUDIT_KEPT])?;
+    Ok(())
+}
+
+/// A damaged record is skipped with a warning: the others are still worth reading.
+pub(super) fn page(
+    connection: &Connection,
+    before: Option<u64>,
+    limit: usize,
+) -> Result<Vec<(u64, AuditRecord)>, Failure> {
+    let before = before.map_or(i64::MAX, |before| i64::try_from(before).unwrap_or(i64::MAX));
+    let mut select = connection.prepare_cached(
+        "SELECT number, at, who, address, action, target, outcome, digest FROM audit WHERE number < ? \
+         ORDER BY number DESC",
+    )?;
+    let mut rows = select.query([before])?;
+    let mut page = Vec::new();
+    while page.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        let number: u64 = row.get("number")?;
+        match read(row) {
+            Ok((record, true)) => page.push((number, record)),
+            Ok((_, false)) => tracing::error!(
+                number,
+                "Skipping a damaged record of the audit log: its digest does not match"
+            ),
+            Err(error) => {
+                tracing::error!(number, %error, "Skipping a damaged record of the audit log: it cannot be read");
+            }
+        }
+    }
+    Ok(page)
+}
+
+/// The record, and whether its digest matches.
+fn read(row: &Row<'_>) -> rusqlite::Result<(AuditRecord, bool)> {
+    let stored: Digest = row.get("digest")?;
+    let record = AuditRecord {
+        at: Timestamp::from_millis(row.get("at")?),
+        who: row.get("who")?,
+        address: row.get("address")?,
+        action: row.get("action")?,
+        target: row.get("target")?,
+        outcome: row.get("outcome")?,
+    };
+    let matches = digest_of(&record) == stored;
+    Ok((record, matches))
+}
+
+fn digest_of(record: &AuditRecord) -> Digest {
+    let AuditRecord {
+        at,
+        who,
+        address,
+        action,
+        target,
+        outcome,
+    } = record;
+    digest(&[
+        Some(b"audit"),
+        Some(&at.as_millis().to_be_bytes()),
+        Some(who.as_bytes()),
+        Some(address.as_bytes()),
+        Some(action.as_bytes()),
+        Some(target.as_bytes()),
+        Some(outcome.as_bytes()),
+    ])
+}

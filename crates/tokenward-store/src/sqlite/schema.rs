@@ -1,0 +1,78 @@
+//! The tables, and how an older store gets them.
+
+use rusqlite::Connection;
+
+/// Each brings a store from the version that is its index to the next. Only ever append: the version in the
+/// file is how many of them it has seen. Times are milliseconds since the Unix epoch; a digest is SHA-256 over
+/// the row's other values.
+const MIGRATIONS: &[&str] = &[
+    "
+    CREATE TABLE snapshot (
+        tenant           TEXT    NOT NULL,
+        name             TEXT    NOT NULL,
+        url              TEXT    NOT NULL,
+        config_hash      BLOB    NOT NULL,
+        body             BLOB    NOT NULL,
+        etag             TEXT,
+        last_modified    TEXT,
+        fetched_at       INTEGER NOT NULL,  -- milliseconds since the Unix epoch
+        upstream_max_age INTEGER,           -- milliseconds
+        digest           BLOB    NOT NULL,  -- SHA-256 of all the others
+        PRIMARY KEY (tenant, name)
+    ) STRICT;
+    ",
+    "
+    CREATE TABLE counter (
+        name  TEXT    NOT NULL PRIMARY KEY,
+        value INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO counter VALUES ('idps', 0), ('mark', 0);
+
+    CREATE TABLE idp (
+        number     INTEGER NOT NULL PRIMARY KEY,  -- in the order of addition
+        tenant     TEXT    NOT NULL,
+        name       TEXT    NOT NULL,
+        document   TEXT    NOT NULL,
+        changed_at INTEGER NOT NULL,
+        digest     BLOB    NOT NULL,
+        UNIQUE (tenant, name)
+    ) STRICT;
+    -- How many there are, without counting 100,000 rows.
+    CREATE TRIGGER idp_added AFTER INSERT ON idp BEGIN
+        UPDATE counter SET value = value + 1 WHERE name = 'idps';
+    END;
+    CREATE TRIGGER idp_removed AFTER DELETE ON idp BEGIN
+        UPDATE counter SET value = value - 1 WHERE name = 'idps';
+    END;
+
+    CREATE TABLE audit (
+        number  INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,  -- without gaps
+        at      INTEGER NOT NULL,
+        who     TEXT    NOT NULL,
+        address TEXT    NOT NULL,
+        action  TEXT    NOT NULL,
+        target  TEXT    NOT NULL,
+        outcome TEXT    NOT NULL,
+        digest  BLOB    NOT NULL
+    ) STRICT;
+    ",
+];
+
+/// The newest version that this program knows.
+pub(super) const VERSION: usize = MIGRATIONS.len();
+
+/// The version of a store; an empty file has none, 0.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Brings a store from `version` to the newest one, step by step: a crash leaves it at one of them.
+pub(super) fn upgrade(connection: &mut Connection, version: usize) -> rusqlite::Result<()> {
+    for (index, migration) in MIGRATIONS.iter().enumerate().skip(version) {
+        let step = connection.transaction()?;
+        step.execute_batch(migration)?;
+        step.execute_batch(&format!("PRAGMA user_version = {}", index + 1))?;
+        step.commit()?;
+    }
+    Ok(())
+}

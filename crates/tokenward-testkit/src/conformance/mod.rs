@@ -1,0 +1,13 @@
+//! What every engine of a store must do. Each case panics where the engine does not.
+
+use tokenward_store::StoreError;
+
+mod ledger;
+mod snapshots;
+
+pub use ledger::{audit_record, ledger, stored_idp};
+pub use snapshots::{snapshot, snapshots};
+
+fn ok<T>(result: Result<T, StoreError>) -> T {
+    result.expect("the store works")
+}
