@@ -13,8 +13,9 @@ use crate::{PutIdp, StoredIdp};
 const NAMED: usize = 10;
 
 pub(super) fn all(connection: &Connection) -> Result<Vec<StoredIdp>, Failure> {
-    let mut select = connection
-        .prepare_cached("SELECT number, tenant, name, document, changed_at, digest FROM idp ORDER BY number")?;
+    let mut select = connection.prepare_cached(
+        "SELECT number, tenant, name, document, changed_at, digest FROM idp ORDER BY number",
+    )?;
     let mut rows = select.query([])?;
     let mut idps = Vec::new();
     let mut damaged = Vec::new();

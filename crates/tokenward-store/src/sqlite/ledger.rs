@@ -11,7 +11,8 @@ impl Ledger for Sqlite {
 
     async fn put_idp(&self, idp: &StoredIdp, max: usize) -> Result<PutIdp, StoreError> {
         let idp = idp.clone();
-        self.write(move |connection| idp::put(connection, &idp, max)).await
+        self.write(move |connection| idp::put(connection, &idp, max))
+            .await
     }
 
     async fn remove_idp(&self, tenant: &str, name: &str) -> Result<bool, StoreError> {

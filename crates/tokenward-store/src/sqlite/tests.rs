@@ -4,8 +4,7 @@ use tokenward_core::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Sqlite, file,
-    snapshot as row,
+    Sqlite, file, snapshot as row,
     writer::{self, Answer, Command},
 };
 use crate::{Snapshot, Snapshots as _, StoreErrorKind};
@@ -25,10 +24,7 @@ fn snapshot(name: &str, bytes: usize) -> Snapshot {
 }
 
 fn put(snapshot: Snapshot, answer: Answer<()>) -> Command {
-    writer::write(
-        move |connection| Ok(row::put(connection, &snapshot)?),
-        answer,
-    )
+    writer::write(move |connection| Ok(row::put(connection, &snapshot)?), answer)
 }
 
 /// A store whose file may grow by `pages` only.

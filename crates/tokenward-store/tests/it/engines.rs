@@ -32,6 +32,9 @@ async fn sqlite_conforms_when_it_is_opened_again() {
     let store = Sqlite::open(&path).unwrap();
     assert_eq!(store.load_all().await.unwrap(), [snapshot("t", "kept")]);
     assert_eq!(store.idps().await.unwrap(), [stored_idp("t", "kept")]);
-    assert_eq!(store.put_idp(&stored_idp("t", "b"), 1).await.unwrap(), PutIdp::Full);
+    assert_eq!(
+        store.put_idp(&stored_idp("t", "b"), 1).await.unwrap(),
+        PutIdp::Full
+    );
     assert_eq!(store.audit(None, 5).await.unwrap(), audit);
 }

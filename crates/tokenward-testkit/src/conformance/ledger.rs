@@ -58,14 +58,17 @@ async fn every_field_of_an_idp_comes_back(store: &dyn Ledger) {
     };
     for idp in [stored_idp("t", "full"), odd, bare] {
         assert_eq!(ok(store.put_idp(&idp, 1).await), PutIdp::Created);
-        assert_eq!(ok(store.idps().await), [idp.clone()]);
+        assert_eq!(ok(store.idps().await), std::slice::from_ref(&idp));
         assert!(ok(store.remove_idp(&idp.tenant, &idp.name).await));
     }
 }
 
 async fn idps_keep_the_order_of_their_first_insertion(store: &dyn Ledger) {
     for name in ["m", "z", "a"] {
-        assert_eq!(ok(store.put_idp(&stored_idp("t", name), 9).await), PutIdp::Created);
+        assert_eq!(
+            ok(store.put_idp(&stored_idp("t", name), 9).await),
+            PutIdp::Created
+        );
     }
     let changed = StoredIdp {
         document: "{}".to_owned(),
@@ -88,7 +91,10 @@ async fn idps_keep_the_order_of_their_first_insertion(store: &dyn Ledger) {
 async fn idp_names_are_scoped_by_tenant(store: &dyn Ledger) {
     // Pairs that are equal when the two names are written next to each other.
     for (tenant, name) in [("a", "bc"), ("ab", "c"), ("", "abc"), ("A", "bc")] {
-        assert_eq!(ok(store.put_idp(&stored_idp(tenant, name), 9).await), PutIdp::Created);
+        assert_eq!(
+            ok(store.put_idp(&stored_idp(tenant, name), 9).await),
+            PutIdp::Created
+        );
     }
     assert!(!ok(store.remove_idp("a", "c").await));
     for (tenant, name) in [("a", "bc"), ("ab", "c"), ("", "abc")] {
@@ -101,12 +107,21 @@ async fn idp_names_are_scoped_by_tenant(store: &dyn Ledger) {
 async fn one_idp_more_than_the_most_is_refused(store: &dyn Ledger) {
     assert_eq!(ok(store.put_idp(&stored_idp("t", "none"), 0).await), PutIdp::Full);
     for name in ["a", "b"] {
-        assert_eq!(ok(store.put_idp(&stored_idp("t", name), 2).await), PutIdp::Created);
+        assert_eq!(
+            ok(store.put_idp(&stored_idp("t", name), 2).await),
+            PutIdp::Created
+        );
     }
     assert_eq!(ok(store.put_idp(&stored_idp("u", "c"), 2).await), PutIdp::Full);
-    assert_eq!(ok(store.idps().await), [stored_idp("t", "a"), stored_idp("t", "b")]);
+    assert_eq!(
+        ok(store.idps().await),
+        [stored_idp("t", "a"), stored_idp("t", "b")]
+    );
     // One that is there may be changed, even where there are more than there may be by now.
-    assert_eq!(ok(store.put_idp(&stored_idp("t", "b"), 1).await), PutIdp::Replaced);
+    assert_eq!(
+        ok(store.put_idp(&stored_idp("t", "b"), 1).await),
+        PutIdp::Replaced
+    );
     assert!(ok(store.remove_idp("t", "a").await));
     assert_eq!(ok(store.put_idp(&stored_idp("u", "c"), 2).await), PutIdp::Created);
     assert!(ok(store.remove_idp("t", "b").await));
@@ -161,7 +176,10 @@ async fn audit_keeps_the_newest(store: &dyn Ledger) {
     ok(store.append_audit(&[audit_record("last")]).await);
     let all = ok(store.audit(None, usize::MAX).await);
     assert_eq!(all.len(), AUDIT_KEPT);
-    assert_eq!(all.first().map(|(_, record)| record.target.as_str()), Some("last"));
+    assert_eq!(
+        all.first().map(|(_, record)| record.target.as_str()),
+        Some("last")
+    );
     assert!(all.iter().skip(1).all(|(_, record)| record.target == "flood"));
     assert!(all.iter().all(|(number, _)| old.is_some_and(|old| *number > old)));
 }
