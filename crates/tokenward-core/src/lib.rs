@@ -9,6 +9,7 @@
 pub mod claims;
 pub mod freshness;
 pub mod jose;
+pub mod keyring;
 pub mod policy;
 
 mod denial;
