@@ -72,7 +72,7 @@ fn a_key_lives_through_its_stages_at_their_times() {
     assert_eq!(changes.activated.as_deref(), Some(&*second));
     assert_eq!((changes.added.len(), changes.gone.len()), (1, 0));
     assert_eq!(signer(&ring), second);
-    assert_eq!(kids(&ring, "retiring"), [first.clone()]);
+    assert_eq!(kids(&ring, "retiring"), std::slice::from_ref(&first));
     // Until the longest token of the last moment has ended, and the widest leeway with it.
     let ended = rotated + HOUR * 2 + SECOND * 300;
     assert_eq!(ring.next_wakeup(), Some(ended));
@@ -145,7 +145,7 @@ fn a_revoked_key_is_gone_at_once_and_its_successor_is_the_best_known_one() {
     );
     let now = START + HOUR * 2;
     let changes = ring.revoke(&first, now, &fresh).unwrap();
-    assert_eq!(changes.gone, [first.clone()]);
+    assert_eq!(changes.gone, std::slice::from_ref(&first));
     // The imported key would have been next, but verifiers have known the other one for longer.
     assert_eq!(changes.activated.as_deref(), Some(&*second));
     assert_eq!(kids(&ring, "pending"), [imported.kid().to_owned()]);
