@@ -2,7 +2,11 @@
 //!
 //! Labels come from closed sets: route templates, known methods, listener names, reason codes.
 
-use std::time::Duration;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tracing::level_filters::LevelFilter;
@@ -20,6 +24,9 @@ const DECISIONS: &str = "tokenward_decisions_total";
 const DECISION_DURATION: &str = "tokenward_decision_duration_seconds";
 const COLLISIONS: &str = "tokenward_merged_kid_collisions";
 const BUILD_INFO: &str = "tokenward_build_info";
+
+/// Tenants that have series of their own.
+const OWN_SERIES: usize = 1_000;
 
 /// Upper bounds of the buckets of every histogram, in seconds: from a cached decision to a fetch's deadline.
 const BUCKETS: [f64; 14] = [
@@ -133,8 +140,17 @@ pub(crate) fn decision(door: &'static str, reason: &'static str, took: Duration)
     metrics::histogram!(DECISION_DURATION, "door" => door).record(took.as_secs_f64());
 }
 
-/// How many key ids collide in the merged set of one tenant. The caller bounds how many tenants it names.
-pub(crate) fn collisions(tenant: &str, count: usize) {
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-    metrics::gauge!(COLLISIONS, "tenant" => tenant.to_owned()).set(count as f64);
+/// The tenants that have series of their own: the first ones that were asked for. Others have none.
+#[derive(Default)]
+pub(crate) struct TenantSeries(Mutex<HashSet<Arc<str>>>);
+
+impl TenantSeries {
+    /// How many key ids collide in the merged set of `tenant`.
+    pub(crate) fn collisions(&self, tenant: &Arc<str>, count: usize) {
+        let mut named = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if named.contains(tenant) || named.len() < OWN_SERIES && named.insert(Arc::clone(tenant)) {
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+            metrics::gauge!(COLLISIONS, "tenant" => Arc::clone(tenant)).set(count as f64);
+        }
+    }
 }

@@ -40,6 +40,25 @@ pub struct IdpConfig {
     required: bool,
 }
 
+impl PartialEq for IdpConfig {
+    fn eq(&self, other: &Self) -> bool {
+        let same_keys = match (&self.keys, &other.keys) {
+            (Keys::Url(one), Keys::Url(other)) => one == other,
+            (Keys::Discovered(one), Keys::Discovered(other)) => one == other,
+            // Of the same algorithms, since the policies are compared too.
+            (Keys::Secret(one), Keys::Secret(other)) => one.thumbprint() == other.thumbprint(),
+            _ => false,
+        };
+        same_keys
+            && self.tenant == other.tenant
+            && self.name == other.name
+            && self.settings == other.settings
+            && self.guards == other.guards
+            && self.policy == other.policy
+            && self.required == other.required
+    }
+}
+
 /// Where an identity provider's keys come from.
 #[derive(Clone)]
 pub(crate) enum Keys {

@@ -29,7 +29,9 @@ pub use events::{Event, EventKind};
 #[cfg(feature = "axum")]
 pub use extract::Token;
 pub use layer::{PeerAddress, TokenLayer, TokenService, caller_of};
-pub use registry::{DEFAULT_MAX_CONCURRENT_FETCHES, Idp, IdpDetails, IdpStatus, Registry, RegistryBuilder};
+pub use registry::{
+    Changes, DEFAULT_MAX_CONCURRENT_FETCHES, Health, Idp, IdpDetails, IdpStatus, Registry, RegistryBuilder,
+};
 pub use tokenward_core::{
     Check, Clock, Denial, Timestamp,
     claims::Claims,

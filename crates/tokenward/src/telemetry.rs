@@ -1,27 +1,32 @@
 //! Every metric name of the library, and the log lines of the key sets' life.
 //!
 //! Labels come from configuration only. The first 1,000 identity providers have series of their own, all
-//! later ones share the provider label `other`. Handles bind to the recorder that is installed when an
+//! later ones share the labels `other`. What is labelled by `idp` alone has the label `tenant` too beyond the default
+//! tenant. Handles bind to the recorder that is installed when an
 //! identity provider is registered, so install the exporter first.
 
 use std::{
+    collections::HashSet,
     sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use metrics::{Counter, Gauge, Histogram, Unit};
+use metrics::{Counter, Gauge, Histogram, Label, Unit};
 use tokenward_core::{
     Denial,
     freshness::{Finished, Status},
 };
 
-use crate::config::IdpConfig;
+use crate::config::{DEFAULT_TENANT, IdpConfig};
 
 /// Identity providers that have series of their own.
-const OWN_SERIES: u32 = 1_000;
+const OWN_SERIES: usize = 1_000;
+
+/// The labels of all others together.
+const OTHER: &str = "other";
 
 const REQUESTS: &str = "jwks_cache_requests_total";
 const HITS: &str = "jwks_cache_hits_total";
@@ -91,22 +96,23 @@ pub fn describe() {
     );
 }
 
-/// Which label an identity provider's series carry, decided once at registration.
+/// Which label an identity provider's series carry, decided at its first registration. One that comes again has
+/// its series again; a name that had none before gets none once all are given.
 #[derive(Debug, Default)]
 pub(crate) struct Series {
-    given: AtomicU32,
+    given: Mutex<HashSet<(Box<str>, Box<str>)>>,
 }
 
 impl Series {
     pub(crate) fn of(&self, tenant: &str, idp: &str) -> IdpMetrics {
-        // Saturating: after four thousand million registrations nobody gets series of their own.
-        let given = self
-            .given
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_add(1));
-        if given.is_ok_and(|n| n < OWN_SERIES) {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = (tenant.into(), idp.into());
+        let own = given.contains(&name) || given.len() < OWN_SERIES && given.insert(name);
+        drop(given);
+        if own {
             IdpMetrics::new(tenant, idp)
         } else {
-            IdpMetrics::new("other", "other")
+            IdpMetrics::new(OTHER, OTHER)
         }
     }
 }
@@ -168,7 +174,7 @@ impl IdpMetrics {
     }
 
     pub(crate) fn truncated(&self) {
-        metrics::counter!(TRUNCATED, "idp" => Arc::clone(&self.provider)).increment(1);
+        metrics::counter!(TRUNCATED, self.labels()).increment(1);
     }
 
     pub(crate) fn status(&self, max_age: Duration, keys: usize) {
@@ -178,7 +184,16 @@ impl IdpMetrics {
     }
 
     fn gauge(&self, name: &'static str) -> Gauge {
-        metrics::gauge!(name, "idp" => Arc::clone(&self.provider))
+        metrics::gauge!(name, self.labels())
+    }
+
+    /// The name alone, as long as it is unique: only those beyond the default tenant need that of theirs.
+    fn labels(&self) -> Vec<Label> {
+        let mut labels = vec![Label::new("idp", Arc::clone(&self.provider))];
+        if *self.tenant != *DEFAULT_TENANT && *self.tenant != *OTHER {
+            labels.push(Label::new("tenant", Arc::clone(&self.tenant)));
+        }
+        labels
     }
 
     fn count(&self, name: &'static str, label: &'static str, value: &'static str) {

@@ -11,7 +11,8 @@ mod status;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use axum::{
@@ -23,7 +24,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use quick_cache::{Weighter, sync::Cache};
-use tokenward::{DEFAULT_TENANT, Idp, Registry};
+use tokenward::{DEFAULT_TENANT, Registry};
 use tokenward_core::{Timestamp, jose::KeySet};
 
 pub(crate) use self::status::Detail;
@@ -35,13 +36,16 @@ use self::{
 use crate::{
     config::{self, WellKnown},
     http::{bad_request, internal, not_found, unavailable},
-    telemetry,
+    telemetry::TenantSeries,
 };
 
 /// Bytes of prepared single sets that are kept. Rarely asked ones are made anew when they are asked again.
 const SINGLES_BYTES: u64 = 64 << 20;
-/// Tenants whose collisions are shown as a metric.
-const MEASURED_TENANTS: usize = 1_000;
+/// Tenants whose merged sets are kept. All of them together hold each key a few times at most, so that what they
+/// take grows with the keys that there are and not with what is asked for.
+const TENANTS: usize = 10_000;
+/// How often what is kept of tenants that are gone is looked for.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// The key and status endpoints.
 #[derive(Clone)]
@@ -50,7 +54,9 @@ pub(crate) struct Aggregate(Arc<Inner>);
 struct Inner {
     registry: Registry,
     settings: config::Merged,
-    tenants: RwLock<HashMap<Arc<str>, Arc<Tenant>>>,
+    tenants: Cache<Arc<str>, Arc<Tenant>>,
+    series: TenantSeries,
+    swept: Mutex<Swept>,
     singles: Cache<(Arc<str>, Arc<str>), Arc<Single>, Size>,
 }
 
@@ -63,12 +69,15 @@ impl Inner {
 /// The prepared answers of one tenant.
 struct Tenant {
     name: Arc<str>,
-    /// Whether it is among the tenants with a metric of their own.
-    measured: bool,
     merged: Arc<Latest<Merged>>,
     by_name: Arc<Latest<ByName>>,
-    /// Its identity providers by name, so that a page of statuses stays where it is while others come and go.
-    sorted: Arc<Latest<Vec<Arc<Idp>>>>,
+}
+
+/// When tenants that are gone were looked for the last time, and in which generation of the registry.
+#[derive(Default)]
+struct Swept {
+    at: Timestamp,
+    generation: u64,
 }
 
 /// The prepared set of one identity provider.
@@ -93,7 +102,9 @@ impl Aggregate {
         Self(Arc::new(Inner {
             registry,
             settings: settings.clone(),
-            tenants: RwLock::default(),
+            tenants: Cache::new(TENANTS),
+            series: TenantSeries::default(),
+            swept: Mutex::default(),
             singles: Cache::with_weighter(typical, SINGLES_BYTES, Size),
         }))
     }
@@ -129,23 +140,15 @@ impl Aggregate {
     }
 
     async fn merged(&self, tenant: &str, headers: &HeaderMap) -> Response {
-        let Some(tenant) = self.tenant(tenant) else {
+        let Some((tenant, generation)) = self.tenant(tenant) else {
             return no_tenant();
         };
-        let inner = Arc::clone(&self.0);
-        let name = (Arc::clone(&tenant.name), tenant.measured);
-        let generation = inner.registry.generation();
-        let merged = tenant.merged.at(generation, move |previous| {
-            let (tenant, measured) = name;
-            let merged = Merged::of(
-                &inner.registry.idps(&tenant),
-                inner.now(),
-                &inner.settings,
-                previous,
-            );
-            if measured {
-                telemetry::collisions(&tenant, merged.collisions());
-            }
+        let (inner, name) = (Arc::clone(&self.0), Arc::clone(&tenant.name));
+        let clock = inner.registry.clock();
+        let merged = tenant.merged.at(generation, clock, move |previous| {
+            let idps = inner.registry.idps(&name);
+            let merged = Merged::of(&idps, inner.now(), &inner.settings, previous);
+            inner.series.collisions(&name, merged.collisions());
             merged
         });
         match merged.await {
@@ -158,36 +161,20 @@ impl Aggregate {
     }
 
     async fn by_name(&self, tenant: &str, headers: &HeaderMap) -> Response {
-        let Some(tenant) = self.tenant(tenant) else {
+        let Some((tenant, generation)) = self.tenant(tenant) else {
             return no_tenant();
         };
-        let inner = Arc::clone(&self.0);
-        let name = Arc::clone(&tenant.name);
-        let generation = inner.registry.generation();
-        let sets = tenant.by_name.at(generation, move |previous| {
-            ByName::of(
-                &inner.registry.idps(&name),
-                inner.now(),
-                &inner.settings,
-                previous,
-            )
+        let (inner, name) = (Arc::clone(&self.0), Arc::clone(&tenant.name));
+        let clock = inner.registry.clock();
+        let sets = tenant.by_name.at(generation, clock, move |previous| {
+            let idps = inner.registry.idps(&name);
+            ByName::of(&idps, inner.now(), &inner.settings, previous)
         });
         match sets.await {
             Some(sets) if sets.is_loaded() => sets.body().answer(headers, Media::Object, sets.headers()),
             Some(_) => not_loaded(),
             None => internal(),
         }
-    }
-
-    async fn sorted(&self, tenant: &Tenant) -> Option<Arc<Vec<Arc<Idp>>>> {
-        let registry = self.0.registry.clone();
-        let name = Arc::clone(&tenant.name);
-        let sort = move |_: Option<&_>| {
-            let mut idps = registry.idps(&name);
-            idps.sort_unstable_by(|a, b| a.name().cmp(b.name()));
-            idps
-        };
-        tenant.sorted.at(self.0.registry.generation(), sort).await
     }
 
     fn single(&self, tenant: &str, name: &str, headers: &HeaderMap) -> Response {
@@ -234,35 +221,47 @@ impl Aggregate {
         single
     }
 
-    /// The answers of a tenant. None where it has no identity provider: names that only a client says are not
-    /// remembered. The default tenant is always there.
-    fn tenant(&self, name: &str) -> Option<Arc<Tenant>> {
-        let known = self
-            .0
-            .tenants
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(name)
-            .cloned();
-        if let Some(tenant) = known {
-            return Some(tenant);
-        }
-        if name != DEFAULT_TENANT && self.0.registry.idps(name).is_empty() {
-            return None;
-        }
-        let mut tenants = self.0.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        let measured = tenants.len() < MEASURED_TENANTS;
-        let name: Arc<str> = name.into();
-        let tenant = tenants.entry(Arc::clone(&name)).or_insert_with(|| {
-            Arc::new(Tenant {
-                name,
-                measured,
+    /// What is kept of a tenant, and its generation. None where it has no identity provider: names that only a
+    /// client says are not remembered. The default tenant is always there.
+    fn tenant(&self, name: &str) -> Option<(Arc<Tenant>, u64)> {
+        let generation = self.generation(name)?;
+        self.sweep();
+        let tenant = self.0.tenants.get(name).unwrap_or_else(|| {
+            let name: Arc<str> = name.into();
+            let tenant = Arc::new(Tenant {
+                name: Arc::clone(&name),
                 merged: Arc::default(),
                 by_name: Arc::default(),
-                sorted: Arc::default(),
-            })
+            });
+            self.0.tenants.insert(name, Arc::clone(&tenant));
+            tenant
         });
-        Some(Arc::clone(tenant))
+        Some((tenant, generation))
+    }
+
+    fn generation(&self, tenant: &str) -> Option<u64> {
+        let registry = &self.0.registry;
+        // The registry's own number goes on where the default tenant has lost its last identity provider.
+        let none = || (tenant == DEFAULT_TENANT).then(|| registry.generation());
+        registry.tenant_generation(tenant).or_else(none)
+    }
+
+    /// Drops what is kept of tenants that are gone, now and then.
+    fn sweep(&self) {
+        let (now, generation) = (self.0.now(), self.0.registry.generation());
+        let mut swept = self.0.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if generation == swept.generation || now.since(swept.at) < SWEEP {
+            return;
+        }
+        *swept = Swept { at: now, generation };
+        drop(swept);
+        self.0.tenants.retain(|name, _| {
+            let stays = self.generation(name).is_some();
+            if !stays {
+                self.0.series.collisions(name, 0);
+            }
+            stays
+        });
     }
 }
 

@@ -58,15 +58,14 @@ async fn all(State(statuses): State<Statuses>, names: Names, RawQuery(query): Ra
     let Ok(Path(names)) = names else {
         return no_tenant();
     };
-    let Some(tenant) = statuses.aggregate.tenant(tenant_in(&names)) else {
+    let tenant = tenant_in(&names);
+    if statuses.aggregate.generation(tenant).is_none() {
         return no_tenant();
-    };
-    let Some(idps) = statuses.aggregate.sorted(&tenant).await else {
-        return internal();
-    };
-    let start = after(query.as_deref()).map_or(0, |after| idps.partition_point(|idp| idp.name() <= after));
-    let rest = idps.get(start..).unwrap_or_default();
-    let (page, more) = rest.split_at(rest.len().min(PAGE));
+    }
+    // One more than is shown tells whether there is a next page.
+    let registry = &statuses.aggregate.0.registry;
+    let idps = registry.idps_after(tenant, after(query.as_deref()), PAGE + 1);
+    let (page, more) = idps.split_at(idps.len().min(PAGE));
     let mut body = String::from("{");
     for (index, idp) in page.iter().enumerate() {
         let Some(record) = record(idp, statuses.detail) else {
@@ -79,7 +78,7 @@ async fn all(State(statuses): State<Statuses>, names: Names, RawQuery(query): Ra
     let mut response = json(body);
     if let (Some(last), false) = (page.last(), more.is_empty()) {
         let path = if names.contains_key("tenant") {
-            format!("/tenants/{}/status", tenant.name)
+            format!("/tenants/{tenant}/status")
         } else {
             "/status".into()
         };

@@ -104,6 +104,9 @@ struct VerifyArgs {
     /// Verify by the IdP of this configuration that has the token's issuer
     #[arg(long, value_name = "FILE", required_unless_present = "jwks", conflicts_with_all = ["jwks", "issuer", "audience"])]
     config: Option<PathBuf>,
+    /// The tenant of the configuration whose issuers are accepted
+    #[arg(long, value_name = "NAME", default_value = tokenward::DEFAULT_TENANT, conflicts_with = "jwks")]
+    tenant: String,
     /// Verify by this key set, a file or an http or https URL
     #[arg(long, value_name = "FILE|URL", requires_all = ["issuer", "audience"])]
     jwks: Option<String>,

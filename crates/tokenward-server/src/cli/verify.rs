@@ -26,7 +26,7 @@ pub(super) fn run(
     let now = arguments.at.unwrap_or_else(|| SystemClock::new().wall());
     let mut checks = Vec::new();
     let outcome = match (&arguments.config, &arguments.jwks) {
-        (Some(file), _) => by_config(&token, file, environment, now, &mut checks)?,
+        (Some(file), _) => by_config(&token, file, &arguments.tenant, environment, now, &mut checks)?,
         (None, jwks) => by_keys(
             &token,
             jwks.as_deref().unwrap_or_default(),
@@ -46,10 +46,11 @@ pub(super) fn run(
 
 type Outcome = Result<Verified, Denial>;
 
-/// Verifies by the IdP that has the token's issuer.
+/// Verifies by the IdP of `tenant` that has the token's issuer.
 fn by_config(
     token: &str,
     file: &Path,
+    tenant: &str,
     environment: &Environment,
     now: Timestamp,
     checks: &mut Vec<Check>,
@@ -65,7 +66,7 @@ fn by_config(
     let idp = config
         .idps
         .iter()
-        .find(|idp| idp.issuer.is_some() && idp.issuer.as_deref() == issuer);
+        .find(|idp| idp.tenant == tenant && idp.issuer.is_some() && idp.issuer.as_deref() == issuer);
     let Some((idp, policy)) = idp.and_then(|idp| Some((idp, idp.policy()?))) else {
         return Ok(Err(Denial::IssuerUnknown));
     };

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretSlice};
-use tokenward::fetch::{AllowedHost, ExtraRoots, SpkiPin};
+use tokenward::{
+    MAX_NAME_BYTES,
+    fetch::{AllowedHost, ExtraRoots, SpkiPin},
+};
 use tokenward_core::{
     freshness::{CachePolicy, Refresh},
     jose::{Algorithm, AlgorithmSet, Truncation},
@@ -26,9 +29,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 record! {
     /// One identity provider.
     pub(crate) struct Idp {
-        /// Its name in paths, logs and metrics: `[A-Za-z0-9_-]{1,64}`, unique; `self` and `all` are reserved.
+        /// Its name in paths, logs and metrics: `[A-Za-z0-9_-]{1,64}`, unique within its tenant; `self` and `all` are reserved.
         name: String = required(name());
-        /// The exact `iss` of its tokens, unique. Without it no token is verified.
+        /// The tenant that it belongs to, a namespace of names and issuers: `[A-Za-z0-9_-]{1,64}`.
+        tenant: String = scalar("default", tenant());
+        /// The exact `iss` of its tokens, unique within its tenant. Without it no token is verified.
         issuer: Option<String> = optional("none: keys are served, tokens are not verified", text());
         /// Its key set.
         url: Option<Url> = optional("found by OIDC discovery from `issuer`", url());
@@ -305,16 +310,25 @@ impl Idp {
     }
 }
 
-fn name() -> Rule<String> {
-    Rule::new(Kind::Text, "name", |text| {
-        let fits = (1..=64).contains(&text.len())
+pub(super) fn name() -> Rule<String> {
+    tenant()
+        .and(|name| match name.as_str() {
+            "self" | "all" => Err("`self` and `all` are reserved".into()),
+            _ => Ok(name),
+        })
+        .takes("name")
+}
+
+pub(super) fn tenant() -> Rule<String> {
+    Rule::new(Kind::Text, "name of a tenant", |text| {
+        let fits = (1..=MAX_NAME_BYTES).contains(&text.len())
             && text
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-        match text {
-            "self" | "all" => Err("`self` and `all` are reserved".into()),
-            _ if fits => Ok(text.to_owned()),
-            _ => Err("must be 1 to 64 letters, digits, `_` or `-`".into()),
+        if fits {
+            Ok(text.to_owned())
+        } else {
+            Err("must be 1 to 64 letters, digits, `_` or `-`".into())
         }
     })
 }

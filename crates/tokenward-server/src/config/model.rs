@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::IpAddr, net::SocketAddr, path::PathBuf, tim
 
 use http::HeaderName;
 use ipnet::IpNet;
-use tokenward::fetch::AllowedHost;
+use tokenward::{DEFAULT_TENANT, fetch::AllowedHost};
 
 use super::{
     fields::{list, map, optional, optional_section, required, scalar, section, sections},
@@ -26,7 +26,7 @@ record! {
         server: Server = section();
         /// Where state is kept.
         store: Store = section();
-        /// What IdPs have in common: any member of an IdP but `name`, `issuer`, `url`, `secret` and `secret_file`.
+        /// What IdPs have in common: any member of an IdP but `name`, `tenant`, `issuer`, `url`, `secret` and `secret_file`.
         idp_defaults: IdpSettings = section();
         /// The identity providers, in the order in which the merged set lists their keys.
         idps: Vec<Idp> = sections("idp_defaults");
@@ -49,13 +49,18 @@ impl Check for Config {
             let Some(place) = section.element("idps", index, "idp_defaults") else {
                 continue;
             };
-            if let Some(first) = names.insert(idp.name.as_str(), index) {
-                place.report("name", format!("`idps[{first}]` has the same name"));
+            let tenant = idp.tenant.as_str();
+            let within = match tenant {
+                DEFAULT_TENANT => String::new(),
+                tenant => format!(" in the tenant `{tenant}`"),
+            };
+            if let Some(first) = names.insert((tenant, idp.name.as_str()), index) {
+                place.report("name", format!("`idps[{first}]` has the same name{within}"));
             }
             if let Some(issuer) = &idp.issuer
-                && let Some(first) = issuers.insert(issuer.as_str(), index)
+                && let Some(first) = issuers.insert((tenant, issuer.as_str()), index)
             {
-                place.report("issuer", format!("`idps[{first}]` has the same issuer"));
+                place.report("issuer", format!("`idps[{first}]` has the same issuer{within}"));
             }
             if !idp.fetched_within(&self.allowed_domains) {
                 let member = if idp.url.is_some() { "url" } else { "issuer" };

@@ -61,6 +61,7 @@ fn library(idp: &config::Idp, config: &Config) -> Result<IdpConfig, Box<dyn StdE
         }
     };
     Ok(library
+        .tenant_named(&idp.tenant)?
         .strict_jwks_origin(idp.settings.strict_jwks_origin)
         .required(idp.settings.required)
         .with_settings(idp.refresh_settings())?

@@ -1,8 +1,8 @@
 //! Whether this process lives, how it is, and whether traffic should be sent to it.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use axum::{
@@ -14,14 +14,12 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
-use tokenward::{DEFAULT_TENANT, Registry};
-use tokenward_core::{Clock, Timestamp, freshness};
+use tokenward::{DEFAULT_TENANT, Idp, Registry};
+use tokenward_core::Clock;
 use tokio::sync::watch;
 
 use super::listener::Phase;
 
-/// For how long what was found by looking at all identity providers is used again, so that asking is cheap.
-const REUSE: Duration = Duration::from_millis(500);
 /// Untried and keyless identity providers that `?verbose` names.
 const NAMED: usize = 100;
 
@@ -33,37 +31,16 @@ struct Inner {
     registry: Registry,
     clock: Arc<dyn Clock>,
     phase: watch::Receiver<Phase>,
-    look: Mutex<Option<Look>>,
+    /// Whether all were tried once: later ones do not take the process out again.
+    tried: AtomicBool,
 }
 
-/// What a look at all identity providers found.
-#[derive(Clone)]
-struct Look {
-    at: Timestamp,
-    /// Some is not as it should be.
-    degraded: bool,
-    /// Those that were not tried since the start and have no stored keys. Once there was none, later ones do not
-    /// take the process out again.
-    untried: Vec<String>,
-    /// Those that are required and have no keys.
-    keyless: Vec<String>,
-}
-
-/// One condition, and who does not meet it.
+/// One condition.
 struct Check {
     name: &'static str,
     ok: bool,
-    missing: Vec<String>,
-}
-
-impl Check {
-    fn none_of(name: &'static str, missing: Vec<String>) -> Self {
-        Self {
-            name,
-            ok: missing.is_empty(),
-            missing,
-        }
-    }
+    /// Tells an identity provider that does not meet it.
+    fails: fn(&Idp) -> bool,
 }
 
 impl Readiness {
@@ -73,7 +50,7 @@ impl Readiness {
             registry,
             clock,
             phase,
-            look: Mutex::new(None),
+            tried: AtomicBool::new(false),
         }))
     }
 
@@ -87,54 +64,47 @@ impl Readiness {
     }
 
     fn checks(&self) -> [Check; 3] {
-        let look = self.look();
-        let staying = *self.0.phase.borrow() == Phase::Serving;
+        let health = self.0.registry.health();
+        let tried = health.untried == 0 || self.0.tried.load(Ordering::Acquire);
+        self.0.tried.store(tried, Ordering::Release);
         [
-            Check::none_of("idps_tried", look.untried),
-            Check::none_of("required_idps_have_keys", look.keyless),
+            Check {
+                name: "idps_tried",
+                ok: tried,
+                fails: |idp| !idp.was_tried(),
+            },
+            Check {
+                name: "required_idps_have_keys",
+                ok: health.keyless_required == 0,
+                fails: |idp| idp.config().is_required() && !idp.has_keys(),
+            },
             Check {
                 name: "not_draining",
-                ok: staying,
-                missing: Vec::new(),
+                ok: *self.0.phase.borrow() == Phase::Serving,
+                fails: |_| false,
             },
         ]
     }
 
-    fn look(&self) -> Look {
-        let now = self.0.clock.steady();
-        let mut last = self.0.look.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(look) = &*last
-            && now.since(look.at) < REUSE
-        {
-            return look.clone();
-        }
-        let latched = last.as_ref().is_some_and(|look| look.untried.is_empty());
-        let mut look = Look {
-            at: now,
-            degraded: false,
-            untried: Vec::new(),
-            keyless: Vec::new(),
-        };
-        for idp in self.0.registry.idps(DEFAULT_TENANT) {
-            look.degraded |= matches!(
-                idp.status().keys.state,
-                freshness::State::Stale | freshness::State::Degraded | freshness::State::Failed
-            );
-            if !latched && !idp.was_tried() && look.untried.len() < NAMED {
-                look.untried.push(idp.name().to_owned());
-            }
-            if idp.config().is_required() && !idp.has_keys() && look.keyless.len() < NAMED {
-                look.keyless.push(idp.name().to_owned());
-            }
-        }
-        *last = Some(look.clone());
-        look
+    /// Some of those that do not meet `check`.
+    fn missing(&self, check: &Check) -> Vec<String> {
+        let registry = &self.0.registry;
+        let mut tenants = registry.tenants();
+        tenants.sort_unstable_by_key(|tenant| (&**tenant != DEFAULT_TENANT, Arc::clone(tenant)));
+        let idps = tenants.iter().flat_map(|tenant| registry.idps(tenant));
+        idps.filter(|idp| (check.fails)(idp))
+            .take(NAMED)
+            .map(|idp| match idp.tenant() {
+                DEFAULT_TENANT => idp.name().to_owned(),
+                tenant => format!("{tenant}/{}", idp.name()),
+            })
+            .collect()
     }
 }
 
 /// 200 for as long as the process can answer: an identity provider that is down is no reason to restart it.
 async fn health(State(readiness): State<Readiness>) -> Response {
-    let status = if readiness.look().degraded {
+    let status = if readiness.0.registry.health().failing > 0 {
         "degraded"
     } else {
         "healthy"
@@ -163,8 +133,9 @@ async fn ready(State(readiness): State<Readiness>, RawQuery(query): RawQuery) ->
     if verbose {
         let checks = checks.into_iter().map(|check| {
             let mut entry = json!({ "ok": check.ok });
-            if let (false, Some(entry)) = (check.missing.is_empty(), entry.as_object_mut()) {
-                entry.insert("missing".to_owned(), Value::from(check.missing));
+            let missing = if check.ok { Vec::new() } else { readiness.missing(&check) };
+            if let (false, Some(entry)) = (missing.is_empty(), entry.as_object_mut()) {
+                entry.insert("missing".to_owned(), Value::from(missing));
             }
             (check.name.to_owned(), entry)
         });

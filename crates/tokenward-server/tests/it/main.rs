@@ -14,3 +14,4 @@ mod faults;
 mod program;
 mod restart;
 mod serve;
+mod tenants;

@@ -2,12 +2,14 @@
 
 mod driver;
 mod flight;
+mod health;
 mod shards;
 mod source;
 mod status;
+mod tenants;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -15,6 +17,7 @@ use std::{
     },
 };
 
+use futures_util::future::join_all;
 use tokenward_core::{Clock, freshness::View, jose::Key};
 use tokenward_store::{Snapshot, Snapshots};
 use tokio::{
@@ -23,10 +26,15 @@ use tokio::{
 };
 
 pub(crate) use self::source::{Search, Source};
-pub use self::status::{IdpDetails, IdpStatus};
+pub use self::{
+    health::Health,
+    status::{IdpDetails, IdpStatus},
+};
 use self::{
     driver::{Driver, Inbox},
+    health::Tally,
     shards::Index,
+    tenants::{Generation, Tenants, UNARRANGED},
 };
 use crate::{
     clock::SystemClock,
@@ -44,6 +52,9 @@ pub const DEFAULT_MAX_CONCURRENT_FETCHES: usize = 128;
 /// Events that a slow subscriber may lag behind before it misses some.
 const EVENT_BUFFER: usize = 1_024;
 
+/// Snapshots that the store is asked to remove at once.
+const REMOVED_AT_ONCE: usize = 256;
+
 /// The identity providers of this process. Cheap to clone; all clones are the same registry.
 ///
 /// One task fetches for all of them. It ends with [`Registry::shutdown`], or when the runtime does.
@@ -59,6 +70,8 @@ pub(crate) struct Inner {
     snapshots: Option<Arc<dyn Snapshots>>,
     by_name: Index,
     by_issuer: Index,
+    tenants: Tenants,
+    tally: Tally,
     /// Serialises those who change the indexes. Readers never take it.
     writer: Mutex<Writer>,
     inbox: Inbox,
@@ -70,11 +83,37 @@ pub(crate) struct Inner {
     driver: Mutex<Option<JoinHandle<()>>>,
 }
 
-#[derive(Default)]
 struct Writer {
+    /// Of the next registration; also the place of one that has none yet.
     next_id: u64,
     /// Snapshots that were read at start and wait for their identity provider to be registered.
     restored: HashMap<(String, String), Snapshot>,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self {
+            next_id: UNARRANGED,
+            restored: HashMap::new(),
+        }
+    }
+}
+
+impl Writer {
+    fn next_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+}
+
+/// What [`Registry::apply`] changes, all of it or nothing.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Identity providers to register or to change, as by [`Registry::register`].
+    pub register: Vec<IdpConfig>,
+    /// Tenant and name of those to remove. One that is not there is none.
+    pub unregister: Vec<(String, String)>,
 }
 
 /// Builds a [`Registry`].
@@ -147,6 +186,8 @@ impl RegistryBuilder {
             snapshots: self.snapshots,
             by_name: Index::by(|idp| Some(idp.name())),
             by_issuer: Index::by(|idp| idp.config.policy().map(|policy| policy.issuer())),
+            tenants: Tenants::default(),
+            tally: Tally::default(),
             writer: Mutex::default(),
             inbox: Inbox::default(),
             generation: AtomicU64::new(0),
@@ -178,74 +219,27 @@ impl Registry {
     /// at once, unless a restored snapshot says when they are due.
     ///
     /// A change keeps the keys where issuer and URL stay the same. Tokens that were verified under the
-    /// earlier settings are verified anew.
+    /// earlier settings are verified anew. Registering the same settings again changes nothing.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidConfig`] where another identity provider of the tenant has the issuer already.
     pub fn register(&self, config: IdpConfig) -> Result<Arc<Idp>, Error> {
-        let inner = &self.inner;
-        let mut writer = lock(&inner.writer);
-        let (tenant, name) = (config.tenant(), config.name());
-        let old = inner.by_name.get(tenant, name);
-        if let Some(policy) = config.policy()
-            && let Some(other) = inner.by_issuer.get(tenant, policy.issuer())
-            && other.name() != name
-        {
-            return Err(Error::invalid(format!(
-                "issuer of `{name}`: `{}` of tenant `{tenant}` has the same; an issuer names one identity provider",
-                other.name()
-            )));
+        let (tenant, name) = (config.shared_tenant(), config.shared_name());
+        let mut writer = lock(&self.inner.writer);
+        let config = [config];
+        self.inner.admissible(&config, &HashSet::new())?;
+        let [config] = config;
+        let replaced = self.inner.put(&mut writer, config);
+        if let Some(old) = &replaced {
+            self.inner.by_issuer.remove(old);
         }
-        let id = writer.next_id;
-        writer.next_id += 1;
-        let config = Arc::new(config);
-        let keys = match config.keys() {
-            Keys::Secret(key) => IdpKeys::Fixed(Arc::clone(key)),
-            Keys::Url(_) | Keys::Discovered(_) => {
-                let kept = old.as_ref().and_then(|old| match &old.keys {
-                    IdpKeys::Fetched(source) if old.config.same_source(&config) => Some(Arc::clone(source)),
-                    _ => None,
-                });
-                IdpKeys::Fetched(match kept {
-                    Some(source) => {
-                        source.reconfigure(inner, &config);
-                        source
-                    }
-                    None => {
-                        let snapshot = writer
-                            .restored
-                            .remove(&(config.tenant().to_owned(), config.name().to_owned()))
-                            .filter(|snapshot| snapshot.config_hash == config.source_hash());
-                        Arc::new(Source::new(id, Arc::clone(&config), inner, snapshot))
-                    }
-                })
-            }
-        };
-        let order = old.as_ref().map_or(id, |old| old.order);
-        let clock = Arc::clone(&inner.clock);
-        let idp = Arc::new(Idp {
-            config,
-            order,
-            retired: AtomicBool::new(false),
-            clock,
-            keys,
-        });
-        if let Some(old) = &old {
-            old.retire(Some(&idp));
-            inner.by_issuer.remove(old);
-        }
-        inner.by_issuer.insert(&idp);
-        inner.by_name.insert(&idp);
-        inner.note_change();
-        if let IdpKeys::Fetched(source) = &idp.keys {
-            inner.inbox.poke(source);
-        }
+        let registered = self.existing(&tenant, &name);
         drop(writer);
-        if let Some(old) = old {
-            inner.wake_retired(&old);
+        if let Some(old) = &replaced {
+            self.inner.wake_retired(old);
         }
-        Ok(idp)
+        registered
     }
 
     /// Removes an identity provider, its keys and its snapshot.
@@ -258,21 +252,77 @@ impl Registry {
         let inner = &self.inner;
         let old = {
             let _writer = lock(&inner.writer);
-            let old = inner
-                .by_name
-                .get(tenant, name)
-                .ok_or_else(|| Error::not_found(tenant, name))?;
-            old.retire(None);
-            inner.by_issuer.remove(&old);
-            inner.by_name.remove(&old);
-            inner.note_change();
-            old
+            inner
+                .take(tenant, name)
+                .ok_or_else(|| Error::not_found(tenant, name))?
         };
         inner.wake_retired(&old);
         if let Some(snapshots) = &inner.snapshots {
             snapshots.remove(tenant, name).await.map_err(store_error)?;
         }
         Ok(())
+    }
+
+    /// Registers, changes and removes many identity providers in one step. What counts is how they stand
+    /// afterwards: an issuer may go from one to another. Whoever asks meanwhile finds every one of them that was
+    /// there before and is there afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfig`] where two of a tenant would have one name or one issuer: nothing is changed
+    /// then. [`ErrorKind::Store`] where a snapshot could not be removed: everything is changed all the same.
+    pub async fn apply(&self, changes: Changes) -> Result<(), Error> {
+        let inner = &self.inner;
+        let gone: HashSet<(&str, &str)> = changes
+            .unregister
+            .iter()
+            .map(|(tenant, name)| (tenant.as_str(), name.as_str()))
+            .collect();
+        let (replaced, removed) = {
+            let mut writer = lock(&inner.writer);
+            inner.admissible(&changes.register, &gone)?;
+            // What comes is there before what goes is gone, and an issuer has its new provider before it loses
+            // the old one.
+            let replaced: Vec<_> = changes
+                .register
+                .into_iter()
+                .filter_map(|config| inner.put(&mut writer, config))
+                .collect();
+            for old in &replaced {
+                inner.by_issuer.remove(old);
+            }
+            let removed: Vec<_> = gone
+                .iter()
+                .filter_map(|(tenant, name)| inner.take(tenant, name))
+                .collect();
+            (replaced, removed)
+        };
+        for old in replaced.iter().chain(&removed) {
+            inner.wake_retired(old);
+        }
+        let Some(snapshots) = &inner.snapshots else {
+            return Ok(());
+        };
+        let mut outcome = Ok(());
+        // Several at once, so that a store which commits in groups can.
+        for batch in removed.chunks(REMOVED_AT_ONCE) {
+            let removals = batch.iter().map(|idp| snapshots.remove(idp.tenant(), idp.name()));
+            for removal in join_all(removals).await {
+                outcome = outcome.and(removal.map_err(store_error));
+            }
+        }
+        outcome
+    }
+
+    /// Has the identity providers of `tenant` with these names stand before all others, in this order. Those that
+    /// an earlier call named and this one does not go to the end.
+    pub fn arrange<'a>(&self, tenant: &str, names: impl Iterator<Item = &'a str>) {
+        let mut writer = lock(&self.inner.writer);
+        if let Some(tenant) = self.inner.tenants.get(tenant)
+            && tenant.arrange(names, || writer.next_id())
+        {
+            self.inner.note_change(tenant.generation());
+        }
     }
 
     /// Fetches the keys of an identity provider now, fresh or not, or waits for the fetch that is in the air.
@@ -315,19 +365,56 @@ impl Registry {
         self.inner.by_issuer.get(tenant, issuer)
     }
 
-    /// The identity providers of `tenant` in the order of their first registration.
+    /// The identity providers of `tenant` in the order of their first registration, unless
+    /// [`Registry::arrange`] says otherwise.
     #[must_use]
     pub fn idps(&self, tenant: &str) -> Vec<Arc<Idp>> {
-        let mut idps: Vec<_> = self.inner.by_name.all();
-        idps.retain(|idp| idp.tenant() == tenant);
-        idps.sort_unstable_by_key(|idp| idp.order);
-        idps
+        self.inner
+            .tenants
+            .get(tenant)
+            .map_or_else(Vec::new, |tenant| tenant.all())
+    }
+
+    /// At most `limit` identity providers of `tenant` in the order of their names, from the first whose name comes
+    /// after `after`.
+    #[must_use]
+    pub fn idps_after(&self, tenant: &str, after: Option<&str>, limit: usize) -> Vec<Arc<Idp>> {
+        self.inner
+            .tenants
+            .get(tenant)
+            .map_or_else(Vec::new, |tenant| tenant.page(after, limit))
+    }
+
+    /// How many identity providers `tenant` has.
+    #[must_use]
+    pub fn count(&self, tenant: &str) -> usize {
+        self.inner.tenants.get(tenant).map_or(0, |tenant| tenant.len())
+    }
+
+    /// The tenants that have identity providers, in no order.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<Arc<str>> {
+        self.inner.tenants.names()
+    }
+
+    /// How many identity providers are not as they should be.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.inner.tally.read()
     }
 
     /// A number that moves whenever the keys or the settings of any identity provider change.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.inner.generation.load(Ordering::Acquire)
+    }
+
+    /// A number that moves whenever the keys or the settings of an identity provider of `tenant` change. None where
+    /// the tenant has none.
+    #[must_use]
+    pub fn tenant_generation(&self, tenant: &str) -> Option<u64> {
+        let tenant = self.inner.tenants.get(tenant)?;
+        Some(tenant.generation().load(Ordering::Acquire))
     }
 
     /// Follows [`Registry::generation`].
@@ -438,8 +525,115 @@ impl fmt::Debug for Registry {
 }
 
 impl Inner {
-    fn note_change(&self) {
+    /// Whether all of `configs` can be registered, and those of `gone` removed, with one name and one issuer for
+    /// each of a tenant afterwards.
+    fn admissible(&self, configs: &[IdpConfig], gone: &HashSet<(&str, &str)>) -> Result<(), Error> {
+        let mut names = HashSet::new();
+        for config in configs {
+            let key = (config.tenant(), config.name());
+            if !names.insert(key) || gone.contains(&key) {
+                return Err(Error::invalid(format!(
+                    "`{}` of tenant `{}` is named twice",
+                    key.1, key.0
+                )));
+            }
+        }
+        let mut issuers = HashMap::new();
+        for config in configs {
+            let Some(policy) = config.policy() else { continue };
+            let (tenant, name) = (config.tenant(), config.name());
+            let taken = |other: &str| {
+                Error::invalid(format!(
+                    "issuer of `{name}`: `{other}` of tenant `{tenant}` has the same; an issuer names one identity \
+                     provider"
+                ))
+            };
+            if let Some(other) = issuers.insert((tenant, policy.issuer()), name) {
+                return Err(taken(other));
+            }
+            if let Some(other) = self.by_issuer.get(tenant, policy.issuer())
+                && other.name() != name
+                && !names.contains(&(tenant, other.name()))
+                && !gone.contains(&(tenant, other.name()))
+            {
+                return Err(taken(other.name()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Registers `config`, and gives the registration that it replaces, which is still in the index of issuers
+    /// unless the new one has the same. The caller holds the writer and has looked whether it is admissible.
+    fn put(&self, writer: &mut Writer, config: IdpConfig) -> Option<Arc<Idp>> {
+        let old = self.by_name.get(config.tenant(), config.name());
+        if old.as_ref().is_some_and(|old| *old.config == config) {
+            return None;
+        }
+        let id = writer.next_id();
+        let config = Arc::new(config);
+        let tenant = self.tenants.open(&config.shared_tenant());
+        let keys = match config.keys() {
+            Keys::Secret(key) => IdpKeys::Fixed(Arc::clone(key)),
+            Keys::Url(_) | Keys::Discovered(_) => {
+                let kept = old.as_ref().and_then(|old| match &old.keys {
+                    IdpKeys::Fetched(source) if old.config.same_source(&config) => Some(Arc::clone(source)),
+                    _ => None,
+                });
+                IdpKeys::Fetched(match kept {
+                    Some(source) => {
+                        source.reconfigure(self, &config);
+                        source
+                    }
+                    None => {
+                        let snapshot = writer
+                            .restored
+                            .remove(&(config.tenant().to_owned(), config.name().to_owned()))
+                            .filter(|snapshot| snapshot.config_hash == config.source_hash());
+                        let generation = Arc::clone(tenant.generation());
+                        Arc::new(Source::new(id, Arc::clone(&config), generation, self, snapshot))
+                    }
+                })
+            }
+        };
+        let idp = Arc::new(Idp {
+            config,
+            place: AtomicU64::new(old.as_ref().map_or(id, |old| old.place())),
+            retired: AtomicBool::new(false),
+            clock: Arc::clone(&self.clock),
+            keys,
+        });
+        if let Some(old) = &old {
+            old.retire(self, Some(&idp));
+        }
+        self.by_issuer.insert(&idp);
+        self.by_name.insert(&idp);
+        tenant.insert(&idp);
+        self.note_change(tenant.generation());
+        if let IdpKeys::Fetched(source) = &idp.keys {
+            self.inbox.poke(source);
+        }
+        old
+    }
+
+    /// Removes a registration, and gives it. The caller holds the writer.
+    fn take(&self, tenant: &str, name: &str) -> Option<Arc<Idp>> {
+        let old = self.by_name.get(tenant, name)?;
+        old.retire(self, None);
+        self.by_issuer.remove(&old);
+        self.by_name.remove(&old);
+        if let Some(tenant) = self.tenants.get(tenant) {
+            tenant.remove(&old);
+            self.note_change(tenant.generation());
+        }
+        self.tenants.close(tenant);
+        Some(old)
+    }
+
+    /// Something of the tenant with this generation changed.
+    fn note_change(&self, tenant: &Generation) {
         let now = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        // Numbers of the whole registry, so that a tenant that comes again does not count from the start.
+        tenant.fetch_max(now, Ordering::AcqRel);
         self.changed.send_replace(now);
     }
 
@@ -456,7 +650,8 @@ impl Inner {
 /// One registered identity provider.
 pub struct Idp {
     config: Arc<IdpConfig>,
-    order: u64,
+    /// Where it stands among those of its tenant.
+    place: AtomicU64,
     retired: AtomicBool,
     clock: Arc<dyn Clock>,
     pub(crate) keys: IdpKeys,
@@ -503,15 +698,19 @@ impl Idp {
         self.retired.load(Ordering::Acquire)
     }
 
+    fn place(&self) -> u64 {
+        self.place.load(Ordering::Acquire)
+    }
+
     /// Marks the registration as gone, and its source too unless `successor` goes on with it.
-    fn retire(&self, successor: Option<&Idp>) {
+    fn retire(&self, inner: &Inner, successor: Option<&Idp>) {
         self.retired.store(true, Ordering::Release);
         if let IdpKeys::Fetched(source) = &self.keys {
             let kept = successor.is_some_and(
                 |idp| matches!(&idp.keys, IdpKeys::Fetched(other) if Arc::ptr_eq(other, source)),
             );
             if !kept {
-                source.retire();
+                source.retire(inner);
             }
         }
     }

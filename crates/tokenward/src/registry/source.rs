@@ -28,7 +28,12 @@ use tokenward_store::Snapshot;
 use tokio::sync::{Notify, futures::Notified};
 use url::Url;
 
-use super::{Inner, lock};
+use super::{
+    Inner,
+    health::{FAILING, KEYLESS_REQUIRED, Marks, UNTRIED},
+    lock,
+    tenants::Generation,
+};
 use crate::{
     acquire::{Acquired, Answer, Target},
     config::IdpConfig,
@@ -53,6 +58,9 @@ pub(crate) struct Source {
     /// Wakes those who wait for the fetch in the air.
     landed: Notify,
     retired: AtomicBool,
+    /// Moves when something of its tenant changes.
+    generation: Generation,
+    marks: Marks,
     /// Whether the source stands in the driver's inbox.
     pub(super) poked: AtomicBool,
     pub(crate) metrics: IdpMetrics,
@@ -70,7 +78,13 @@ pub(crate) enum Search<'a> {
 }
 
 impl Source {
-    pub(super) fn new(id: u64, config: Arc<IdpConfig>, inner: &Inner, snapshot: Option<Snapshot>) -> Self {
+    pub(super) fn new(
+        id: u64,
+        config: Arc<IdpConfig>,
+        generation: Generation,
+        inner: &Inner,
+        snapshot: Option<Snapshot>,
+    ) -> Self {
         let now = inner.clock.steady();
         let resolved = snapshot
             .as_ref()
@@ -79,8 +93,12 @@ impl Source {
             Some(restored) => Entry::restored(config.settings().clone(), restored, now, inner.random.unit()),
             None => Entry::new(config.settings().clone(), now),
         };
+        let marks = Marks::default();
+        inner.tally.note(&marks, faults(&entry, &config, now));
         Self {
             id,
+            generation,
+            marks,
             view: ArcSwap::new(entry.view()),
             entry: Mutex::new(entry),
             plan: Mutex::new(None),
@@ -125,8 +143,11 @@ impl Source {
             .or_else(|| lock(&self.resolved).clone())
     }
 
-    pub(super) fn retire(&self) {
+    pub(super) fn retire(&self, inner: &Inner) {
+        let entry = lock(&self.entry);
         self.retired.store(true, Ordering::Release);
+        inner.tally.note(&self.marks, 0);
+        drop(entry);
         self.landed.notify_waiters();
     }
 
@@ -316,7 +337,11 @@ impl Source {
             .map_or(0, |keys| keys.documents().count());
         self.metrics.status(view.advertised_max_age(), keys);
         self.view.store(view);
-        inner.note_change();
+        if !self.is_retired() {
+            let faults = faults(entry, &self.config.load(), inner.clock.steady());
+            inner.tally.note(&self.marks, faults);
+        }
+        inner.note_change(&self.generation);
     }
 
     fn report(
@@ -357,6 +382,17 @@ impl Source {
             send(EventKind::Notable(event.clone()));
         }
     }
+}
+
+/// What is not as it should be, for the tally.
+fn faults(entry: &Entry, config: &IdpConfig, now: Timestamp) -> u8 {
+    let view = entry.view();
+    let has_keys = view.keys(now).is_some();
+    let tried = has_keys || entry.last_error().is_some() || view.last_updated().is_some();
+    let mark = |is_so: bool, mark| if is_so { mark } else { 0 };
+    mark(!tried, UNTRIED)
+        | mark(config.is_required() && !has_keys, KEYLESS_REQUIRED)
+        | mark(tried && (!has_keys || entry.last_error().is_some()), FAILING)
 }
 
 /// Reads the answer of a fetch that arrived at `received`, civil time.

@@ -15,6 +15,7 @@ mod fetch_redirects;
 mod fetch_time;
 mod fetch_tls;
 mod promises;
+mod registering;
 mod site;
 mod spans;
 mod verifying;

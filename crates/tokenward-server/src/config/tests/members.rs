@@ -200,6 +200,9 @@ fn every_member_reaches_the_configuration() {
         .unwrap()
         .idps[0];
     assert_eq!((idp.name.as_str(), idp.issuer.as_deref()), ("one", Some("i")));
+    assert_eq!(idp.tenant, "default");
+    let tenant = "idps: [{ name: one, tenant: all, url: 'https://x.example/k' }]";
+    assert_eq!(read(tenant).unwrap().idps[0].tenant, "all");
     assert_eq!(
         idp.url.as_ref().map(|url| url.as_str()),
         Some("https://x.example/k")
@@ -216,7 +219,7 @@ fn every_member_reaches_the_configuration() {
     paths(&Config::members(), "", &mut of_idp);
     of_idp.retain(|path| path.starts_with("idps[]."));
     let settings = SETTINGS.iter().map(|(path, ..)| *path);
-    let identity = ["name", "issuer", "url", "secret", "secret_file"];
+    let identity = ["name", "tenant", "issuer", "url", "secret", "secret_file"];
     let expected = settings.chain(identity).map(|path| format!("idps[].{path}"));
     assert_eq!(of_idp, expected.collect());
 }

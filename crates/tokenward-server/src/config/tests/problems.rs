@@ -121,6 +121,13 @@ refused! {
     two_idps_with_one_issuer: "idps:\n- { name: a, issuer: 'https://i.example' }\n- { name: b, issuer: 'https://i.example' }" => [
         "3:22: idps[1].issuer: `idps[0]` has the same issuer"
     ];
+    two_idps_of_one_tenant: "idps:\n- { name: a, tenant: t, issuer: 'https://i.example' }\n- { name: a, tenant: t, issuer: 'https://i.example' }" => [
+        "3:11: idps[1].name: `idps[0]` has the same name in the tenant `t`",
+        "3:33: idps[1].issuer: `idps[0]` has the same issuer in the tenant `t`",
+    ];
+    a_tenant_that_is_no_name: "idps:\n- { name: a, tenant: 'a/b', url: 'https://a.example/k' }" => [
+        "2:22: idps[0].tenant: must be 1 to 64 letters, digits, `_` or `-`"
+    ];
     neither_url_nor_issuer: "idps:\n- name: a" => ["2:3: idps[0].url: needs `url`, or `issuer` for discovery"];
     a_relative_url: "idps: [{ name: a, url: /keys }]" => ["1:24: idps[0].url: expected an absolute URL: relative URL without a base"];
     a_url_of_another_scheme: "idps: [{ name: a, url: 'file:///etc/passwd' }]" => [
