@@ -582,7 +582,8 @@ fn a_token_is_verified_by_the_configuration() {
              - {{ name: discovered, issuer: '{base}', allow_http: true, allow_private_addresses: true }}\n\
              - {{ name: at, issuer: at, url: '{url}', allow_http: true, allow_private_addresses: true, algorithms: [RS256] }}\n\
              - {{ name: closed, issuer: closed, url: '{url}', allow_http: true }}\n\
-             - {{ name: shared, issuer: shared, algorithms: [HS256], secret_file: '{secret}' }}\n",
+             - {{ name: shared, issuer: shared, algorithms: [HS256], secret_file: '{secret}' }}\n\
+             - {{ name: shared, tenant: blue, issuer: blue, algorithms: [HS256], secret_file: '{secret}' }}\n",
             base = idp.base(),
             url = idp.jwks_url(),
         ),
@@ -612,6 +613,9 @@ fn a_token_is_verified_by_the_configuration() {
     verify(&token("shared").sign(&hs)).ends(0);
     let forged = verify(&token("shared").sign(&TestKey::new("HS256", 1))).ends(1);
     assert!(forged.out.starts_with("signature_invalid"));
+    let of_blue = token("blue").sign(&hs);
+    assert!(verify(&of_blue).ends(1).out.starts_with("issuer_unknown"));
+    run(&["token", "verify", &of_blue, "--config", &config, "--tenant", "blue"]).ends(0);
     let broken = files.add("broken.yaml", "idps: 1");
     assert!(
         run(&["token", "verify", "x", "--config", &broken])
