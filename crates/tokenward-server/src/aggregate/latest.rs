@@ -184,7 +184,11 @@ mod tests {
             2
         });
         assert_eq!(made.await.as_deref(), Some(&2), "what took no time needs no rest");
-        let at = |generation| latest.at(generation, Arc::clone(&clock) as _, |last| last.map_or(0, |n| n + 1));
+        let at = |generation| {
+            latest.at(generation, Arc::clone(&clock) as _, |last| {
+                last.map_or(0, |n| n + 1)
+            })
+        };
         clock.advance(Duration::from_millis(179));
         assert_eq!(at(3).await.as_deref(), Some(&2));
         clock.advance(Duration::from_millis(1));

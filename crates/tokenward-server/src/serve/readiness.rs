@@ -133,7 +133,11 @@ async fn ready(State(readiness): State<Readiness>, RawQuery(query): RawQuery) ->
     if verbose {
         let checks = checks.into_iter().map(|check| {
             let mut entry = json!({ "ok": check.ok });
-            let missing = if check.ok { Vec::new() } else { readiness.missing(&check) };
+            let missing = if check.ok {
+                Vec::new()
+            } else {
+                readiness.missing(&check)
+            };
             if let (false, Some(entry)) = (missing.is_empty(), entry.as_object_mut()) {
                 entry.insert("missing".to_owned(), Value::from(missing));
             }

@@ -615,7 +615,10 @@ fn a_token_is_verified_by_the_configuration() {
     assert!(forged.out.starts_with("signature_invalid"));
     let of_blue = token("blue").sign(&hs);
     assert!(verify(&of_blue).ends(1).out.starts_with("issuer_unknown"));
-    run(&["token", "verify", &of_blue, "--config", &config, "--tenant", "blue"]).ends(0);
+    run(&[
+        "token", "verify", &of_blue, "--config", &config, "--tenant", "blue",
+    ])
+    .ends(0);
     let broken = files.add("broken.yaml", "idps: 1");
     assert!(
         run(&["token", "verify", "x", "--config", &broken])

@@ -35,12 +35,17 @@ async fn three(more: &str) -> (Program, Vec<IdpServer>, Vec<TestKey>) {
         .enumerate()
         .map(|(n, tenant)| TestKey::es256(n).with_kid(*tenant))
         .collect();
-    let (servers, members): (Vec<_>, Vec<_>) =
-        tenants.iter().zip(&keys).map(|(tenant, key)| idp("a", tenant, key, more)).unzip();
+    let (servers, members): (Vec<_>, Vec<_>) = tenants
+        .iter()
+        .zip(&keys)
+        .map(|(tenant, key)| idp("a", tenant, key, more))
+        .unzip();
     let program = Program::start(&config(&format!("idps:\n{}", members.concat()))).await;
     for tenant in tenants {
         program
-            .until(&format!("/tenants/{tenant}/jwks/a"), |answer| answer.status == StatusCode::OK)
+            .until(&format!("/tenants/{tenant}/jwks/a"), |answer| {
+                answer.status == StatusCode::OK
+            })
             .await;
     }
     (program, servers, keys)
@@ -101,14 +106,25 @@ async fn a_change_in_one_tenant_moves_no_byte_of_another() {
     let (program, servers, _) = three(", refresh_interval: 1").await;
     let before = program.get("/tenants/blue/jwks.json").await;
     let red = program.get("/tenants/red/jwks.json").await;
-    let more = [TestKey::es256(2).with_kid("red"), TestKey::es256(3).with_kid("later")];
-    servers[2].set_document(JWKS_PATH, json!({ "keys": more.each_ref().map(TestKey::jwk) }).to_string());
+    let more = [
+        TestKey::es256(2).with_kid("red"),
+        TestKey::es256(3).with_kid("later"),
+    ];
+    servers[2].set_document(
+        JWKS_PATH,
+        json!({ "keys": more.each_ref().map(TestKey::jwk) }).to_string(),
+    );
     let changed = program
-        .until("/tenants/red/jwks.json", |answer| answer.header("x-total-keys") == Some("2"))
+        .until("/tenants/red/jwks.json", |answer| {
+            answer.header("x-total-keys") == Some("2")
+        })
         .await;
     assert_ne!(changed.header("etag"), red.header("etag"));
     let after = program.get("/tenants/blue/jwks.json").await;
-    assert_eq!((after.header("etag"), &after.body), (before.header("etag"), &before.body));
+    assert_eq!(
+        (after.header("etag"), &after.body),
+        (before.header("etag"), &before.body)
+    );
     assert_eq!(kids(&program.get("/jwks.json").await.json()), ["default"]);
 }
 
@@ -117,21 +133,29 @@ async fn direct_callers_are_judged_by_the_default_tenant_alone() {
     let (program, servers, keys) = three("").await;
     let hits = || servers.iter().map(|server| server.hits(JWKS_PATH)).sum::<usize>();
     let token = |key: &TestKey| {
-        let token = TokenBuilder::new(SystemClock::new().wall()).issuer(ISSUER).audience("api");
+        let token = TokenBuilder::new(SystemClock::new().wall())
+            .issuer(ISSUER)
+            .audience("api");
         format!("Bearer {}", token.expires_in(Duration::from_secs(600)).sign(key))
     };
     let good = token(&keys[0]);
-    let answer = program.ask(Method::GET, "/authorize", &[("authorization", &good)]).await;
+    let answer = program
+        .ask(Method::GET, "/authorize", &[("authorization", &good)])
+        .await;
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     let before = hits();
     for key in &keys[1..] {
         // The key of another tenant, under the kid of the default tenant's and under its own. That it is not known may
         // be looked up once.
         let bearer = token(&key.clone().with_kid("default"));
-        let answer = program.ask(Method::GET, "/authorize", &[("authorization", &bearer)]).await;
+        let answer = program
+            .ask(Method::GET, "/authorize", &[("authorization", &bearer)])
+            .await;
         assert_eq!(answer.json()["error_code"], "signature_invalid");
         let bearer = token(key);
-        let answer = program.ask(Method::GET, "/authorize", &[("authorization", &bearer)]).await;
+        let answer = program
+            .ask(Method::GET, "/authorize", &[("authorization", &bearer)])
+            .await;
         assert!(matches!(answer.status.as_u16(), 401 | 503), "{answer:?}");
     }
     // Looking for the unknown kids asked the default tenant's provider at most.
@@ -152,7 +176,9 @@ async fn readiness_and_metrics_know_every_tenant() {
     )))
     .await;
     let failed = program
-        .until("/readyz?verbose", |answer| answer.json()["checks"]["idps_tried"]["ok"] == true)
+        .until("/readyz?verbose", |answer| {
+            answer.json()["checks"]["idps_tried"]["ok"] == true
+        })
         .await;
     assert_eq!(failed.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(
@@ -162,7 +188,9 @@ async fn readiness_and_metrics_know_every_tenant() {
     assert_eq!(program.get("/health").await.json()["status"], "degraded");
     down.set_keys(&[&TestKey::es256(1), &TestKey::es256(2)]);
     down.behave(JWKS_PATH, tokenward_testkit::Behaviour::normal());
-    program.until("/readyz", |answer| answer.status == StatusCode::OK).await;
+    program
+        .until("/readyz", |answer| answer.status == StatusCode::OK)
+        .await;
     program.get("/tenants/blue/jwks.json").await;
     let metrics = program.admin("/metrics").await.text();
     for line in [
@@ -174,5 +202,9 @@ async fn readiness_and_metrics_know_every_tenant() {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
     let log = program.logged("Successfully updated JWKS");
-    assert!(log.iter().any(|line| line["tenant"] == "blue" && line["idp"] == "a"), "{log:?}");
+    assert!(
+        log.iter()
+            .any(|line| line["tenant"] == "blue" && line["idp"] == "a"),
+        "{log:?}"
+    );
 }

@@ -26,15 +26,15 @@ use tokio::{
 };
 
 pub(crate) use self::source::{Search, Source};
-pub use self::{
-    health::Health,
-    status::{IdpDetails, IdpStatus},
-};
 use self::{
     driver::{Driver, Inbox},
     health::Tally,
     shards::Index,
     tenants::{Generation, Tenants, UNARRANGED},
+};
+pub use self::{
+    health::Health,
+    status::{IdpDetails, IdpStatus},
 };
 use crate::{
     clock::SystemClock,

@@ -12,7 +12,10 @@ use crate::world::{Site, World};
 fn idp(tenant: &str, name: &str, issuer: &str, site: &str) -> IdpConfig {
     let policy = Policy::builder(issuer, Audiences::Any).build().unwrap();
     let url = Url::parse(&format!("https://{site}.example/jwks")).unwrap();
-    IdpConfig::at(name, url, Some(policy)).unwrap().tenant_named(tenant).unwrap()
+    IdpConfig::at(name, url, Some(policy))
+        .unwrap()
+        .tenant_named(tenant)
+        .unwrap()
 }
 
 fn names(world: &World, tenant: &str) -> Vec<String> {
@@ -36,7 +39,11 @@ async fn the_same_settings_again_change_nothing() {
     let generation = world.registry.generation();
     let again = world.registry.register(idp("t", "a", "i", "a")).unwrap();
     assert!(Arc::ptr_eq(&first, &again));
-    world.registry.apply(register([idp("t", "a", "i", "a")])).await.unwrap();
+    world
+        .registry
+        .apply(register([idp("t", "a", "i", "a")]))
+        .await
+        .unwrap();
     world.clock.run_for(Duration::from_secs(1)).await;
     assert!(!first.is_retired());
     assert_eq!(world.registry.generation(), generation);
@@ -61,14 +68,27 @@ async fn the_same_settings_again_change_nothing() {
 #[tokio::test]
 async fn issuers_go_from_one_to_another_in_one_step() {
     let world = World::new();
-    let start = [idp("t", "a", "x", "a"), idp("t", "b", "y", "b"), idp("t", "c", "z", "c")];
+    let start = [
+        idp("t", "a", "x", "a"),
+        idp("t", "b", "y", "b"),
+        idp("t", "c", "z", "c"),
+    ];
     world.registry.apply(register(start)).await.unwrap();
     let changes = Changes {
-        register: vec![idp("t", "a", "y", "a"), idp("t", "b", "x", "b"), idp("t", "d", "z", "d")],
+        register: vec![
+            idp("t", "a", "y", "a"),
+            idp("t", "b", "x", "b"),
+            idp("t", "d", "z", "d"),
+        ],
         unregister: vec![("t".into(), "c".into()), ("t".into(), "nobody".into())],
     };
     world.registry.apply(changes).await.unwrap();
-    let named = |issuer| world.registry.idp_by_issuer("t", issuer).map(|idp| idp.name().to_owned());
+    let named = |issuer| {
+        world
+            .registry
+            .idp_by_issuer("t", issuer)
+            .map(|idp| idp.name().to_owned())
+    };
     assert_eq!(
         ["x", "y", "z"].map(named).map(Option::unwrap),
         ["b", "a", "d"].map(str::to_owned)
@@ -84,10 +104,22 @@ async fn changes_that_do_not_fit_together_change_nothing() {
     world.registry.apply(register(start)).await.unwrap();
     let generation = world.registry.generation();
     for (what, changes) in [
-        ("an issuer that stays", register([idp("t", "n", "n", "n"), idp("t", "c", "y", "c")])),
-        ("one issuer twice", register([idp("t", "n", "n", "n"), idp("t", "c", "n", "c")])),
-        ("one that changes to it", register([idp("t", "n", "n", "n"), idp("t", "a", "y", "a")])),
-        ("one name twice", register([idp("t", "n", "n", "n"), idp("t", "n", "m", "m")])),
+        (
+            "an issuer that stays",
+            register([idp("t", "n", "n", "n"), idp("t", "c", "y", "c")]),
+        ),
+        (
+            "one issuer twice",
+            register([idp("t", "n", "n", "n"), idp("t", "c", "n", "c")]),
+        ),
+        (
+            "one that changes to it",
+            register([idp("t", "n", "n", "n"), idp("t", "a", "y", "a")]),
+        ),
+        (
+            "one name twice",
+            register([idp("t", "n", "n", "n"), idp("t", "n", "m", "m")]),
+        ),
         (
             "changed and removed",
             Changes {
@@ -129,7 +161,10 @@ async fn a_tenant_is_there_as_long_as_it_has_identity_providers() {
     assert_eq!(registry.tenants(), ["t"].map(Arc::<str>::from));
     let last = registry.generation();
     registry.register(idp("u", "a", "x", "a")).unwrap();
-    assert!(registry.tenant_generation("u").unwrap() > last, "it does not count from the start");
+    assert!(
+        registry.tenant_generation("u").unwrap() > last,
+        "it does not count from the start"
+    );
 }
 
 #[tokio::test]
@@ -200,7 +235,10 @@ async fn health_counts_what_is_not_as_it_should_be() {
         }
     );
     // Not required any more, and gone.
-    world.registry.register(idp("t", "hangs", "hangs", "hangs")).unwrap();
+    world
+        .registry
+        .register(idp("t", "hangs", "hangs", "hangs"))
+        .unwrap();
     assert_eq!(health().keyless_required, 0);
     world.registry.unregister("t", "hangs").await.unwrap();
     assert_eq!(health(), Health::default());
