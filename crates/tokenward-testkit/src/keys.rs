@@ -11,7 +11,7 @@ use aws_lc_rs::{
     encoding::{AsDer, Pkcs8V1Der},
     hmac,
     rand::SystemRandom,
-    rsa,
+    rsa::{self, KeySize},
     signature::{
         ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P256K1_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING,
         ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _,
@@ -25,7 +25,7 @@ use base64::{
 };
 use serde_json::{Map, Value, json};
 
-/// RSA keys take seconds to generate, so these are files. They protect nothing.
+/// RSA keys take long to generate, so the first are files. They protect nothing.
 const RSA_KEYS: [&[u8]; 4] = [
     include_bytes!("../keys/rsa-0.der"),
     include_bytes!("../keys/rsa-1.der"),
@@ -53,12 +53,13 @@ enum Pair {
 
 impl TestKey {
     /// Key number `n` for `alg`, one of RS, PS, HS 256 384 512, ES256, ES384, ES512, ES256K and EdDSA.
-    /// All RSA algorithms share four key pairs, numbers 0 to 3. The key id is `alg` in lower case, a
+    /// All RSA algorithms share their key pairs, of 2,048 bits; those after number 3 are generated, which takes a
+    /// while. The key id is `alg` in lower case, a
     /// hyphen and `n`.
     ///
     /// # Panics
     ///
-    /// If the algorithm is another, or there is no such RSA key.
+    /// If the algorithm is another.
     #[must_use]
     pub fn new(alg: &str, n: usize) -> Self {
         static PAIRS: OnceLock<Mutex<Pairs>> = OnceLock::new();
@@ -77,7 +78,7 @@ impl TestKey {
         }
     }
 
-    /// RSA key `n` (0 to 3) under RS256.
+    /// RSA key `n` under RS256.
     #[must_use]
     pub fn rs256(n: usize) -> Self {
         Self::new("RS256", n)
@@ -245,10 +246,10 @@ impl Pair {
             )
         };
         match family {
-            "RSA" => {
-                let der = RSA_KEYS.get(n).expect("RSA test keys are numbered 0 to 3");
-                Self::Rsa(rsa::KeyPair::from_pkcs8(der).expect("the committed key is PKCS#8"))
-            }
+            "RSA" => Self::Rsa(match RSA_KEYS.get(n) {
+                Some(der) => rsa::KeyPair::from_pkcs8(der).expect("the committed key is PKCS#8"),
+                None => rsa::KeyPair::generate(KeySize::Rsa2048).expect("an RSA key is generated"),
+            }),
             "P-256" => ec(&ECDSA_P256_SHA256_FIXED_SIGNING),
             "P-384" => ec(&ECDSA_P384_SHA384_FIXED_SIGNING),
             "P-521" => ec(&ECDSA_P521_SHA512_FIXED_SIGNING),

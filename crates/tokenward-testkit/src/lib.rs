@@ -1,5 +1,5 @@
-//! What tests share: a manual clock, fixed keys, a token builder, a scriptable identity provider, and
-//! the cases that every store must pass.
+//! What tests share: a manual clock, fixed keys, a token builder, a scriptable identity provider,
+//! providers that misbehave by a script, and the cases that every store must pass.
 //!
 //! Never published and never part of a program. Everything here listens on loopback only, and panics where
 //! a test could not go on anyway.
@@ -11,14 +11,21 @@
 
 pub mod conformance;
 
+mod chaos;
 mod clock;
 mod idp;
 mod keys;
 mod pki;
 mod token;
 
+pub use chaos::{Chaos, Script, ScriptError};
 pub use clock::ManualClock;
-pub use idp::{Behaviour, DISCOVERY_PATH, IdpServer, JWKS_PATH, Request, Validators};
+pub use idp::{Behaviour, DISCOVERY_PATH, Decider, IdpServer, JWKS_PATH, Request, Served, Validators};
 pub use keys::{TestKey, key_set};
 pub use pki::{Leaf, TestPki};
 pub use token::{TokenBuilder, compact, with_broken_signature};
+
+/// The example of the documentation runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/chaos-idp.md")]
+struct Page;

@@ -15,7 +15,7 @@ use rustls::{
 /// What the server's certificate is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leaf {
-    /// For `127.0.0.1` and `localhost`, in force, issued by the intermediate.
+    /// For `127.0.0.1`, `::1` and `localhost`, in force, issued by the intermediate.
     Good,
     /// [`Leaf::Good`], but the chain that is sent also holds an unrelated certificate
     /// ([`TestPki::stranger_spki`]) which is on no path to the root.
@@ -51,14 +51,19 @@ impl TestPki {
     /// New keys and certificates (ECDSA P-256).
     #[must_use]
     pub fn new() -> Self {
+        Self::named("tokenward test")
+    }
+
+    /// The same under another name, so that it is not taken for one whose signatures are broken.
+    pub(crate) fn named(name: &str) -> Self {
         let root_key = new_key();
-        let root_params = authority("tokenward test root");
+        let root_params = authority(&format!("{name} root"));
         let root = root_params.self_signed(&root_key).expect("a root is signed");
         let root_spki = spki(&root_key);
         let root_issuer = Issuer::new(root_params, root_key);
 
         let intermediate_key = new_key();
-        let intermediate_params = authority("tokenward test intermediate");
+        let intermediate_params = authority(&format!("{name} intermediate"));
         let intermediate = intermediate_params
             .signed_by(&intermediate_key, &root_issuer)
             .expect("an intermediate is signed");
@@ -122,7 +127,7 @@ impl TestPki {
         let key = new_key();
         let names: &[&str] = match leaf {
             Leaf::WrongName => &["other.invalid"],
-            _ => &["127.0.0.1", "localhost"],
+            _ => &["127.0.0.1", "::1", "localhost"],
         };
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("the names are valid");

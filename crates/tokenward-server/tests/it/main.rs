@@ -9,6 +9,7 @@
 
 mod aggregate;
 mod authorize;
+mod chaos;
 mod cli;
 mod faults;
 mod program;

@@ -1,9 +1,11 @@
 //! What the provider may do with a request, well-behaved or hostile.
 
 use std::{
+    fmt,
     future::{Future as _, pending},
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -11,6 +13,8 @@ use std::{
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use serde_json::Value;
+
+use super::{Request, Validators};
 
 /// How a path answers. [`Behaviour::Normal`] is what every path does until it is told otherwise.
 #[derive(Clone, Debug)]
@@ -50,10 +54,43 @@ pub enum Behaviour {
     },
     /// Closes the connection without an answer.
     Close,
+    /// Resets the connection (TCP RST) without an answer.
+    Reset,
     /// Sends headers and half of the document, then closes the connection.
     Truncate,
     /// Waits, then does what is inside.
     Delay(Duration, Box<Behaviour>),
+    /// Does what is inside with this document in place of the path's.
+    Serve(Served, Box<Behaviour>),
+    /// Does what the request decides.
+    Decide(Decider),
+}
+
+/// A document that an answer is made of.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The bytes before any coding.
+    pub body: Vec<u8>,
+    /// How often it was changed: `Last-Modified` moves by so many seconds.
+    pub revision: u64,
+    /// Which validators [`Behaviour::Normal`] gives it and honours.
+    pub validators: Validators,
+}
+
+/// Decides what is done with a request once it has arrived.
+#[derive(Clone)]
+pub struct Decider(Arc<dyn Fn(&Request) -> Behaviour + Send + Sync>);
+
+impl Decider {
+    pub(super) fn decide(&self, request: &Request) -> Behaviour {
+        (self.0)(request)
+    }
+}
+
+impl fmt::Debug for Decider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Decider")
+    }
 }
 
 impl Behaviour {
@@ -108,6 +145,12 @@ impl Behaviour {
     #[must_use]
     pub fn empty_object() -> Self {
         Self::json(&serde_json::json!({}))
+    }
+
+    /// What `decide` says of each request.
+    #[must_use]
+    pub fn decided(decide: impl Fn(&Request) -> Behaviour + Send + Sync + 'static) -> Self {
+        Self::Decide(Decider(Arc::new(decide)))
     }
 
     /// 302 to another address, absolute or relative.
@@ -211,6 +254,6 @@ pub(super) fn real_sleep(duration: Duration) -> tokio::time::Sleep {
     tokio::time::sleep(duration)
 }
 
-pub(super) async fn never() {
-    pending::<()>().await;
+pub(super) async fn never<T>() -> T {
+    pending().await
 }

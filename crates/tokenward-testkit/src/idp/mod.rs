@@ -1,28 +1,38 @@
 //! A scriptable identity provider on loopback.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
+    io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
 };
 
+use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 
 mod behaviour;
 mod serve;
+mod wire;
 
 use crate::{Leaf, TestKey, TestPki, key_set};
-pub use behaviour::Behaviour;
+pub use behaviour::{Behaviour, Decider, Served};
 
 /// Where the key set is.
 pub const JWKS_PATH: &str = "/jwks";
 /// Where the discovery document is (OpenID Connect Discovery 1.0 section 4).
 pub const DISCOVERY_PATH: &str = "/.well-known/openid-configuration";
 /// Where RFC 8414 puts it.
-const OAUTH_DISCOVERY_PATH: &str = "/.well-known/oauth-authorization-server";
+pub(crate) const OAUTH_DISCOVERY_PATH: &str = "/.well-known/oauth-authorization-server";
+
+/// How many of the newest requests are remembered, and how many different paths are counted: a server that runs
+/// for days is to stay as small as it was.
+const REMEMBERED: usize = 100_000;
+
+/// Gives the TLS configuration that the next connection is accepted with.
+pub(crate) type TlsNow = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
 
 /// Which validators normal answers carry and honour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +56,8 @@ pub struct Request {
     pub query: Option<String>,
     /// Headers.
     pub headers: HeaderMap,
+    /// The body, of which 64 KiB are read at most.
+    pub body: Bytes,
 }
 
 /// An identity provider on a free port of 127.0.0.1.
@@ -80,7 +92,8 @@ struct State {
     standing: BTreeMap<String, Behaviour>,
     next: BTreeMap<String, VecDeque<Behaviour>>,
     validators: Validators,
-    requests: Vec<Request>,
+    requests: VecDeque<Request>,
+    hits: HashMap<String, usize>,
     connections: usize,
 }
 
@@ -105,7 +118,7 @@ impl IdpServer {
     /// If there is no free port or no thread to be had.
     #[must_use]
     pub fn spawn() -> Self {
-        Self::launch("http", None, None)
+        Self::listen(loopback(), None).expect("loopback has a free port")
     }
 
     /// Starts one that speaks TLS, with a leaf certificate of this kind.
@@ -116,15 +129,18 @@ impl IdpServer {
     #[must_use]
     pub fn spawn_tls(pki: &TestPki, leaf: Leaf) -> Self {
         let (config, spki) = pki.server(leaf);
-        Self::launch("https", Some(config), Some(spki))
+        let tls: TlsNow = Arc::new(move || Arc::clone(&config));
+        let mut server = Self::listen(loopback(), Some(tls)).expect("loopback has a free port");
+        server.leaf_spki = Some(spki);
+        server
     }
 
-    fn launch(scheme: &str, tls: Option<Arc<rustls::ServerConfig>>, leaf_spki: Option<[u8; 32]>) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
-        listener
-            .set_nonblocking(true)
-            .expect("a socket can be non-blocking");
-        let address = listener.local_addr().expect("a listener has an address");
+    /// Starts one at `address`, over TLS where `tls` gives the configuration of each connection.
+    pub(crate) fn listen(address: SocketAddr, tls: Option<TlsNow>) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let base = format!("{scheme}://{address}");
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
@@ -133,7 +149,8 @@ impl IdpServer {
                 standing: BTreeMap::new(),
                 next: BTreeMap::new(),
                 validators: Validators::ETag,
-                requests: Vec::new(),
+                requests: VecDeque::new(),
+                hits: HashMap::new(),
                 connections: 0,
             }),
             arrived: watch::Sender::new(0),
@@ -143,18 +160,17 @@ impl IdpServer {
         let script = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("test-idp".to_owned())
-            .spawn(move || serve::run(listener, tls, &script, stopped))
-            .expect("a thread can be started");
+            .spawn(move || serve::run(listener, tls, &script, stopped))?;
         let server = Self {
             shared,
             base,
             address,
-            leaf_spki,
+            leaf_spki: None,
             stop: Some(stop),
             thread: Some(thread),
         };
         server.set_keys(&[]);
-        server
+        Ok(server)
     }
 
     /// Scheme, address and port, without a slash at the end; the issuer unless it was set.
@@ -258,18 +274,13 @@ impl IdpServer {
     /// How many requests for this path have arrived.
     #[must_use]
     pub fn hits(&self, path: &str) -> usize {
-        let state = self.shared.state();
-        state
-            .requests
-            .iter()
-            .filter(|request| request.path == path)
-            .count()
+        self.shared.state().hits.get(path).copied().unwrap_or(0)
     }
 
-    /// Every request so far, oldest first.
+    /// The newest 100,000 requests, oldest first.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
-        self.shared.state().requests.clone()
+        self.shared.state().requests.iter().cloned().collect()
     }
 
     /// The last request for this path.
@@ -295,6 +306,22 @@ impl IdpServer {
         // The sender lives as long as `self`, so this cannot fail.
         let _ = arrived.wait_for(|_| self.hits(path) >= count).await;
     }
+}
+
+impl State {
+    fn record(&mut self, request: Request) {
+        if self.hits.len() < REMEMBERED || self.hits.contains_key(&request.path) {
+            *self.hits.entry(request.path.clone()).or_default() += 1;
+        }
+        if self.requests.len() == REMEMBERED {
+            self.requests.pop_front();
+        }
+        self.requests.push_back(request);
+    }
+}
+
+fn loopback() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 0).into()
 }
 
 impl Drop for IdpServer {

@@ -4,7 +4,10 @@ use std::{
     convert::Infallible,
     io::{self, Write as _},
     net::TcpListener,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -18,7 +21,7 @@ use http::{
         CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
     },
 };
-use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
+use http_body_util::{BodyExt as _, Full, Limited, combinators::BoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -28,8 +31,9 @@ use tokio::{sync::oneshot, task::JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    DISCOVERY_PATH, Document, OAUTH_DISCOVERY_PATH, Request, Shared, State, Validators,
-    behaviour::{Behaviour, Paced, Then, never, real_sleep},
+    DISCOVERY_PATH, OAUTH_DISCOVERY_PATH, Request, Shared, State, TlsNow, Validators,
+    behaviour::{Behaviour, Paced, Served, Then, never, real_sleep},
+    wire::Wire,
 };
 
 type Answer = Response<BoxBody<Bytes, io::Error>>;
@@ -37,10 +41,13 @@ type Answer = Response<BoxBody<Bytes, io::Error>>;
 /// When the first revision of every document was modified: 2025-01-01T00:00:00Z.
 const FIRST_MODIFIED: Duration = Duration::from_secs(1_735_689_600);
 
+/// How much of a request's body is read.
+const MAX_BODY: usize = 64 * 1024;
+
 /// Serves until `stopped` ends; then the runtime is dropped and with it every connection.
 pub(super) fn run(
     listener: TcpListener,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<TlsNow>,
     shared: &Arc<Shared>,
     stopped: oneshot::Receiver<()>,
 ) {
@@ -51,13 +58,13 @@ pub(super) fn run(
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).expect("the listener is non-blocking");
         tokio::select! {
-            () = accept(listener, tls.map(TlsAcceptor::from), shared) => {}
+            () = accept(listener, tls, shared) => {}
             _ = stopped => {}
         }
     });
 }
 
-async fn accept(listener: tokio::net::TcpListener, tls: Option<TlsAcceptor>, shared: &Arc<Shared>) {
+async fn accept(listener: tokio::net::TcpListener, tls: Option<TlsNow>, shared: &Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -65,14 +72,17 @@ async fn accept(listener: tokio::net::TcpListener, tls: Option<TlsAcceptor>, sha
             continue;
         };
         shared.state().connections += 1;
-        let (tls, shared) = (tls.clone(), Arc::clone(shared));
+        let reset = Arc::new(AtomicBool::new(false));
+        let wire = Wire::new(stream, Arc::clone(&reset));
+        let tls = tls.as_ref().map(|now| TlsAcceptor::from(now()));
+        let shared = Arc::clone(shared);
         connections.spawn(async move {
             match tls {
-                None => converse(stream, shared).await,
+                None => converse(wire, shared, reset).await,
                 // A client that refuses the certificate ends the handshake: part of the script.
                 Some(tls) => {
-                    if let Ok(stream) = tls.accept(stream).await {
-                        converse(stream, shared).await;
+                    if let Ok(stream) = tls.accept(wire).await {
+                        converse(stream, shared, reset).await;
                     }
                 }
             }
@@ -80,13 +90,13 @@ async fn accept(listener: tokio::net::TcpListener, tls: Option<TlsAcceptor>, sha
     }
 }
 
-async fn converse<S>(stream: S, shared: Arc<Shared>)
+async fn converse<S>(stream: S, shared: Arc<Shared>, reset: Arc<AtomicBool>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request| {
-        let shared = Arc::clone(&shared);
-        async move { answer(request, &shared).await }
+        let (shared, reset) = (Arc::clone(&shared), Arc::clone(&reset));
+        async move { answer(request, &shared, &reset).await }
     });
     // Dates come from the script alone: the real one would mislead a test that runs on a manual clock.
     let mut server = auto::Builder::new(TokioExecutor::new());
@@ -97,42 +107,63 @@ where
 }
 
 /// An error makes hyper close the connection without an answer.
-async fn answer(request: hyper::Request<Incoming>, shared: &Shared) -> io::Result<Answer> {
-    let path = request.uri().path().to_owned();
+async fn answer(
+    request: hyper::Request<Incoming>,
+    shared: &Shared,
+    reset: &AtomicBool,
+) -> io::Result<Answer> {
+    let (head, body) = request.into_parts();
+    let body = Limited::new(body, MAX_BODY).collect().await;
+    let request = Request {
+        method: head.method,
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().map(str::to_owned),
+        headers: head.headers,
+        body: body.map_err(io::Error::other)?.to_bytes(),
+    };
     let mut behaviour = {
         let mut state = shared.state();
-        state.requests.push(Request {
-            method: request.method().clone(),
-            path: path.clone(),
-            query: request.uri().query().map(str::to_owned),
-            headers: request.headers().clone(),
-        });
-        state.behaviour(&path)
+        state.record(request.clone());
+        state.behaviour(&request.path)
     };
     // Subscribed before the test can see the request, so that no release is missed.
     let mut released = shared.released.subscribe();
     shared.arrived.send_modify(|count| *count += 1);
 
-    while let Behaviour::Delay(time, inner) = behaviour {
-        real_sleep(time).await;
-        behaviour = *inner;
+    let mut served = None;
+    loop {
+        behaviour = match behaviour {
+            Behaviour::Delay(time, inner) => {
+                real_sleep(time).await;
+                *inner
+            }
+            Behaviour::Serve(document, inner) => {
+                served = Some(document);
+                *inner
+            }
+            Behaviour::Decide(decider) => decider.decide(&request),
+            Behaviour::Hold => {
+                // The sender lives as long as the server.
+                let _ = released.changed().await;
+                Behaviour::normal()
+            }
+            Behaviour::HangBeforeHeaders => return never().await,
+            Behaviour::Reset => {
+                reset.store(true, Ordering::Release);
+                Behaviour::Close
+            }
+            settled => break perform(settled, served, &request, shared),
+        }
     }
-    if let Behaviour::Hold = behaviour {
-        // The sender lives as long as the server.
-        let _ = released.changed().await;
-        behaviour = Behaviour::normal();
-    }
-    if let Behaviour::HangBeforeHeaders = behaviour {
-        never().await;
-    }
-    perform(behaviour, &path, request.headers(), shared)
 }
 
-fn perform(behaviour: Behaviour, path: &str, asked: &HeaderMap, shared: &Shared) -> io::Result<Answer> {
-    let (document, validators) = {
-        let state = shared.state();
-        (state.document(path), state.validators)
-    };
+fn perform(
+    behaviour: Behaviour,
+    served: Option<Served>,
+    request: &Request,
+    shared: &Shared,
+) -> io::Result<Answer> {
+    let document = served.or_else(|| shared.state().document(&request.path));
     // What is sent for a path without a document, by the behaviours that need one.
     let body = document
         .as_ref()
@@ -140,24 +171,14 @@ fn perform(behaviour: Behaviour, path: &str, asked: &HeaderMap, shared: &Shared)
     let half = Bytes::from(body.clone()).slice(..body.len() / 2);
     Ok(match behaviour {
         Behaviour::Normal(headers) => match document {
-            Some(document) => normal(&document, validators, &headers, asked),
+            Some(document) => normal(&document, &headers, &request.headers),
             None => with_body(404, &[], Vec::new()),
         },
-        Behaviour::Gzip => {
-            let mut answer = with_body(200, &json_type(), gzip(&body));
-            answer
-                .headers_mut()
-                .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            answer
-        }
+        Behaviour::Gzip => gzipped(&body),
         Behaviour::GzipBomb { unpacked } => {
             let mut document = b"{\"keys\":[".to_vec();
             document.resize(unpacked.max(document.len()), b' ');
-            let mut answer = with_body(200, &json_type(), gzip(&document));
-            answer
-                .headers_mut()
-                .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            answer
+            gzipped(&document)
         }
         Behaviour::Reply {
             status,
@@ -171,23 +192,17 @@ fn perform(behaviour: Behaviour, path: &str, asked: &HeaderMap, shared: &Shared)
             paced(Paced::dripping(body, bytes, every), Some(length))
         }
         Behaviour::Endless => paced(Paced::new(vec![b' '; 16 * 1024], Then::Repeat), None),
-        Behaviour::Close | Behaviour::HangBeforeHeaders | Behaviour::Hold | Behaviour::Delay(..) => {
-            return Err(io::Error::other("the script closes the connection"));
-        }
+        // The others have been settled before.
+        _ => return Err(io::Error::other("the script closes the connection")),
     })
 }
 
-fn normal(
-    document: &Document,
-    validators: Validators,
-    headers: &[(String, String)],
-    asked: &HeaderMap,
-) -> Answer {
+fn normal(document: &Served, headers: &[(String, String)], asked: &HeaderMap) -> Answer {
     let digest = digest::digest(&digest::SHA256, &document.body);
     let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(digest));
     let modified =
         httpdate::fmt_http_date(UNIX_EPOCH + FIRST_MODIFIED + Duration::from_secs(document.revision));
-    let (name, validator, condition) = match validators {
+    let (name, validator, condition) = match document.validators {
         Validators::None => return with_body(200, &merged(headers), document.body.clone()),
         Validators::ETag => (ETAG, etag, IF_NONE_MATCH),
         Validators::LastModified => (LAST_MODIFIED, modified, IF_MODIFIED_SINCE),
@@ -203,6 +218,14 @@ fn normal(
     if let Ok(value) = HeaderValue::try_from(validator) {
         answer.headers_mut().entry(name).or_insert(value);
     }
+    answer
+}
+
+fn gzipped(document: &[u8]) -> Answer {
+    let mut answer = with_body(200, &json_type(), gzip(document));
+    answer
+        .headers_mut()
+        .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     answer
 }
 
@@ -263,14 +286,16 @@ impl State {
     }
 
     /// Discovery answers below the path of an issuer that has one too, in both forms.
-    fn document(&self, path: &str) -> Option<Document> {
-        let found = self.documents.get(path).cloned();
+    fn document(&self, path: &str) -> Option<Served> {
+        let served = |body, revision| Served {
+            body,
+            revision,
+            validators: self.validators,
+        };
         let discovery = path.ends_with(DISCOVERY_PATH) || path.starts_with(OAUTH_DISCOVERY_PATH);
-        found.or_else(|| {
-            discovery.then(|| Document {
-                body: self.discovery.to_string().into_bytes(),
-                revision: 0,
-            })
-        })
+        match self.documents.get(path) {
+            Some(found) => Some(served(found.body.clone(), found.revision)),
+            None => discovery.then(|| served(self.discovery.to_string().into_bytes(), 0)),
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! The least of an HTTP client: HTTP/1.1 over any stream, one request on a connection.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Empty, Full};
 use hyper_util::rt::TokioIo;
 use tokenward_testkit::IdpServer;
 use tokio::{
@@ -32,6 +34,23 @@ where
     }
     sender
         .send_request(request.body(Empty::<Bytes>::new()).unwrap())
+        .await
+}
+
+/// Any request without TLS, to wherever it is.
+pub(crate) async fn ask(
+    address: SocketAddr,
+    request: http::request::Builder,
+    body: &str,
+) -> hyper::Result<Response> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(connection);
+    tasks.detach_all();
+    let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
+    sender
+        .send_request(request.header("host", "idp.test").body(body).unwrap())
         .await
 }
 

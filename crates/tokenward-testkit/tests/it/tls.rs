@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use aws_lc_rs::digest;
 use rustls::{
@@ -12,17 +12,26 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::client;
 
 async fn connect(server: &IdpServer, pki: &TestPki, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
-    let mut roots = RootCertStore::empty();
     let pem = std::fs::read(pki.root_file()).unwrap();
     assert_eq!(pem, pki.root_pem().as_bytes());
-    roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+    connect_to(server.address(), &pem, name).await
+}
+
+/// Connects as one who trusts the authority of `pem` alone.
+pub(crate) async fn connect_to(
+    address: SocketAddr,
+    pem: &[u8],
+    name: &str,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(pem).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let stream = TcpStream::connect(server.address()).await?;
+    let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from(name.to_owned()).unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
