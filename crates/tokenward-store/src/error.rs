@@ -19,6 +19,10 @@ pub enum StoreErrorKind {
     Newer,
     /// The store's file is damaged, or is no store.
     Corrupt,
+    /// Something is where a store or a backup is to be made: nothing is overwritten.
+    Exists,
+    /// There is no store, or no backup, where one was expected.
+    Absent,
     /// The medium failed, is full or refuses writes. What was being written is not stored.
     Io,
 }

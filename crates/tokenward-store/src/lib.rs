@@ -8,13 +8,18 @@
 mod error;
 mod ledger;
 mod memory;
+mod migrate;
 mod snapshots;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
 pub use error::{StoreError, StoreErrorKind};
-pub use ledger::{AUDIT_KEPT, AuditRecord, Ledger, PutIdp, StoredIdp};
+pub use ledger::{
+    AUDIT_KEPT, AuditRecord, Child, Family, Ledger, PRUNED, PutIdp, Recorded, Revocation, RevocationRule,
+    Revoked, StoredIdp,
+};
 pub use memory::Memory;
+pub use migrate::{Migrated, migrate};
 pub use snapshots::{Snapshot, Snapshots};
 #[cfg(feature = "sqlite")]
-pub use sqlite::Sqlite;
+pub use sqlite::{Draft, Sqlite};

@@ -1,7 +1,13 @@
-use async_trait::async_trait;
+use std::ops::Bound;
 
-use super::Memory;
-use crate::{AUDIT_KEPT, AuditRecord, Ledger, PutIdp, StoreError, StoredIdp};
+use async_trait::async_trait;
+use tokenward_core::Timestamp;
+
+use super::{Memory, RuleKey, State};
+use crate::{
+    AUDIT_KEPT, AuditRecord, Child, Family, Ledger, PRUNED, PutIdp, Recorded, Revocation, RevocationRule,
+    Revoked, StoreError, StoredIdp,
+};
 
 #[async_trait]
 impl Ledger for Memory {
@@ -52,4 +58,198 @@ impl Ledger for Memory {
             .cloned()
             .collect())
     }
+
+    async fn open_family(&self, family: &Family) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        if !state.families.contains_key(&family.parent_jti) {
+            state.schedule(&family.parent_jti, None, family.next_renewal);
+            state.families.insert(family.parent_jti.clone(), family.clone());
+        }
+        Ok(())
+    }
+
+    async fn family(&self, parent_jti: &str) -> Result<Option<Family>, StoreError> {
+        Ok(self.lock().families.get(parent_jti).cloned())
+    }
+
+    async fn families(&self, after: &str, limit: usize) -> Result<Vec<Family>, StoreError> {
+        let state = self.lock();
+        let range = (Bound::Excluded(after), Bound::Unbounded);
+        let families = state.families.range::<str, _>(range);
+        Ok(families.take(limit).map(|(_, family)| family.clone()).collect())
+    }
+
+    async fn record_child(
+        &self,
+        parent_jti: &str,
+        after: u64,
+        child: &Child,
+        next_renewal: Option<Timestamp>,
+    ) -> Result<Recorded, StoreError> {
+        let mut state = self.lock();
+        let Some(family) = state.families.get_mut(parent_jti) else {
+            return Ok(Recorded::Gone);
+        };
+        if family.sequence != after {
+            return Ok(Recorded::Behind(Box::new(family.clone())));
+        }
+        let former = std::mem::replace(&mut family.next_renewal, next_renewal);
+        family.latest = Some(child.clone());
+        family.sequence += 1;
+        let sequence = family.sequence;
+        state.schedule(parent_jti, former, next_renewal);
+        Ok(Recorded::Stored(sequence))
+    }
+
+    async fn due_families(&self, now: Timestamp, limit: usize) -> Result<Vec<Family>, StoreError> {
+        let state = self.lock();
+        let due = state.due.iter().take_while(|(time, _)| *time <= now).take(limit);
+        Ok(due
+            .filter_map(|(_, parent_jti)| state.families.get(parent_jti).cloned())
+            .collect())
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.lock().due.first().map(|(time, _)| *time))
+    }
+
+    async fn postpone(&self, parent_jti: &str, next_renewal: Option<Timestamp>) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        if let Some(family) = state.families.get_mut(parent_jti) {
+            let former = std::mem::replace(&mut family.next_renewal, next_renewal);
+            state.schedule(parent_jti, former, next_renewal);
+        }
+        Ok(())
+    }
+
+    async fn revoke(&self, revocation: &Revocation) -> Result<Revoked, StoreError> {
+        let mut state = self.lock();
+        if let RevocationRule::Parent(parent_jti) = &revocation.rule {
+            state.remove_family(parent_jti);
+        }
+        let key = rule_key(revocation);
+        let former = state.rules.get(&key).copied();
+        let former = former.and_then(|sequence| Some((sequence, state.revocations.get(&sequence)?)));
+        let effective = match former {
+            Some((sequence, former)) => {
+                let grown = former.grown(revocation);
+                if grown == *former {
+                    return Ok(Revoked {
+                        sequence,
+                        effective: grown,
+                    });
+                }
+                state.revocations.remove(&sequence);
+                grown
+            }
+            None => revocation.clone(),
+        };
+        let sequence = state.next();
+        state.rules.insert(key, sequence);
+        state.revocations.insert(sequence, effective.clone());
+        Ok(Revoked { sequence, effective })
+    }
+
+    async fn revocations(&self, after: u64, limit: usize) -> Result<Vec<(u64, Revocation)>, StoreError> {
+        let state = self.lock();
+        let later = state
+            .revocations
+            .range((Bound::Excluded(after), Bound::Unbounded));
+        Ok(later
+            .take(limit)
+            .map(|(sequence, revocation)| (*sequence, revocation.clone()))
+            .collect())
+    }
+
+    async fn revocation(&self, id: &str) -> Result<Option<Revocation>, StoreError> {
+        let state = self.lock();
+        Ok(state
+            .revocations
+            .values()
+            .find(|revocation| revocation.id == id)
+            .cloned())
+    }
+
+    async fn delete_revocation(&self, id: &str) -> Result<bool, StoreError> {
+        let mut state = self.lock();
+        let found = state
+            .revocations
+            .iter()
+            .find(|(_, revocation)| revocation.id == id)
+            .map(|(sequence, _)| *sequence);
+        Ok(found.is_some_and(|sequence| state.remove_revocation(sequence)))
+    }
+
+    async fn keyring(&self) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        Ok(self.lock().keyring.clone())
+    }
+
+    async fn put_keyring(&self, expected: u64, bytes: &[u8]) -> Result<bool, StoreError> {
+        let mut state = self.lock();
+        let version = state.keyring.as_ref().map_or(0, |(version, _)| *version);
+        if version != expected {
+            return Ok(false);
+        }
+        state.keyring = Some((expected + 1, bytes.to_vec()));
+        Ok(true)
+    }
+
+    async fn prune(&self, now: Timestamp) -> Result<usize, StoreError> {
+        let mut state = self.lock();
+        let families: Vec<String> = state
+            .families
+            .values()
+            .filter(|family| family.expires_at <= now)
+            .take(PRUNED)
+            .map(|family| family.parent_jti.clone())
+            .collect();
+        let revocations: Vec<u64> = state
+            .revocations
+            .iter()
+            .filter(|(_, revocation)| revocation.expires_at.is_some_and(|time| time <= now))
+            .take(PRUNED)
+            .map(|(sequence, _)| *sequence)
+            .collect();
+        for parent_jti in &families {
+            state.remove_family(parent_jti);
+        }
+        for sequence in &revocations {
+            state.remove_revocation(*sequence);
+        }
+        Ok(families.len() + revocations.len())
+    }
+
+    fn healthy(&self) -> bool {
+        true
+    }
+}
+
+impl State {
+    fn schedule(&mut self, parent_jti: &str, former: Option<Timestamp>, next: Option<Timestamp>) {
+        if let Some(former) = former {
+            self.due.remove(&(former, parent_jti.to_owned()));
+        }
+        if let Some(next) = next {
+            self.due.insert((next, parent_jti.to_owned()));
+        }
+    }
+
+    fn remove_family(&mut self, parent_jti: &str) {
+        if let Some(family) = self.families.remove(parent_jti) {
+            self.schedule(parent_jti, family.next_renewal, None);
+        }
+    }
+
+    fn remove_revocation(&mut self, sequence: u64) -> bool {
+        let removed = self.revocations.remove(&sequence);
+        if let Some(revocation) = &removed {
+            self.rules.remove(&rule_key(revocation));
+        }
+        removed.is_some()
+    }
+}
+
+fn rule_key(revocation: &Revocation) -> RuleKey {
+    let (kind, value) = revocation.rule.key();
+    (revocation.issuer.clone(), kind, value.to_owned())
 }

@@ -1,18 +1,21 @@
 //! The engine without a medium.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    fmt,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
 
-use crate::{AuditRecord, Snapshot, Snapshots, StoreError, StoredIdp};
+use tokenward_core::Timestamp;
+
+use crate::{AuditRecord, Family, Revocation, Snapshot, Snapshots, StoreError, StoredIdp};
 
 mod ledger;
 
 /// Keeps everything in memory, until it is dropped. Never fails.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Memory {
     state: Mutex<State>,
 }
@@ -20,16 +23,26 @@ pub struct Memory {
 /// By tenant and name.
 type ByName<T> = HashMap<(String, String), T>;
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     snapshots: ByName<Snapshot>,
     /// With the number that orders them.
     idps: ByName<(u64, StoredIdp)>,
     /// Oldest first.
     audit: VecDeque<(u64, AuditRecord)>,
+    families: BTreeMap<String, Family>,
+    /// When which family is due, for all that have a time.
+    due: BTreeSet<(Timestamp, String)>,
+    /// By sequence.
+    revocations: BTreeMap<u64, Revocation>,
+    /// The sequence of the record for an issuer, a kind of rule and what it names.
+    rules: HashMap<RuleKey, u64>,
+    keyring: Option<(u64, Vec<u8>)>,
     /// The last number that was given to anything.
     last: u64,
 }
+
+type RuleKey = (String, &'static str, String);
 
 impl State {
     fn next(&mut self) -> u64 {
@@ -48,6 +61,13 @@ impl Memory {
     fn lock(&self) -> MutexGuard<'_, State> {
         // No critical section can panic between two changes: there is nothing half-done to protect.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Without content.
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").finish_non_exhaustive()
     }
 }
 

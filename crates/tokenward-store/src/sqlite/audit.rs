@@ -9,6 +9,8 @@ use super::{
 };
 use crate::{AUDIT_KEPT, AuditRecord};
 
+pub(super) const BEFORE: &str = "SELECT * FROM audit WHERE number < ? ORDER BY number DESC";
+
 pub(super) fn append(connection: &Connection, records: &[AuditRecord]) -> Result<(), Failure> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO audit (at, who, address, action, target, outcome, digest) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -38,10 +40,7 @@ pub(super) fn page(
     limit: usize,
 ) -> Result<Vec<(u64, AuditRecord)>, Failure> {
     let before = before.map_or(i64::MAX, |before| i64::try_from(before).unwrap_or(i64::MAX));
-    let mut select = connection.prepare_cached(
-        "SELECT number, at, who, address, action, target, outcome, digest FROM audit WHERE number < ? \
-         ORDER BY number DESC",
-    )?;
+    let mut select = connection.prepare_cached(BEFORE)?;
     let mut rows = select.query([before])?;
     let mut page = Vec::new();
     while page.len() < limit

@@ -9,6 +9,8 @@ use super::{
 };
 use crate::{PutIdp, StoredIdp};
 
+pub(super) const COUNT: &str = "SELECT value FROM counter WHERE name = 'idps'";
+
 /// Damaged rows that one error names.
 const NAMED: usize = 10;
 
@@ -51,7 +53,7 @@ pub(super) fn put(connection: &Connection, idp: &StoredIdp, max: usize) -> Resul
         return Ok(PutIdp::Replaced);
     }
     let count: u64 = connection
-        .prepare_cached("SELECT value FROM counter WHERE name = 'idps'")?
+        .prepare_cached(COUNT)?
         .query_row([], |row| row.get(0))?;
     if count >= max as u64 {
         return Ok(PutIdp::Full);

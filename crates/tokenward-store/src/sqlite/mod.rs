@@ -3,6 +3,10 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::JoinHandle,
 };
 
@@ -12,20 +16,26 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{Snapshot, Snapshots, StoreError, StoreErrorKind};
 
 mod audit;
+mod copy;
 mod digest;
+mod family;
 mod file;
 mod idp;
+mod keyring;
 mod ledger;
+mod revocation;
 mod schema;
 mod snapshot;
 mod writer;
+
+pub use copy::Draft;
 
 #[cfg(test)]
 mod tests;
 
 use file::Opened;
 use rusqlite::Connection;
-use writer::{Answer, Command, Failure};
+use writer::{Answer, Command, Failure, Health};
 
 /// Commands that may wait for the thread; a caller beyond them waits before it is queued.
 const QUEUE: usize = 1024;
@@ -42,6 +52,7 @@ pub struct Sqlite {
     path: PathBuf,
     commands: Option<mpsc::Sender<Command>>,
     thread: Option<JoinHandle<()>>,
+    health: Arc<Health>,
 }
 
 impl Sqlite {
@@ -60,9 +71,14 @@ impl Sqlite {
     fn start(opened: Opened) -> Result<Self, StoreError> {
         let (commands, queue) = mpsc::channel(QUEUE);
         let path = opened.path.clone();
+        let health = Arc::new(Health {
+            healthy: AtomicBool::new(true),
+            probing: AtomicBool::new(false),
+        });
+        let known = Arc::clone(&health);
         let thread = std::thread::Builder::new()
             .name("tokenward-store".to_owned())
-            .spawn(move || writer::run(opened, queue))
+            .spawn(move || writer::run(opened, &known, queue))
             .map_err(|error| {
                 StoreError::new(StoreErrorKind::Io, "cannot start the store's thread").because(error)
             })?;
@@ -70,6 +86,7 @@ impl Sqlite {
             path,
             commands: Some(commands),
             thread: Some(thread),
+            health,
         })
     }
 
@@ -87,6 +104,20 @@ impl Sqlite {
         F: FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     {
         self.ask(|answer| writer::read(work, answer)).await
+    }
+
+    /// Whether the last write could be stored; if not, the thread is asked to try again.
+    fn probe(&self) -> bool {
+        let healthy = self.health.healthy.load(Ordering::Relaxed);
+        if !healthy
+            && let Some(commands) = &self.commands
+            && !self.health.probing.swap(true, Ordering::Relaxed)
+            && commands.try_send(Command::Probe).is_err()
+        {
+            // The queue is full: of writes, which tell as well.
+            self.health.probing.store(false, Ordering::Relaxed);
+        }
+        healthy
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, StoreError> {

@@ -26,7 +26,7 @@ const MIGRATIONS: &[&str] = &[
         name  TEXT    NOT NULL PRIMARY KEY,
         value INTEGER NOT NULL
     ) STRICT;
-    INSERT INTO counter VALUES ('idps', 0), ('mark', 0);
+    INSERT INTO counter VALUES ('idps', 0), ('revocations', 0), ('mark', 0);
 
     CREATE TABLE idp (
         number     INTEGER NOT NULL PRIMARY KEY,  -- in the order of addition
@@ -53,6 +53,45 @@ const MIGRATIONS: &[&str] = &[
         action  TEXT    NOT NULL,
         target  TEXT    NOT NULL,
         outcome TEXT    NOT NULL,
+        digest  BLOB    NOT NULL
+    ) STRICT;
+
+    CREATE TABLE family (
+        number           INTEGER NOT NULL PRIMARY KEY,
+        parent_jti       TEXT    NOT NULL UNIQUE,
+        user_id          TEXT    NOT NULL,
+        profile          BLOB    NOT NULL,
+        expires_at       INTEGER NOT NULL,
+        sequence         INTEGER NOT NULL,
+        child_jti        TEXT,  -- these four are NULL together
+        child_token      BLOB,
+        child_issued_at  INTEGER,
+        child_expires_at INTEGER,
+        next_renewal     INTEGER,
+        digest           BLOB    NOT NULL
+    ) STRICT;
+    CREATE INDEX family_due ON family (next_renewal) WHERE next_renewal IS NOT NULL;
+    CREATE INDEX family_expired ON family (expires_at);
+
+    CREATE TABLE revocation (
+        sequence   INTEGER NOT NULL PRIMARY KEY,  -- of its last change
+        id         TEXT    NOT NULL UNIQUE,
+        issuer     TEXT    NOT NULL,
+        kind       TEXT    NOT NULL,
+        value      TEXT    NOT NULL,
+        time       INTEGER,           -- what a not-before compares with
+        expires_at INTEGER,
+        created_at INTEGER NOT NULL,
+        note       TEXT    NOT NULL,
+        digest     BLOB    NOT NULL,
+        UNIQUE (issuer, kind, value)
+    ) STRICT;
+    CREATE INDEX revocation_expired ON revocation (expires_at) WHERE expires_at IS NOT NULL;
+
+    CREATE TABLE keyring (
+        only    INTEGER NOT NULL PRIMARY KEY CHECK (only = 1),
+        version INTEGER NOT NULL,
+        bytes   BLOB    NOT NULL,
         digest  BLOB    NOT NULL
     ) STRICT;
     ",

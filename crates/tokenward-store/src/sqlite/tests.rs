@@ -1,13 +1,14 @@
 use std::{path::Path, time::Duration};
 
+use rusqlite::{Connection, StatementStatus, params_from_iter};
 use tokenward_core::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Sqlite, file, snapshot as row,
-    writer::{self, Answer, Command},
+    Sqlite, audit, family, file, idp, revocation, snapshot as row,
+    writer::{self, Answer, Command, Health},
 };
-use crate::{Snapshot, Snapshots as _, StoreErrorKind};
+use crate::{Family, Snapshot, Snapshots as _, StoreErrorKind, StoredIdp};
 
 fn snapshot(name: &str, bytes: usize) -> Snapshot {
     Snapshot {
@@ -25,6 +26,13 @@ fn snapshot(name: &str, bytes: usize) -> Snapshot {
 
 fn put(snapshot: Snapshot, answer: Answer<()>) -> Command {
     writer::write(move |connection| Ok(row::put(connection, &snapshot)?), answer)
+}
+
+fn healthy() -> Health {
+    Health {
+        healthy: true.into(),
+        probing: false.into(),
+    }
 }
 
 /// A store whose file may grow by `pages` only.
@@ -77,7 +85,7 @@ fn one_write_that_fails_does_not_fail_those_that_wait_with_it() {
         answers.push(answered);
     }
     drop(queue);
-    writer::run(opened, commands);
+    writer::run(opened, &healthy(), commands);
     let stored: Vec<bool> = answers
         .into_iter()
         .map(|answered| answered.blocking_recv().unwrap().is_ok())
@@ -103,11 +111,100 @@ fn writes_that_wait_together_share_a_commit() {
         assert!(queue.try_send(write).is_ok());
     }
     drop(queue);
-    writer::run(opened, commands);
+    writer::run(opened, &healthy(), commands);
 
     let stored: i64 = reader.query_row(count, [], |row| row.get(0)).unwrap();
     assert_eq!(u64::try_from(stored), Ok(WRITES));
     // A commit writes at least two pages of 4 KiB: one of the table, one of its index.
     let written = wal.metadata().unwrap().len() - before;
     assert!(written < WRITES * 4096, "{written} bytes for {WRITES} writes");
+}
+
+/// The statements that run often, or over tables that grow, go by an index and sort nothing.
+#[test]
+fn statements_over_large_tables_use_their_index() {
+    let directory = tempfile::tempdir().unwrap();
+    let opened = file::open(directory.path()).unwrap();
+    for (statement, index) in [
+        (
+            family::DUE,
+            "SEARCH family USING INDEX family_due (next_renewal<?)",
+        ),
+        (family::NEXT_DUE, "USING COVERING INDEX family_due"),
+        (
+            family::EXPIRED,
+            "USING COVERING INDEX family_expired (expires_at<?)",
+        ),
+        (
+            family::AFTER,
+            "USING INDEX sqlite_autoindex_family_1 (parent_jti>?)",
+        ),
+        (revocation::AFTER, "USING INTEGER PRIMARY KEY (rowid>?)"),
+        (
+            revocation::EXPIRED,
+            "USING COVERING INDEX revocation_expired (expires_at<?)",
+        ),
+        (revocation::BY_RULE, "(issuer=? AND kind=? AND value=?)"),
+        (audit::BEFORE, "USING INTEGER PRIMARY KEY (rowid<?)"),
+    ] {
+        let plan: Vec<String> = opened
+            .connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {statement}"))
+            .unwrap()
+            .query_map(params_from_iter(vec![0; statement.matches('?').count()]), |row| {
+                row.get("detail")
+            })
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        let plan = plan.join("\n");
+        assert!(plan.contains(index), "{statement}: {plan}");
+        assert!(!plan.contains("TEMP B-TREE"), "{statement}: {plan}");
+    }
+}
+
+/// How many steps of SQLite's machine it takes to find what is due, and how many providers there are.
+fn steps(others: i64) -> [i32; 3] {
+    let directory = tempfile::tempdir().unwrap();
+    let mut opened = file::open(directory.path()).unwrap();
+    let transaction = opened.connection.transaction().unwrap();
+    for n in 0..others {
+        open(&transaction, &format!("{n}"), 1000 + n);
+        let idp = StoredIdp {
+            tenant: String::new(),
+            name: n.to_string(),
+            document: String::new(),
+            changed_at: Timestamp::default(),
+        };
+        idp::put(&transaction, &idp, usize::MAX).unwrap();
+    }
+    for n in 0..3 {
+        open(&transaction, &format!("due-{n}"), n);
+    }
+    transaction.commit().unwrap();
+    [(family::DUE, 3), (family::NEXT_DUE, 1), (idp::COUNT, 1)].map(|(sql, found)| {
+        let mut statement = opened.connection.prepare(sql).unwrap();
+        let now = vec![500_000; sql.matches('?').count()];
+        let rows = statement.query_map(params_from_iter(now), |_| Ok(())).unwrap();
+        assert_eq!(rows.count(), found);
+        statement.get_status(StatementStatus::VmStep)
+    })
+}
+
+fn open(connection: &Connection, parent_jti: &str, due: i64) {
+    let family = Family {
+        parent_jti: parent_jti.to_owned(),
+        user_id: String::new(),
+        profile: Vec::new(),
+        expires_at: Timestamp::MAX,
+        sequence: 0,
+        latest: None,
+        next_renewal: Some(Timestamp::from_secs(due)),
+    };
+    family::open(connection, &family).unwrap();
+}
+
+#[test]
+fn what_it_costs_to_find_the_due_does_not_depend_on_the_others() {
+    assert_eq!(steps(10), steps(5_000));
 }

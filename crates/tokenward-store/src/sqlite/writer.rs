@@ -1,5 +1,7 @@
 //! The thread that owns the connection.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
@@ -14,9 +16,12 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(super) enum Command {
     Write(Box<dyn Write>),
     Read(Box<dyn Read>),
+    /// Finds out whether a store that failed can write again.
+    Probe,
 }
 
 /// Why a command could not be done.
+#[derive(Debug)]
 pub(super) enum Failure {
     Sqlite(rusqlite::Error),
     /// What it needs is there and is not what was written: what that is, and what to do.
@@ -109,11 +114,28 @@ where
     }
 }
 
+/// What the thread and those who ask for it know of the store's health.
+pub(super) struct Health {
+    /// Whether the last commit was stored.
+    pub(super) healthy: AtomicBool,
+    /// Whether a probe is on its way, so that the queue never holds two.
+    pub(super) probing: AtomicBool,
+}
+
 /// Works until every sender is gone and the queue is empty.
 ///
 /// Commands take effect in the order of the queue. Writes next to each other share a transaction, and so one
 /// sync of the disk; nobody hears of a write before the commit that holds it.
-pub(super) fn run(mut opened: Opened, mut queue: mpsc::Receiver<Command>) {
+///
+/// # A disk that fails
+///
+/// Where a sync fails, the kernel may have dropped what it should have written, and a later sync says nothing
+/// about that. So none is ever repeated: what counts as stored was written *and* synced by one commit that
+/// succeeded. SQLite takes the frames of the failed commit back and writes the next ones over them, whose
+/// pages are thereby dirty again. The thread does so at once with a commit of its own (a mark), after which
+/// the failed commit cannot come back even if the process dies; where the mark fails too, the next commit
+/// takes its place. What a dead process left behind is settled when the store is opened.
+pub(super) fn run(mut opened: Opened, health: &Health, mut queue: mpsc::Receiver<Command>) {
     let mut batch = Vec::with_capacity(BATCH);
     while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
         let mut writes = Vec::new();
@@ -121,44 +143,71 @@ pub(super) fn run(mut opened: Opened, mut queue: mpsc::Receiver<Command>) {
             match command {
                 Command::Write(write) => writes.push(write),
                 Command::Read(read) => {
-                    opened.commit_and_answer(std::mem::take(&mut writes));
+                    opened.commit_and_answer(std::mem::take(&mut writes), health);
                     read.run(&opened);
+                }
+                Command::Probe => {
+                    opened.commit_and_answer(std::mem::take(&mut writes), health);
+                    if !health.healthy.load(Ordering::Relaxed) {
+                        opened.mark(health);
+                    }
+                    health.probing.store(false, Ordering::Relaxed);
                 }
             }
         }
-        opened.commit_and_answer(writes);
+        opened.commit_and_answer(writes, health);
     }
 }
 
 impl Opened {
-    fn commit_and_answer(&mut self, mut writes: Vec<Box<dyn Write>>) {
+    fn commit_and_answer(&mut self, mut writes: Vec<Box<dyn Write>>, health: &Health) {
         if writes.is_empty() {
             return;
         }
-        let failure = match self.commit(&mut writes) {
+        let failure = match self.commit(&mut writes, health) {
             Ok(()) => {
                 writes.into_iter().for_each(|write| write.answer(None));
                 return;
             }
             Err(failure) => failure,
         };
-        if writes.len() == 1 || failure.is_of_the_medium() {
-            let error = self.error("write to", failure);
+        if writes.len() > 1 && !failure.is_of_the_disk() {
+            // The common transaction left nothing behind. Each write is tried by itself: one that cannot be
+            // stored does not take the others with it.
             for write in writes {
-                write.answer(Some(error.clone()));
+                self.commit_and_answer(vec![write], health);
             }
             return;
         }
-        // The common transaction left nothing behind. Each write is tried by itself: one that cannot be stored
-        // does not take the others with it.
-        for mut write in writes {
-            let result = self.commit(std::slice::from_mut(&mut write));
-            write.answer(result.err().map(|failure| self.error("write to", failure)));
+        let of_the_disk = failure.is_of_the_disk();
+        let error = self.error("write to", failure);
+        for write in writes {
+            write.answer(Some(error.clone()));
+        }
+        if of_the_disk {
+            self.mark(health);
+        }
+    }
+
+    /// Commits something that nobody asked for.
+    fn mark(&mut self, health: &Health) {
+        let marked = self
+            .connection
+            .execute("UPDATE counter SET value = value + 1 WHERE name = 'mark'", []);
+        health.healthy.store(marked.is_ok(), Ordering::Relaxed);
+        if let Err(error) = marked {
+            tracing::error!(%error, path = %self.path.display(), "The store cannot be written");
         }
     }
 
     /// All of them or, on an error, none: a transaction that is dropped is rolled back.
-    fn commit(&mut self, writes: &mut [Box<dyn Write>]) -> Result<(), Failure> {
+    fn commit(&mut self, writes: &mut [Box<dyn Write>], health: &Health) -> Result<(), Failure> {
+        let result = self.try_commit(writes);
+        health.healthy.store(result.is_ok(), Ordering::Relaxed);
+        result
+    }
+
+    fn try_commit(&mut self, writes: &mut [Box<dyn Write>]) -> Result<(), Failure> {
         let transaction = self.connection.transaction()?;
         for write in writes {
             write.run(&transaction)?;
@@ -166,7 +215,7 @@ impl Opened {
         Ok(transaction.commit()?)
     }
 
-    fn error(&self, what: &str, failure: Failure) -> StoreError {
+    pub(super) fn error(&self, what: &str, failure: Failure) -> StoreError {
         match failure {
             Failure::Sqlite(error) => sqlite_error(&self.path, what, error),
             Failure::Damaged(row) => StoreError::new(
@@ -179,7 +228,7 @@ impl Opened {
 
 impl Failure {
     /// Whether the disk itself failed, so that trying again would only wait for it again.
-    fn is_of_the_medium(&self) -> bool {
+    fn is_of_the_disk(&self) -> bool {
         match self {
             Self::Sqlite(error) => error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure),
             Self::Damaged(_) => false,

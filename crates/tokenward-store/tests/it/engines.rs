@@ -5,6 +5,7 @@ use tokenward_testkit::conformance::{self, snapshot, stored_idp};
 async fn memory_conforms() {
     conformance::snapshots(&Memory::new()).await;
     conformance::ledger(&Memory::new()).await;
+    conformance::tokens(&Memory::new()).await;
 }
 
 #[tokio::test]
@@ -13,6 +14,7 @@ async fn sqlite_conforms() {
     let store = Sqlite::open(directory.path()).unwrap();
     conformance::snapshots(&store).await;
     conformance::ledger(&store).await;
+    conformance::tokens(&store).await;
 }
 
 #[tokio::test]
@@ -23,6 +25,7 @@ async fn sqlite_conforms_when_it_is_opened_again() {
         let store = Sqlite::open(&path).unwrap();
         conformance::snapshots(&store).await;
         conformance::ledger(&store).await;
+        conformance::tokens(&store).await;
     }
     let store = Sqlite::open(&path).unwrap();
     store.put(&snapshot("t", "kept")).await.unwrap();

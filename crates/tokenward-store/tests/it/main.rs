@@ -1,6 +1,9 @@
 //! Every engine through the public surface.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod copy;
 mod crash;
+mod damage;
 mod engines;
 mod sqlite;
+mod upgrade;

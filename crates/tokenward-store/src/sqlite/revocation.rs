@@ -1,0 +1,160 @@
+//! Revocations as rows.
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use tokenward_core::Timestamp;
+
+use super::{
+    digest::{Digest, digest},
+    family,
+    writer::Failure,
+};
+use crate::{PRUNED, Revocation, RevocationRule, Revoked};
+
+pub(super) const BY_RULE: &str = "SELECT * FROM revocation WHERE issuer = ? AND kind = ? AND value = ?";
+const BY_ID: &str = "SELECT * FROM revocation WHERE id = ?";
+pub(super) const AFTER: &str = "SELECT * FROM revocation WHERE sequence > ? ORDER BY sequence";
+pub(super) const EXPIRED: &str = "DELETE FROM revocation WHERE sequence IN \
+     (SELECT sequence FROM revocation WHERE expires_at <= ? LIMIT ?)";
+
+pub(super) fn revoke(connection: &Connection, revocation: &Revocation) -> Result<Revoked, Failure> {
+    if let RevocationRule::Parent(parent_jti) = &revocation.rule {
+        family::remove(connection, parent_jti)?;
+    }
+    let (kind, value) = revocation.rule.key();
+    let former = connection
+        .prepare_cached(BY_RULE)?
+        .query_row([&revocation.issuer, kind, value], |row| Ok(checked(row)))
+        .optional()?
+        .transpose()?;
+    let effective = match former {
+        None => revocation.clone(),
+        Some((sequence, former)) => {
+            let grown = former.grown(revocation);
+            if grown == former {
+                return Ok(Revoked {
+                    sequence,
+                    effective: former,
+                });
+            }
+            grown
+        }
+    };
+    let sequence = connection
+        .prepare_cached("UPDATE counter SET value = value + 1 WHERE name = 'revocations' RETURNING value")?
+        .query_row([], |row| row.get(0))?;
+    connection
+        .prepare_cached(
+            "INSERT INTO revocation (sequence, id, issuer, kind, value, time, expires_at, created_at, note, \
+             digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (issuer, kind, value) DO \
+             UPDATE SET sequence = ?1, time = ?6, expires_at = ?7, note = ?9, digest = ?10",
+        )?
+        .execute(params![
+            sequence,
+            effective.id,
+            effective.issuer,
+            kind,
+            value,
+            effective.rule.time().map(Timestamp::as_millis),
+            effective.expires_at.map(Timestamp::as_millis),
+            effective.created_at.as_millis(),
+            effective.note,
+            digest_of(&effective),
+        ])?;
+    Ok(Revoked { sequence, effective })
+}
+
+pub(super) fn page(
+    connection: &Connection,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<(u64, Revocation)>, Failure> {
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let mut select = connection.prepare_cached(AFTER)?;
+    let mut rows = select.query([after])?;
+    let mut page = Vec::new();
+    while page.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        page.push(checked(row)?);
+    }
+    Ok(page)
+}
+
+pub(super) fn get(connection: &Connection, id: &str) -> Result<Option<Revocation>, Failure> {
+    let found = connection
+        .prepare_cached(BY_ID)?
+        .query_row([id], |row| Ok(checked(row)))
+        .optional()?;
+    Ok(found.transpose()?.map(|(_, revocation)| revocation))
+}
+
+pub(super) fn delete(connection: &Connection, id: &str) -> Result<bool, Failure> {
+    let deleted = connection
+        .prepare_cached("DELETE FROM revocation WHERE id = ?")?
+        .execute([id])?;
+    Ok(deleted > 0)
+}
+
+pub(super) fn prune(connection: &Connection, now: Timestamp) -> Result<usize, Failure> {
+    Ok(connection
+        .prepare_cached(EXPIRED)?
+        .execute(params![now.as_millis(), PRUNED])?)
+}
+
+/// A damaged one is an error: without it a revoked token would be accepted.
+fn checked(row: &Row<'_>) -> Result<(u64, Revocation), Failure> {
+    match read(row) {
+        Ok((sequence, revocation, true)) => Ok((sequence, revocation)),
+        _ => Err(Failure::Damaged(format!(
+            "row {} of its table `revocation` is not what was stored. Put a backup in its place, or delete this \
+             row and revoke again what it revoked",
+            row.get::<_, i64>("sequence")?
+        ))),
+    }
+}
+
+/// The sequence, the revocation, and whether its digest matches.
+fn read(row: &Row<'_>) -> rusqlite::Result<(u64, Revocation, bool)> {
+    let stored: Digest = row.get("digest")?;
+    let time = |column: &str| -> rusqlite::Result<Option<Timestamp>> {
+        let millis: Option<i64> = row.get(column)?;
+        Ok(millis.map(Timestamp::from_millis))
+    };
+    let kind: String = row.get("kind")?;
+    let rule = RevocationRule::from_parts(&kind, row.get("value")?, time("time")?);
+    let revocation = Revocation {
+        id: row.get("id")?,
+        issuer: row.get("issuer")?,
+        rule: rule.ok_or(rusqlite::Error::InvalidQuery)?,
+        expires_at: time("expires_at")?,
+        created_at: Timestamp::from_millis(row.get("created_at")?),
+        note: row.get("note")?,
+    };
+    let matches = digest_of(&revocation) == stored;
+    Ok((row.get("sequence")?, revocation, matches))
+}
+
+/// Without the sequence, which says nothing about any token.
+fn digest_of(revocation: &Revocation) -> Digest {
+    let Revocation {
+        id,
+        issuer,
+        rule,
+        expires_at,
+        created_at,
+        note,
+    } = revocation;
+    let (kind, value) = rule.key();
+    let bytes = |time: Timestamp| time.as_millis().to_be_bytes();
+    digest(&[
+        Some(b"revocation"),
+        Some(id.as_bytes()),
+        Some(issuer.as_bytes()),
+        Some(kind.as_bytes()),
+        Some(value.as_bytes()),
+        rule.time().map(bytes).as_ref().map(<[u8; 8]>::as_slice),
+        expires_at.map(bytes).as_ref().map(<[u8; 8]>::as_slice),
+        Some(&bytes(*created_at)),
+        Some(note.as_bytes()),
+    ])
+}
