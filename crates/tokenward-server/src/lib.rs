@@ -1,11 +1,14 @@
 //! The `tokenward` program, as a library that only the program itself and the fuzz targets use: it has no interface
 //! to rely on, and its one promise is [`run`].
 
+mod access;
+mod admin;
 mod aggregate;
 mod authorize;
 mod cli;
 mod config;
 mod http;
+mod openapi;
 mod serve;
 mod telemetry;
 

@@ -54,6 +54,8 @@ enum Command {
     /// Look at tokens, and verify them
     #[command(subcommand)]
     Token(Token),
+    /// Print the OpenAPI 3.1 document of the server's interface
+    Openapi,
     /// Print the completions of a shell
     Completions {
         /// The shell
@@ -184,6 +186,10 @@ pub(crate) fn run() -> ExitCode {
         Command::Jwks(Jwks::Verify { jwk, token }) => raw::run(&jwk, token.as_deref(), &output),
         Command::Token(Token::Inspect { token, json }) => inspect::run(token.as_deref(), json, &output),
         Command::Token(Token::Verify(arguments)) => verify::run(&arguments, &environment, &output),
+        Command::Openapi => {
+            output.line(crate::admin::openapi_json());
+            Ok(Ending::Ok)
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tokenward", &mut std::io::stdout());
             Ok(Ending::Ok)

@@ -377,16 +377,24 @@ impl<R: Record> Field for Flat<R> {
     }
 }
 
-/// A list of records, whose members have their defaults in another section.
+/// A list of records, whose members may have their defaults in another section.
 pub(super) struct Sections<R> {
-    defaults: &'static str,
+    defaults: Option<&'static str>,
     record: PhantomData<R>,
+}
+
+/// A list of records that stand for themselves.
+pub(super) fn records<R: Record>() -> Sections<R> {
+    Sections {
+        defaults: None,
+        record: PhantomData,
+    }
 }
 
 /// A list of records; what one of them does not say is looked for in the section `defaults` beside the list.
 pub(super) fn sections<R: Record>(defaults: &'static str) -> Sections<R> {
     Sections {
-        defaults,
+        defaults: Some(defaults),
         record: PhantomData,
     }
 }

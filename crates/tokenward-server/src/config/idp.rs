@@ -18,8 +18,9 @@ use super::{
     fields::{flat, list, list_or, optional, required, scalar, section},
     model::{DAY, SECOND},
     problem::suggestion,
-    record::{Check, Field, Member, Section, Shape, record},
-    rules::{self, Kind, Rule, boolean, certificates, domain, duration, file, integer, pin, text, url, word},
+    record::{Check, Section, record},
+    rules::{self, Kind, Rule, boolean, certificates, domain, duration, integer, pin, text, url, word},
+    secret::{Secret, is_sample},
 };
 
 const ZERO: Duration = Duration::ZERO;
@@ -354,99 +355,4 @@ fn secret_bytes(algorithm: Algorithm) -> Option<usize> {
         Algorithm::Hs512 => Some(64),
         _ => None,
     }
-}
-
-/// `secret` and its twin `secret_file`.
-struct Secret;
-
-/// The longest secret, in bytes.
-const MAX_SECRET: u64 = 8 * 1_024;
-
-impl Field for Secret {
-    type Output = Option<SecretSlice<u8>>;
-
-    fn members(&self, name: &'static str, doc: String) -> Vec<Member> {
-        let absent = || "none".to_owned();
-        let file = "A file that holds `secret`; a line feed at its end is not part of it. \
-                    Nobody but its owner may have access to it.";
-        vec![
-            Member {
-                name,
-                shape: Shape::Scalar,
-                default: absent(),
-                takes: "text, at least as long as the hash".into(),
-                doc,
-            },
-            Member {
-                name: "secret_file",
-                shape: Shape::Scalar,
-                default: absent(),
-                takes: "path of a file".into(),
-                doc: file.into(),
-            },
-        ]
-    }
-
-    fn read(&self, section: &Section<'_>, name: &'static str) -> Option<Self::Output> {
-        let bytes = |text: &str| Ok(text.as_bytes().to_vec().into());
-        let inline = optional("", Rule::new(Kind::Text, "", bytes)).read(section, name);
-        let path = optional("", file()).read(section, "secret_file");
-        match (inline?, path?) {
-            (Some(_), Some(_)) => {
-                section.report(
-                    "secret_file",
-                    "`secret` and `secret_file` are both given; one is enough",
-                );
-                None
-            }
-            (None, Some(path)) => {
-                if let Some(message) = rules::not_private(&path).filter(|_| !section.cx.dev) {
-                    section.report("secret_file", message);
-                    return None;
-                }
-                let mut bytes = rules::read_limited(&path, MAX_SECRET)
-                    .map_err(|message| section.report("secret_file", message))
-                    .ok()?;
-                if bytes.last() == Some(&b'\n') {
-                    bytes.pop();
-                    bytes.pop_if(|last| *last == b'\r');
-                }
-                Some(Some(bytes.into()))
-            }
-            (inline, None) => Some(inline),
-        }
-    }
-}
-
-/// Secrets out of tutorials and test suites, as they are or repeated: they are the first that an attacker tries.
-fn is_sample(secret: &[u8]) -> bool {
-    const SAMPLES: [&str; 14] = [
-        "your-256-bit-secret",
-        "your-384-bit-secret",
-        "your-512-bit-secret",
-        "a-string-secret-at-least-256-bits-long",
-        "a-valid-string-secret-that-is-at-least-384-bits-long",
-        "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
-        "your-super-secret-jwt-token-with-at-least-32-characters-long",
-        "super-secret-jwt-token-with-at-least-32-characters-long",
-        "qwertyuiopasdfghjklzxcvbnm123456",
-        "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow",
-        "thisisaverysecuresecretkeyforjwt",
-        "secret",
-        "changeme",
-        "password",
-    ];
-    let text = String::from_utf8_lossy(secret).to_lowercase();
-    let plain: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
-    let sample = |sample: &str| {
-        let sample: String = sample
-            .to_lowercase()
-            .chars()
-            .filter(char::is_ascii_alphanumeric)
-            .collect();
-        // "secretsecretsecret…" is no better than "secret".
-        plain == sample || plain.trim_start_matches(&sample).is_empty()
-    };
-    let distinct = secret.iter().collect::<std::collections::BTreeSet<_>>().len();
-    distinct < 8 || SAMPLES.into_iter().any(sample)
 }

@@ -9,6 +9,7 @@
     expect(dead_code, reason = "`idp_defaults` is read as part of each IdP")
 )]
 
+mod credential;
 mod environment;
 mod fields;
 mod idp;
@@ -17,6 +18,7 @@ mod model;
 mod problem;
 mod record;
 mod rules;
+mod secret;
 mod tree;
 
 #[cfg(test)]
@@ -24,6 +26,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use credential::{Credential, Scope};
 pub(crate) use environment::Environment;
 pub(crate) use idp::Idp;
 pub(crate) use model::{
@@ -31,6 +34,7 @@ pub(crate) use model::{
 };
 pub(crate) use problem::{Place, Problems};
 pub(crate) use rules::read_limited;
+pub(crate) use secret::SecretDigest;
 
 use record::{Context, Record, Section};
 use tree::Node;

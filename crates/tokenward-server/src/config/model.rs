@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use tokenward::{DEFAULT_TENANT, fetch::AllowedHost};
 
 use super::{
-    fields::{list, map, optional, optional_section, required, scalar, section, sections},
+    credential::Credential,
+    fields::{list, map, optional, optional_section, records, required, scalar, section, sections},
     idp::{Idp, IdpSettings},
     record::{Check, Section, record},
     rules::{
@@ -36,6 +37,8 @@ record! {
         merged: Merged = section();
         /// How requests are authorized for proxies.
         authorize: Authorize = section();
+        /// Who may use the API. Without any, every call of it is refused.
+        credentials: Vec<Credential> = records();
         /// What is written to standard output.
         logging: Logging = section();
     }
@@ -46,7 +49,7 @@ impl Check for Config {
         let mut names = HashMap::new();
         let mut issuers = HashMap::new();
         for (index, idp) in self.idps.iter().enumerate() {
-            let Some(place) = section.element("idps", index, "idp_defaults") else {
+            let Some(place) = section.element("idps", index, Some("idp_defaults")) else {
                 continue;
             };
             let tenant = idp.tenant.as_str();
@@ -67,6 +70,38 @@ impl Check for Config {
                 place.report(member, "the host is not within the global `allowed_domains`");
             }
         }
+        self.check_credentials(section);
+    }
+}
+
+impl Config {
+    fn check_credentials(&self, section: &Section<'_>) {
+        let mut names = HashMap::new();
+        let mut secrets = HashMap::new();
+        for (index, credential) in self.credentials.iter().enumerate() {
+            let Some(place) = section.element("credentials", index, None) else {
+                continue;
+            };
+            if let Some(first) = names.insert(credential.name.as_str(), index) {
+                place.report("name", format!("`credentials[{first}]` has the same name"));
+            }
+            // The audit log could not tell them apart, nor could scopes.
+            if let Some(first) = secrets.insert(credential.digest.bytes(), index) {
+                place.report("", format!("`credentials[{first}]` has the same secret"));
+            }
+        }
+        let open = !self.server.admin.ip().is_loopback();
+        if open && section.cx.dev {
+            section
+                .child("server")
+                .report("admin", "`--dev` listens on loopback only");
+        } else if open && self.credentials.is_empty() {
+            section.child("server").report(
+                "admin",
+                "beyond loopback the admin listener needs `credentials`; each is a name, scopes, and \
+                 `secret_file` or `secret_sha256`",
+            );
+        }
     }
 }
 
@@ -77,7 +112,7 @@ record! {
         host: IpAddr = scalar("0.0.0.0", address()).in_dev("127.0.0.1");
         /// Port of the public listener. 0 takes a free one.
         port: u16 = scalar("8080", integer(0, 65_535));
-        /// Address and port of the admin listener, loopback only: metrics and details that are not for everyone.
+        /// Address and port of the admin listener: metrics and the admin API. Beyond loopback it needs `credentials`.
         admin: SocketAddr = scalar("127.0.0.1:9090", socket());
         /// Whether `/metrics` is on the public listener too.
         metrics_on_public: bool = scalar("false", boolean());
@@ -96,12 +131,6 @@ impl Check for Server {
             section.report(
                 "host",
                 "`--dev` listens on loopback only, as it needs no credentials",
-            );
-        }
-        if !self.admin.ip().is_loopback() {
-            section.report(
-                "admin",
-                "must be a loopback address: there are no admin credentials yet to guard it",
             );
         }
         let same_host = self.host.is_unspecified() || self.host == self.admin.ip();

@@ -228,8 +228,8 @@ impl<'a> Section<'a> {
         child
     }
 
-    /// One element of the list `name`, with the section `defaults` beneath it.
-    pub(super) fn element(&self, name: &str, index: usize, defaults: &str) -> Option<Self> {
+    /// One element of the list `name`, with the section `defaults`, where there is one, beneath it.
+    pub(super) fn element(&self, name: &str, index: usize, defaults: Option<&str>) -> Option<Self> {
         let Value::List(nodes) = &self.find(name)?.value else {
             return None;
         };
@@ -251,9 +251,10 @@ impl<'a> Section<'a> {
         }
         element.push(node, path);
         // What is wrong with the defaults as a whole is said where they are read themselves.
-        if let Some(node) = self
-            .find(defaults)
-            .filter(|node| matches!(node.value, Value::Map(_)))
+        if let Some(defaults) = defaults
+            && let Some(node) = self
+                .find(defaults)
+                .filter(|node| matches!(node.value, Value::Map(_)))
         {
             element.push(node, join(&self.path, defaults));
         }

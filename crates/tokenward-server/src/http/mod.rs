@@ -1,14 +1,18 @@
 //! What every HTTP answer of the server has in common: problems, negotiation, request ids, callers, log lines.
 
+mod body;
 mod caller;
 mod negotiate;
 mod observe;
 mod problem;
 mod trace;
 
+pub(crate) use body::{Fault, MAX_BODY, Members, Rejected, read, within};
 pub(crate) use caller::{Peer, TrustedProxies};
 pub(crate) use negotiate::{accepts_gzip, prefers, revalidates};
 pub(crate) use observe::{Caller, Observer, Reason, observe};
-pub(crate) use problem::{bad_request, denial, internal, no_route, not_found, unavailable, wrong_method};
+pub(crate) use problem::{
+    bad_request, denial, internal, no_route, not_found, problem, unavailable, wrong_method,
+};
 
 use problem::body_too_large;

@@ -12,11 +12,8 @@ use futures_util::FutureExt as _;
 use http::Method;
 use tokenward_core::Clock;
 
-use super::{TrustedProxies, body_too_large, internal, trace::Ids};
+use super::{MAX_BODY, TrustedProxies, body_too_large, internal, trace::Ids};
 use crate::telemetry;
-
-/// The largest body that a request may announce, in bytes. No path of these reads one.
-const MAX_BODY: u64 = 64 * 1024;
 
 /// Why a request was answered as it was: a stable code, left by the handler in the response's extensions.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +44,7 @@ pub(crate) async fn observe(State(observer): State<Observer>, mut request: Reque
     // The template, never the path: a path is the client's text, and may hold what it should not.
     let route = request.extensions().get::<MatchedPath>().cloned();
 
-    let mut response = if request.body().size_hint().lower() > MAX_BODY {
+    let mut response = if request.body().size_hint().lower() > MAX_BODY as u64 {
         body_too_large()
     } else {
         // A fault in one request is no reason to tear down the others of its connection. Handlers share nothing

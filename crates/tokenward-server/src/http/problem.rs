@@ -4,6 +4,7 @@
 
 use axum::{body::Body, response::Response};
 use http::{HeaderValue, StatusCode, header};
+use serde_json::Value;
 use tokenward::{Denial, respond};
 
 use super::Reason;
@@ -73,8 +74,28 @@ pub(crate) fn internal() -> Response {
     )
 }
 
-fn problem(status: StatusCode, code: &'static str, title: &str, detail: &str) -> Response {
+/// Any other refusal. The texts must be fixed for the code.
+pub(crate) fn problem(status: StatusCode, code: &'static str, title: &str, detail: &str) -> Response {
     named(code, respond::problem(status, code, code, title, detail))
+}
+
+/// The same with one more member in its body (RFC 9457 section 3.2).
+pub(crate) fn problem_with(
+    status: StatusCode,
+    (code, title, detail): (&'static str, &str, &str),
+    (member, value): (&'static str, Value),
+) -> Response {
+    let response = respond::problem(status, code, code, title, detail);
+    named(
+        code,
+        response.map(|body| match serde_json::from_str(&body) {
+            Ok(Value::Object(mut members)) => {
+                members.insert(member.to_owned(), value);
+                Value::Object(members).to_string()
+            }
+            _ => body,
+        }),
+    )
 }
 
 fn named(code: &'static str, response: http::Response<String>) -> Response {

@@ -5,9 +5,8 @@
 //! two are told apart here, by watching bytes and requests.
 
 use std::{
-    future::Future,
     io,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicUsize, Ordering},
@@ -224,15 +223,5 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
-    }
-}
-
-/// Runs `future` for at most `limit`. None: it took longer, and was dropped.
-pub(super) async fn within<F: Future>(clock: &dyn Clock, limit: Duration, future: F) -> Option<F::Output> {
-    let (mut future, mut limit) = (pin!(future), clock.sleep(limit));
-    tokio::select! {
-        biased;
-        output = &mut future => Some(output),
-        () = &mut limit => None,
     }
 }

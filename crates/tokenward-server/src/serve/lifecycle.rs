@@ -11,7 +11,8 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{connection::within, error::Error, listener::Phase};
+use super::{error::Error, listener::Phase};
+use crate::http::within;
 
 /// Between not being ready and accepting nothing, so that those in front can notice.
 const NOTICE: Duration = Duration::from_secs(1);

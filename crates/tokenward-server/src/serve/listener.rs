@@ -23,8 +23,11 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 
-use super::connection::{Activity, Guarded, Protocol, Watched, within};
-use crate::{http::Peer, telemetry};
+use super::connection::{Activity, Guarded, Protocol, Watched};
+use crate::{
+    http::{Peer, within},
+    telemetry,
+};
 
 /// A TLS handshake that takes longer is given up.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -224,7 +227,7 @@ async fn converse<S>(
 }
 
 /// Ends when the phase is `wanted` or a later one, or when whoever moves it is gone.
-async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
+pub(super) async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
     let _ = phase.wait_for(|phase| *phase >= wanted).await;
 }
 

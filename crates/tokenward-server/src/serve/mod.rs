@@ -15,6 +15,7 @@ mod tests;
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, middleware::from_fn_with_state, response::IntoResponse as _, routing::get};
+use futures_util::FutureExt as _;
 use http::header;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokenward::{Registry, Verifier};
@@ -25,6 +26,8 @@ use listener::{Listener, Phase};
 use readiness::Readiness;
 
 use crate::{
+    access::{Access, Failures, Generated, Guard, Reach},
+    admin::{Admin, Drain},
     aggregate::{Aggregate, Detail},
     authorize::Authorize,
     config::{self, Config},
@@ -56,9 +59,25 @@ pub(crate) async fn run(config: Config, dev: bool) -> Result<(), Error> {
     plan::register(&registry, &config).await?;
     tasks.spawn(lifecycle::upkeep(exporter.clone(), Arc::clone(&clock)));
 
+    // Outside `--dev` nothing is made up: without credentials every call of the API is refused.
+    let generated = match dev && config.credentials.is_empty() {
+        true => Some(
+            Generated::new()
+                .ok_or_else(|| Error::system("make a credential", "the system has no randomness to give"))?,
+        ),
+        false => None,
+    };
+    let credentials = config.credentials.iter().cloned();
+    let credentials = credentials.chain(generated.as_ref().map(|generated| generated.credential.clone()));
     let site = Site {
         config: &config,
         registry: &registry,
+        verifier: Verifier::new(registry.clone()),
+        drain: draining(phases.clone()),
+        guard: Guard::new(
+            Access::new(credentials, Arc::new(Failures::default()), Arc::clone(&clock)),
+            reach(admin.address),
+        ),
         readiness: Readiness::new(registry.clone(), phases.clone()),
         exporter,
     };
@@ -91,7 +110,7 @@ pub(crate) async fn run(config: Config, dev: bool) -> Result<(), Error> {
         tracing::info!(listener = name, %address, tls, "listening");
     }
     if dev {
-        welcome::print(&config, public.address, admin.address);
+        welcome::print(&config, public.address, admin.address, generated.as_ref());
     }
 
     signals.wait().await;
@@ -117,10 +136,28 @@ async fn bind(name: &'static str, address: SocketAddr) -> Result<Bound, Error> {
     bound.await.map_err(|source| Error::bind(name, address, source))
 }
 
+/// Completes when the listeners drain.
+fn draining(mut phases: watch::Receiver<Phase>) -> Drain {
+    let drained = async move { listener::reached(&mut phases, Phase::Draining).await };
+    drained.boxed().shared()
+}
+
+/// From where the admin listener can be reached.
+fn reach(admin: SocketAddr) -> Reach {
+    if admin.ip().is_loopback() {
+        Reach::Loopback
+    } else {
+        Reach::Beyond
+    }
+}
+
 /// What is mounted where.
 struct Site<'a> {
     config: &'a Config,
     registry: &'a Registry,
+    verifier: Verifier,
+    drain: Drain,
+    guard: Guard,
     readiness: Readiness,
     exporter: PrometheusHandle,
 }
@@ -129,7 +166,7 @@ impl Site<'_> {
     /// Keys, status and authorization.
     fn public(&self) -> Router {
         let authorize = Authorize::new(
-            Verifier::new(self.registry.clone()),
+            self.verifier.clone(),
             self.registry.clock(),
             &self.config.authorize,
         );
@@ -145,10 +182,17 @@ impl Site<'_> {
         self.finish("public", routes)
     }
 
-    /// Metrics, and the status with what is not for everyone.
+    /// The admin API, metrics, and the status with what is not for everyone.
     fn admin(&self) -> Router {
+        // Whoever is on this machine may see addresses and errors; others need a credential, for `/v1/idps`.
+        let detail = match self.guard.reach() {
+            Reach::Loopback => Detail::Operator,
+            Reach::Beyond => Detail::Public,
+        };
+        let api = Admin::new(self.registry.clone(), self.verifier.clone(), self.drain.clone());
         let routes = Router::new()
-            .merge(self.aggregate().status(Detail::Operator))
+            .merge(api.routes(&self.guard))
+            .merge(self.aggregate().status(detail))
             .merge(self.readiness.routes())
             .merge(self.metrics());
         self.finish("admin", routes)

@@ -2,10 +2,12 @@
 
 use std::{io::Write as _, net::SocketAddr};
 
-use crate::config::Config;
+use secrecy::ExposeSecret as _;
+
+use crate::{access::Generated, config::Config};
 
 /// Writes to standard output what can be tried on the two listeners. A reader that has gone is no reason to fail.
-pub(super) fn print(config: &Config, public: SocketAddr, admin: SocketAddr) {
+pub(super) fn print(config: &Config, public: SocketAddr, admin: SocketAddr, generated: Option<&Generated>) {
     let scheme = if config.server.tls.is_some() {
         "https"
     } else {
@@ -35,8 +37,22 @@ pub(super) fn print(config: &Config, public: SocketAddr, admin: SocketAddr) {
             format!("curl \"{public}/readyz?verbose\""),
         ),
         ("metrics", format!("curl {admin}/metrics")),
+        (
+            "why is a token accepted, or not",
+            format!(
+                "curl -H \"Authorization: Bearer $CREDENTIAL\" -d '{{\"token\":\"'$TOKEN'\"}}' {admin}/v1/explain"
+            ),
+        ),
+        ("everything that can be asked", format!("curl {admin}/openapi.json")),
     ]);
-    let mut text = String::from("\ntokenward is up, for development only. Try:\n\n");
+    let mut text = String::from("\ntokenward is up, for development only.");
+    if let Some(generated) = generated {
+        let secret = generated.secret.expose_secret();
+        text.push_str(&format!(
+            "\n\n  # the admin credential of this run; it is shown this once\n  CREDENTIAL={secret}"
+        ));
+    }
+    text.push_str("\n\nTry:\n\n");
     for (what, line) in lines {
         text.push_str(&format!("  # {what}\n  {line}\n"));
     }

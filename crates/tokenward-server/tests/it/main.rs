@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod admin;
 mod aggregate;
 mod authorize;
 mod chaos;

@@ -213,7 +213,10 @@ pub(crate) async fn ask(
         .unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(connection);
-    let mut request = Request::builder().method(method).uri(path).header("host", "test");
+    let mut request = Request::builder().method(method).uri(path);
+    if !headers.iter().any(|(name, _)| *name == "host") {
+        request = request.header("host", "test");
+    }
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

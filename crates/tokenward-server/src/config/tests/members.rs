@@ -6,7 +6,7 @@ use super::{read, read_dev, read_with};
 use tokenward_core::policy::Audiences;
 
 use crate::config::{
-    Config, Environment, StoreUrl,
+    Config, Environment, Scope, SecretDigest, StoreUrl,
     record::{Member, Record, Shape},
 };
 
@@ -208,9 +208,34 @@ fn every_member_reaches_the_configuration() {
         Some("https://x.example/k")
     );
 
+    let file = private_file("Xb7-0123456789abcdefghijklmnopqrs\n");
+    let by_file = format!(
+        "credentials: [{{ name: ops, secret_file: {}, scopes: ['idps:write'] }}]",
+        file.path().display()
+    );
+    // The same as the file holds, without the line feed.
+    let digest = "a851aa34578c82d26a07ffa806a41e1865cf616e4d6d3c055bfd23cecff2c323";
+    let by_digest =
+        format!("credentials: [{{ name: ops, secret_sha256: {digest}, scopes: ['idps:write'] }}]");
+    for text in [by_file, by_digest] {
+        let credential = read(&text).unwrap().credentials.remove(0);
+        assert_eq!(
+            (credential.name.as_str(), credential.scopes.as_slice()),
+            ("ops", &[Scope::IdpsWrite][..])
+        );
+        assert_eq!(
+            credential.digest,
+            SecretDigest::of(b"Xb7-0123456789abcdefghijklmnopqrs")
+        );
+    }
+
     let mut all = BTreeSet::new();
     paths(&Config::members(), "", &mut all);
-    all.retain(|path| !path.starts_with("idps[].") && !path.starts_with("server.tls."));
+    all.retain(|path| {
+        !["idps[].", "credentials[].", "server.tls."]
+            .iter()
+            .any(|section| path.starts_with(section))
+    });
     assert_eq!(
         seen, all,
         "a member without a case here, or a case without a member"

@@ -23,6 +23,9 @@ fn symmetric(members: &str) -> String {
     format!("idps:\n- name: a\n  issuer: i\n  audiences: any\n  {members}")
 }
 
+/// The digest of a secret that nobody knows.
+const DIGEST: &str = "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
+
 const SECRET: &str = "secret: qY9vK2mT4xW8zB6nL1pR5sD3fG7hJ0cV";
 
 refused! {
@@ -91,7 +94,28 @@ refused! {
         "1:18: server.admin: expected an IP address and a port, as `127.0.0.1:9090`"
     ];
     an_admin_beyond_loopback: "server: { admin: '0.0.0.0:9090' }" => [
-        "1:18: server.admin: must be a loopback address: there are no admin credentials yet to guard it"
+        "1:18: server.admin: beyond loopback the admin listener needs `credentials`; each is a name, scopes, and `secret_file` or `secret_sha256`"
+    ];
+    credentials_without_a_secret: "credentials: [{ name: a }, { scopes: [admni, admin, admin] }]" => [
+        "1:15: credentials[0]: needs `secret_file` or `secret_sha256`",
+        "1:28: credentials[1]: needs `secret_file` or `secret_sha256`",
+        "1:28: credentials[1].name: the member is missing",
+        "1:39: credentials[1].scopes[0]: must be one of `tokens:issue`, `tokens:read`, `tokens:revoke`, `idps:write`, `keys:write`, `admin` (did you mean `admin`?)",
+    ];
+    a_credential_with_two_secrets: format!("credentials: [{{ name: a, secret_sha256: {DIGEST}, secret_file: /etc/hosts }}]") => [
+        "1:120: credentials[0].secret_file: `secret_sha256` and `secret_file` are both given; one is enough"
+    ];
+    a_digest_that_is_none: "credentials: [{ name: a b, secret_sha256: abc }]" => [
+        "1:23: credentials[0].name: must be 1 to 64 letters, digits, `_`, `.` or `-`",
+        "1:43: credentials[0].secret_sha256: expected a SHA-256: 64 hexadecimal digits",
+    ];
+    a_digest_of_nothing: "credentials: [{ name: a, secret_sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 }]" => [
+        "1:41: credentials[0].secret_sha256: is the digest of a secret that everyone knows; make one with `openssl rand -base64 48`"
+    ];
+    credentials_that_are_alike: format!("credentials:\n- {{ name: a, secret_sha256: {DIGEST} }}\n- {{ name: a, secret_sha256: {DIGEST}, scopes: [admin, admin] }}") => [
+        "3:3: credentials[1]: `credentials[0]` has the same secret",
+        "3:11: credentials[1].name: `credentials[0]` has the same name",
+        "3:103: credentials[1].scopes: `admin` is listed twice",
     ];
     one_port_for_both: "server: { port: 9090 }" => ["1:9: server.admin: has the same port as the public listener"];
     networks: "server: { trusted_proxies: [10.0.0.1/8, x, 10.0.0.1] }" => [
@@ -245,7 +269,7 @@ refused! {
         "6:16: idps[0].secret_file: cannot read the file: No such file or directory (os error 2)"
     ];
     a_host_for_everyone_and_an_admin_for_no_one: "server: { host: '::', admin: '[2001:db8::1]:1' }" => [
-        "1:30: server.admin: must be a loopback address: there are no admin credentials yet to guard it"
+        "1:30: server.admin: beyond loopback the admin listener needs `credentials`; each is a name, scopes, and `secret_file` or `secret_sha256`"
     ];
 }
 
@@ -278,6 +302,74 @@ fn what_is_wrong_in_the_defaults_is_said_once() {
     assert_eq!(
         read(text).unwrap_err(),
         "t.yaml:1:25: idp_defaults.leeway: must be from 0 to 5m"
+    );
+}
+
+#[test]
+fn secrets_of_credentials_are_strong_and_private() {
+    use std::{io::Write as _, os::unix::fs::PermissionsExt as _};
+
+    for (secret, mode, complaint) in [
+        ("Xb7-0123456789abcdefghijklmnopqrs", 0o600, None),
+        ("Xb7-0123456789abcdefghijklmnop/=\n", 0o600, None),
+        (
+            "Xb7-0123456789abcdefghijklmnopqrs",
+            0o640,
+            Some("others than its owner have access"),
+        ),
+        (
+            "Xb7-0123456789abcdefghijklmnopq",
+            0o600,
+            Some("must hold at least 32 characters"),
+        ),
+        ("", 0o600, Some("must hold at least 32 characters")),
+        (
+            "Xb7 0123456789abcdefghijklmnopqrs",
+            0o600,
+            Some("must be made of letters"),
+        ),
+        (
+            "Xb7=0123456789abcdefghijklmnopqrs",
+            0o600,
+            Some("must be made of letters"),
+        ),
+        ("abababababababababababababababababab", 0o600, Some("is a sample")),
+        (
+            "changemechangemechangemechangemechangeme",
+            0o600,
+            Some("is a sample"),
+        ),
+    ] {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(secret.as_bytes()).unwrap();
+        file.as_file()
+            .set_permissions(std::fs::Permissions::from_mode(mode))
+            .unwrap();
+        let text = format!(
+            "credentials: [{{ name: a, secret_file: {} }}]",
+            file.path().display()
+        );
+        let outcome = read(&text);
+        match complaint {
+            None => assert!(outcome.is_ok(), "{secret}: {outcome:?}"),
+            Some(complaint) => {
+                let error = outcome.unwrap_err();
+                assert!(error.contains("credentials[0].secret_file: "), "{error}");
+                assert!(error.contains(complaint), "{secret}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_admin_beyond_loopback_is_fine_with_a_credential() {
+    let text =
+        format!("server: {{ admin: '0.0.0.0:9090' }}\ncredentials: [{{ name: a, secret_sha256: {DIGEST} }}]");
+    assert!(read(&text).is_ok());
+    let error = read_dev(&text).unwrap_err();
+    assert_eq!(
+        error,
+        "t.yaml:1:18: server.admin: `--dev` listens on loopback only"
     );
 }
 

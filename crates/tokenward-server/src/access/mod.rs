@@ -1,0 +1,126 @@
+//! Who may use the API: credentials, what they are good for, and how often a wrong one may be tried.
+
+mod failures;
+mod guard;
+mod origin;
+mod refusal;
+
+use std::{net::IpAddr, sync::Arc};
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::HeaderMap;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokenward::carrier;
+use tokenward_core::Clock;
+
+use crate::config::{Credential, Scope, SecretDigest};
+
+pub(crate) use failures::Failures;
+pub(crate) use guard::{Guard, Reach, guarded, same_site};
+pub(crate) use refusal::Refusal;
+
+/// Judges credentials. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Access(Arc<Inner>);
+
+struct Inner {
+    credentials: Vec<Arc<Credential>>,
+    failures: Arc<Failures>,
+    clock: Arc<dyn Clock>,
+}
+
+/// A credential of this process alone, for `--dev`.
+pub(crate) struct Generated {
+    pub(crate) secret: SecretString,
+    pub(crate) credential: Credential,
+}
+
+impl Generated {
+    /// 256 random bits that may do everything. None: the system has no randomness to give.
+    pub(crate) fn new() -> Option<Self> {
+        let mut bytes = [0; 32];
+        aws_lc_rs::rand::fill(&mut bytes).ok()?;
+        let secret = SecretString::from(URL_SAFE_NO_PAD.encode(bytes));
+        let credential = Credential {
+            name: "dev".into(),
+            digest: SecretDigest::of(secret.expose_secret().as_bytes()),
+            scopes: vec![Scope::Admin],
+        };
+        Some(Self { secret, credential })
+    }
+}
+
+/// What a call asks of a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Any credential: the call only reads what is no secret.
+    Any,
+    /// One with this scope, or with [`Scope::Admin`].
+    Scope(Scope),
+}
+
+impl Need {
+    fn is_met_by(self, scopes: &[Scope]) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Scope(scope) => scopes.iter().any(|has| *has == scope || *has == Scope::Admin),
+        }
+    }
+}
+
+impl Access {
+    /// Knows `credentials`. Failures are counted in `failures`, which outlives a change of the credentials.
+    pub(crate) fn new(
+        credentials: impl IntoIterator<Item = Credential>,
+        failures: Arc<Failures>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            credentials: credentials.into_iter().map(Arc::new).collect(),
+            failures,
+            clock,
+        }))
+    }
+
+    /// The credential that `headers` carry, if it meets `need`.
+    ///
+    /// A correct one is never refused for the failures of its address: whoever guesses must not be able to lock the
+    /// operator out.
+    ///
+    /// # Errors
+    ///
+    /// Why the call must not be answered.
+    pub(crate) fn check(
+        &self,
+        headers: &HeaderMap,
+        caller: IpAddr,
+        need: Need,
+    ) -> Result<Arc<Credential>, Refusal> {
+        let presented = carrier::bearer(headers).map_err(|_| Refusal::Malformed)?;
+        let presented = presented.ok_or(Refusal::Missing)?;
+        let Some(credential) = self.find(presented) else {
+            return Err(match self.0.failures.note(caller, self.0.clock.steady()) {
+                Ok(()) => Refusal::Unknown,
+                Err(wait) => Refusal::TooMany { wait },
+            });
+        };
+        match need {
+            Need::Scope(scope) if !need.is_met_by(&credential.scopes) => Err(Refusal::Narrow { scope }),
+            _ => Ok(credential),
+        }
+    }
+
+    /// Every credential is looked at, and each comparison takes the same time, so that neither the place nor the
+    /// likeness of a guess shows. Digests are compared, so lengths do not show either.
+    fn find(&self, presented: &str) -> Option<Arc<Credential>> {
+        let presented = SecretDigest::of(presented.as_bytes());
+        let mut found = None;
+        for credential in &self.0.credentials {
+            if verify_slices_are_equal(credential.digest.bytes(), presented.bytes()).is_ok() {
+                found = Some(credential);
+            }
+        }
+        found.cloned()
+    }
+}

@@ -1,0 +1,119 @@
+//! Why a call is refused, as an answer.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+
+use crate::{config::Scope, http::problem};
+
+/// Why a guarded call is not answered. RFC 6750 section 3 says how it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// No credential was presented.
+    Missing,
+    /// The one that was presented is not configured.
+    Unknown,
+    /// It is not configured, and there were too many such from this address.
+    TooMany {
+        /// How long to wait.
+        wait: Duration,
+    },
+    /// It is a good one that may not do this.
+    Narrow {
+        /// What it lacks.
+        scope: Scope,
+    },
+    /// `Authorization` cannot be read.
+    Malformed,
+    /// A page of another site asks, by a browser of somebody who is trusted here.
+    CrossSite,
+    /// The name that was asked for is none of this machine's (DNS rebinding).
+    Host,
+}
+
+impl Refusal {
+    /// The stable code, for the answer, the log and the audit log.
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::Missing => "credential_missing",
+            Self::Unknown => "credential_unknown",
+            Self::TooMany { .. } => "rate_limited",
+            Self::Narrow { .. } => "insufficient_scope",
+            Self::Malformed => "request_malformed",
+            Self::CrossSite => "cross_site",
+            Self::Host => "host_unknown",
+        }
+    }
+
+    const fn texts(&self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::Missing => (
+                StatusCode::UNAUTHORIZED,
+                "Credential missing",
+                "This call needs a credential, as a bearer token.",
+            ),
+            Self::Unknown => (
+                StatusCode::UNAUTHORIZED,
+                "Credential unknown",
+                "The credential is not one of those that are configured.",
+            ),
+            Self::TooMany { .. } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many failures",
+                "Too many unknown credentials came from this address.",
+            ),
+            Self::Narrow { .. } => (
+                StatusCode::FORBIDDEN,
+                "Insufficient scope",
+                "The credential does not have the scope that this call needs.",
+            ),
+            Self::Malformed => (
+                StatusCode::BAD_REQUEST,
+                "Request malformed",
+                "There must be one Authorization header with one bearer token.",
+            ),
+            Self::CrossSite => (
+                StatusCode::FORBIDDEN,
+                "Cross-site request",
+                "Pages of other origins may not use this interface.",
+            ),
+            Self::Host => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "Host unknown",
+                "On loopback this interface answers to localhost and loopback addresses only.",
+            ),
+        }
+    }
+
+    fn challenge(&self) -> Option<(HeaderName, HeaderValue)> {
+        let text = match self {
+            // RFC 6750 section 3.1: no error where nothing was presented.
+            Self::Missing => "Bearer realm=\"tokenward\"".to_owned(),
+            Self::Unknown => "Bearer realm=\"tokenward\", error=\"invalid_token\"".to_owned(),
+            Self::Narrow { scope, .. } => format!(
+                "Bearer realm=\"tokenward\", error=\"insufficient_scope\", scope=\"{}\"",
+                scope.name()
+            ),
+            Self::Malformed => "Bearer realm=\"tokenward\", error=\"invalid_request\"".to_owned(),
+            Self::TooMany { wait } => {
+                let seconds = wait.as_millis().div_ceil(1000).max(1);
+                return Some((
+                    header::RETRY_AFTER,
+                    HeaderValue::try_from(seconds.to_string()).ok()?,
+                ));
+            }
+            Self::CrossSite | Self::Host => return None,
+        };
+        Some((header::WWW_AUTHENTICATE, HeaderValue::try_from(text).ok()?))
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, title, detail) = self.texts();
+        let mut response = problem(status, self.code(), title, detail);
+        response.headers_mut().extend(self.challenge());
+        response
+    }
+}

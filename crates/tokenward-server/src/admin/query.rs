@@ -1,0 +1,38 @@
+//! Parameters of a query: each once, and none that is unknown.
+
+use std::collections::HashMap;
+
+use url::form_urlencoded;
+
+use crate::http::{Fault, Rejected};
+
+/// The longest value of a parameter, in bytes.
+const MAX_VALUE: usize = 256;
+
+/// The parameters of `query`, which may be `known` ones only.
+///
+/// # Errors
+///
+/// Everything that is wrong.
+pub(super) fn only(
+    query: Option<&str>,
+    known: &[&'static str],
+) -> Result<HashMap<&'static str, String>, Rejected> {
+    let (mut values, mut faults) = (HashMap::new(), Vec::new());
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        let Some(known) = known.iter().find(|known| **known == name) else {
+            faults.push(Fault::new(name, "unknown parameter"));
+            continue;
+        };
+        if value.len() > MAX_VALUE {
+            faults.push(Fault::new(*known, "too long"));
+        } else if values.insert(*known, value.into_owned()).is_some() {
+            faults.push(Fault::new(*known, "given twice"));
+        }
+    }
+    if faults.is_empty() {
+        Ok(values)
+    } else {
+        Err(Rejected::Members(faults))
+    }
+}

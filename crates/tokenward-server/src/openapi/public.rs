@@ -1,0 +1,161 @@
+//! What is mounted beside the admin API: keys, statuses, health, decisions and metrics.
+
+use http::StatusCode;
+use utoipa::openapi::{HttpMethod, ObjectBuilder, RefOr, Schema, Type};
+
+use super::operation::{Operation, Parameter, any_object};
+
+/// Every operation that needs no credential, save for the document itself.
+pub(crate) fn operations() -> Vec<Operation> {
+    let mut all = Vec::new();
+    for (prefix, tenant) in [("", false), ("/tenants/{tenant}", true)] {
+        for (path, id, summary) in [
+            (
+                "/jwks.json",
+                "jwks.merged",
+                "The keys of all identity providers in one set",
+            ),
+            (
+                "/jwks/all",
+                "jwks.all",
+                "The keys of all identity providers in one set",
+            ),
+        ] {
+            all.push(keys(format!("{prefix}{path}"), id, summary));
+        }
+        if !tenant {
+            let summary = "The keys of all identity providers in one set";
+            all.push(keys("/.well-known/jwks.json".into(), "jwks.well_known", summary));
+        }
+        let summary = "The key sets of all identity providers, by name";
+        all.push(key_answers(
+            operation(format!("{prefix}/jwks"), "jwks.by_name", summary).tag("keys"),
+            &["application/json"],
+        ));
+        let summary = "The key set of one identity provider";
+        all.push(keys(format!("{prefix}/jwks/{{idp}}"), "jwks.one", summary));
+        all.push(
+            operation(
+                format!("{prefix}/status"),
+                "status.all",
+                "How the identity providers are, by name",
+            )
+            .tag("status")
+            .query(Parameter::name("after", "The name that the page goes on after."))
+            .answers_as(
+                StatusCode::OK,
+                "Records by name.",
+                &["application/json"],
+                Some(&any_object()),
+            )
+            .problem(StatusCode::NOT_FOUND, "There is no such tenant."),
+        );
+        all.push(
+            operation(
+                format!("{prefix}/status/{{idp}}"),
+                "status.one",
+                "How one identity provider is, with its keys",
+            )
+            .tag("status")
+            .answers_as(
+                StatusCode::OK,
+                "The record.",
+                &["application/json"],
+                Some(&any_object()),
+            )
+            .problem(StatusCode::NOT_FOUND, "There is no such identity provider."),
+        );
+    }
+    for (path, id) in [
+        ("/health", "health"),
+        ("/healthz", "healthz"),
+        ("/livez", "livez"),
+    ] {
+        all.push(
+            operation(path.into(), id, "Whether the process answers")
+                .tag("health")
+                .answers_as(
+                    StatusCode::OK,
+                    "It does.",
+                    &["application/json"],
+                    Some(&any_object()),
+                ),
+        );
+    }
+    all.push(
+        operation("/readyz".into(), "readyz", "Whether requests should be sent here")
+            .tag("health")
+            .query(Parameter::text("verbose", "Each check is listed."))
+            .answers_as(StatusCode::OK, "They should.", READINESS, Some(&any_object()))
+            .answers_as(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Not now.",
+                READINESS,
+                Some(&any_object()),
+            ),
+    );
+    for (method, id) in [
+        (HttpMethod::Get, "authorize"),
+        (HttpMethod::Post, "authorize.post"),
+    ] {
+        all.push(
+            Operation::new(
+                method,
+                "/authorize",
+                id,
+                "Whether a request's token lets it through",
+            )
+            .tag("authorize")
+            .answers_as(StatusCode::OK, "It does; headers say who it is from.", &[], None)
+            .problem(StatusCode::BAD_REQUEST, "The request is malformed.")
+            .problem(StatusCode::UNAUTHORIZED, "The token is missing or not good.")
+            .problem(StatusCode::FORBIDDEN, "The rules deny the request.")
+            .problem(StatusCode::PAYLOAD_TOO_LARGE, "The body is larger than 64 KiB.")
+            .problem(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "The token is too large.",
+            )
+            .problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The issuer's keys cannot be obtained.",
+            ),
+        );
+    }
+    let text: RefOr<Schema> = ObjectBuilder::new().schema_type(Type::String).build().into();
+    all.push(
+        operation("/metrics".into(), "metrics", "Prometheus metrics")
+            .tag("admin")
+            .answers_as(StatusCode::OK, "The metrics.", &["text/plain"], Some(&text)),
+    );
+    all
+}
+
+const READINESS: &[&str] = &["application/json"];
+
+fn operation(path: String, id: &'static str, summary: &str) -> Operation {
+    Operation::new(HttpMethod::Get, path, id, summary)
+}
+
+fn keys(path: String, id: &'static str, summary: &str) -> Operation {
+    let types = &["application/json", "application/jwk-set+json"];
+    key_answers(operation(path, id, summary).tag("keys"), types)
+}
+
+fn key_answers(operation: Operation, types: &[&str]) -> Operation {
+    operation
+        .answers_as(StatusCode::OK, "The keys.", types, Some(&any_object()))
+        .answers_as(
+            StatusCode::NOT_MODIFIED,
+            "The client has them already.",
+            &[],
+            None,
+        )
+        .problem(
+            StatusCode::NOT_FOUND,
+            "There is no such tenant or identity provider.",
+        )
+        .problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "No keys are loaded yet, or they have expired.",
+        )
+}
