@@ -129,8 +129,9 @@ pub async fn acquire(
             known: Some(known),
         } => {
             let earlier = match effort {
-                // Time for the issuer to be asked, should this address only hang.
-                Effort::Full => refresh.until(until - retry.attempt),
+                // Time for the issuer to be asked, should this address only hang. One attempt may be as long as all of
+                // it, and this address must not go without.
+                Effort::Full => refresh.until(until - retry.attempt.min(retry.deadline / 2)),
                 Effort::Single => refresh,
             };
             let result = earlier.keys(known, validators).await;

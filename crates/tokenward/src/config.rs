@@ -268,7 +268,7 @@ impl IdpConfig {
     /// What a snapshot must have been taken from for its keys to be believed.
     pub(crate) fn source_hash(&self) -> [u8; 32] {
         let mut context = Context::new(&SHA256);
-        for part in self.source_parts() {
+        for part in &self.source_parts() {
             // Lengths first, so that no two lists of parts read the same.
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part.as_bytes());
@@ -283,12 +283,24 @@ impl IdpConfig {
         self.source_parts() == other.source_parts()
     }
 
-    fn source_parts(&self) -> [&str; 3] {
-        match &self.keys {
+    /// Where keys may come from: keys and addresses that were taken under other rules are not believed.
+    fn source_parts(&self) -> Vec<String> {
+        let parts = match &self.keys {
             Keys::Url(url) => ["url", url.as_str(), self.issuer().unwrap_or_default()],
+            Keys::Discovered(discovery) if discovery.is_strict() => {
+                ["discovery", "strict", discovery.issuer()]
+            }
             Keys::Discovered(discovery) => ["discovery", "", discovery.issuer()],
             Keys::Secret(_) => ["secret", "", ""],
-        }
+        };
+        let guards = &self.guards;
+        let pins = guards.pinned_spki.iter().map(|pin| format!("pin {pin}"));
+        let own = guards.allowed_domains.iter().map(|host| format!("domain {host}"));
+        let global = guards.global_domains.iter().map(|host| format!("global {host}"));
+        let mut limits: Vec<String> = pins.chain(own).chain(global).collect();
+        // In which order they are configured means nothing.
+        limits.sort_unstable();
+        parts.into_iter().map(str::to_owned).chain(limits).collect()
     }
 }
 

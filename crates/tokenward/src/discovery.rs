@@ -51,6 +51,12 @@ impl Discovery {
         self
     }
 
+    /// Whether the keys must stand on the issuer's own origin.
+    #[must_use]
+    pub fn is_strict(&self) -> bool {
+        self.strict_origin
+    }
+
     /// The issuer, as it was given.
     #[must_use]
     pub fn issuer(&self) -> &str {

@@ -33,12 +33,13 @@ pub use registry::{
     Changes, DEFAULT_MAX_CONCURRENT_FETCHES, Health, Idp, IdpDetails, IdpStatus, Registry, RegistryBuilder,
 };
 pub use tokenward_core::{
-    Check, Clock, Denial, Timestamp,
+    BoxFuture, Check, Clock, Denial, Timestamp,
     claims::Claims,
-    freshness::{CachePolicy, CallerId, Refresh, Settings, State, UnknownKid, View},
-    jose::{Algorithm, AlgorithmSet},
+    freshness::{self, CachePolicy, CallerId, Refresh, Settings, State, Status, UnknownKid, View},
+    jose::{self, Algorithm, AlgorithmSet},
     policy::{Audiences, Policy},
 };
+pub use tokenward_store::{Snapshot, Snapshots, StoreError};
 pub use verifier::{DEFAULT_CACHE_BYTES, Explanation, VerifiedToken, Verifier};
 
 /// The example of the repository's front page compiles.

@@ -9,10 +9,13 @@ use super::{
     lifetime::Upstream,
     settings::Settings,
     status::{SkippedKey, State, Status},
-    succession::Succession,
+    succession::{self, Succession},
     view::View,
 };
-use crate::{Timestamp, jose::KeySet};
+use crate::{
+    Timestamp,
+    jose::{Key, KeySet, Thumbprint},
+};
 
 #[cfg(test)]
 mod histories;
@@ -47,8 +50,8 @@ pub struct Entry {
     failing_since: Timestamp,
     /// Until when the failure of a first load is told at once.
     failed_until: Timestamp,
-    /// Whether the last answer was no usable set.
-    refused: bool,
+    /// What was skipped of the last answer, if that was no usable set.
+    refused: Option<Vec<SkippedKey>>,
     last_attempt: Option<Timestamp>,
     last_error: Option<(&'static str, Box<str>)>,
     error_count: u64,
@@ -108,7 +111,7 @@ impl Entry {
             failures: 0,
             failing_since: Timestamp::default(),
             failed_until: Timestamp::default(),
-            refused: false,
+            refused: None,
             last_attempt: None,
             last_error: None,
             error_count: 0,
@@ -194,7 +197,7 @@ impl Entry {
                 let original_count = keys.original_count();
                 let dropped = self.truncate(&mut keys, now);
                 if keys.usable().is_empty() {
-                    return self.refuse(&flight, "no_usable_key", now, unit);
+                    return self.refuse(&flight, "no_usable_key", Some(&keys), now, unit);
                 }
                 let mut finished = Finished {
                     new_keys: true,
@@ -240,7 +243,7 @@ impl Entry {
                 }
                 finished
             }
-            Outcome::Refused { code } => self.refuse(&flight, code, now, unit),
+            Outcome::Refused { code } => self.refuse(&flight, code, None, now, unit),
             Outcome::Failed {
                 code,
                 text,
@@ -403,14 +406,10 @@ impl Entry {
         self.last_error.as_ref().map(|(code, text)| (*code, &**text))
     }
 
-    /// What a snapshot needs beside the keys: validators, digest and freshness. None without keys.
+    /// What a snapshot needs beside the keys: validators and freshness. None without keys.
     #[must_use]
-    pub fn snapshot(&self) -> Option<(&Validators, [u8; 32], Upstream)> {
-        let digest = self.digest?;
-        self.view
-            .keys
-            .as_ref()
-            .map(|_| (&self.validators, digest, self.upstream))
+    pub fn snapshot(&self) -> Option<(&Validators, Upstream)> {
+        self.view.keys.as_ref().map(|_| (&self.validators, self.upstream))
     }
 
     /// The record that everybody shows.
@@ -428,17 +427,10 @@ impl Entry {
             update_count: self.update_count,
             key_count: keys.map_or(0, |keys| keys.documents().count()),
             max_keys: self.settings.max_keys,
-            skipped_keys: keys
-                .map(|keys| {
-                    let skipped = keys.skipped().iter();
-                    skipped
-                        .map(|key| SkippedKey {
-                            kid: key.kid.clone(),
-                            reason: key.reason.code(),
-                        })
-                        .collect()
-                })
-                .unwrap_or_default(),
+            skipped_keys: match &self.refused {
+                Some(skipped) => skipped.clone(),
+                None => keys.map(|keys| skipped(keys)).unwrap_or_default(),
+            },
             dropped_kids: self.dropped.clone(),
             cache_duration: view.advertised.as_secs(),
             idp_suggested_cache: self.upstream.max_age.unwrap_or_default().as_secs(),
@@ -455,7 +447,7 @@ impl Entry {
             (false, true) => State::Loading,
             (false, false) if self.last_error.is_some() || self.has_expired(now) => State::Failed,
             (false, false) => State::Empty,
-            (true, _) if self.refused => State::Degraded,
+            (true, _) if self.refused.is_some() => State::Degraded,
             (true, _) if now >= self.view.fresh_until => State::Stale,
             (true, true) => State::Refreshing,
             (true, false) => State::Ready,
@@ -521,7 +513,7 @@ impl Entry {
         self.update_count += 1;
         self.failures = 0;
         self.failed_until = Timestamp::default();
-        self.refused = false;
+        self.refused = None;
         self.last_error = None;
         self.validators = validators;
         self.upstream = upstream;
@@ -549,12 +541,55 @@ impl Entry {
         }
     }
 
-    fn refuse(&mut self, flight: &Flight, code: &'static str, now: Timestamp, unit: f64) -> Finished {
+    /// The keys that are there stay, save those that the answer gives the private half of: from now on anybody can
+    /// sign with them.
+    fn refuse(
+        &mut self,
+        flight: &Flight,
+        code: &'static str,
+        answer: Option<&KeySet>,
+        now: Timestamp,
+        unit: f64,
+    ) -> Finished {
         let text = "the answer is no usable key set";
         let mut finished = self.fail(flight, code, text, None, now, unit);
-        self.refused = true;
         finished.events.push(Event::SetRefused { code });
+        self.refused = Some(answer.map(skipped).unwrap_or_default());
+        if let Some(answer) = answer {
+            finished.events.extend(succession::compromise(answer));
+            finished.new_keys = self.remove_leaked(answer.leaked());
+        }
         finished
+    }
+
+    /// True where one of them was there.
+    fn remove_leaked(&mut self, leaked: &[Thumbprint]) -> bool {
+        let is_leaked = |key: &Key| leaked.contains(key.thumbprint());
+        let listed = self
+            .view
+            .keys
+            .as_deref()
+            .filter(|set| set.usable().iter().any(|key| is_leaked(key)));
+        let waits = self.view.absent.iter().any(|(key, _)| is_leaked(key));
+        if listed.is_none() && !waits {
+            return false;
+        }
+        if let Some(mut keys) = listed.cloned() {
+            keys.remove(leaked);
+            if keys.usable().is_empty() {
+                self.drop_keys();
+                return true;
+            }
+            // No answer may confirm what is left for the whole.
+            self.validators = Validators::default();
+            self.digest = None;
+            self.change_view(|view| view.keys = Some(Arc::new(keys)));
+        }
+        self.change_view(|view| {
+            view.absent.retain(|(key, _)| !is_leaked(key));
+            view.generation += 1;
+        });
+        true
     }
 
     fn fail(
@@ -629,4 +664,14 @@ impl Entry {
     fn change_view(&mut self, change: impl FnOnce(&mut View)) {
         change(Arc::make_mut(&mut self.view));
     }
+}
+
+fn skipped(keys: &KeySet) -> Vec<SkippedKey> {
+    let skipped = keys.skipped().iter();
+    skipped
+        .map(|key| SkippedKey {
+            kid: key.kid.clone(),
+            reason: key.reason.code(),
+        })
+        .collect()
 }

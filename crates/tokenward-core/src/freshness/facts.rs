@@ -44,7 +44,7 @@ pub enum Outcome {
     Fresh {
         /// The set, not yet truncated.
         keys: Box<KeySet>,
-        /// A digest of its body.
+        /// Its [`KeySet::digest`].
         digest: [u8; 32],
         /// What to ask with the next time.
         validators: Validators,
@@ -93,7 +93,7 @@ pub enum Event {
         /// How many.
         count: usize,
     },
-    /// An answer was not taken; the keys of the one before are kept.
+    /// An answer was not taken; the keys of the one before are kept, save those that it shows to be compromised.
     SetRefused {
         /// Why, as a stable code.
         code: &'static str,
@@ -131,7 +131,8 @@ pub struct Finished {
     pub events: Vec<Event>,
     /// Keys that were dropped.
     pub truncated: Option<Truncated>,
-    /// Whether there is another set of keys than before.
+    /// Whether there are other keys than before, which a refused answer brings about too where it shows that one is
+    /// compromised.
     pub new_keys: bool,
 }
 
@@ -156,7 +157,7 @@ pub struct Restored {
     pub keys: KeySet,
     /// When it was last fetched or confirmed.
     pub fetched_at: Timestamp,
-    /// A digest of its body.
+    /// Its [`KeySet::digest`].
     pub digest: [u8; 32],
     /// What to ask with the next time.
     pub validators: Validators,

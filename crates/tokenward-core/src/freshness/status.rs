@@ -52,7 +52,7 @@ pub struct Status {
     pub key_count: usize,
     /// The limit on keys; 0 is none of its own.
     pub max_keys: usize,
-    /// Keys that are not used for verification.
+    /// Keys that are not used for verification, of the last answer that could be read.
     pub skipped_keys: Vec<SkippedKey>,
     /// Key ids that were dropped for `max_keys`.
     pub dropped_kids: Vec<String>,

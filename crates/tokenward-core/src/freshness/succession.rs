@@ -46,20 +46,26 @@ impl Succession {
                 });
             }
         }
-        let compromised = new.skipped().iter().filter(|key| key.reason.is_compromise());
-        match compromised.count() {
-            0 => {}
-            count => events.push(Event::KeysCompromised { count }),
-        }
+        events.extend(compromise(new));
         let mut kept: Vec<(Arc<Key>, Timestamp)> = Vec::new();
         let newly = before.iter().map(|key| (key, grace));
         for (key, until) in absent.iter().map(|(key, until)| (key, *until)).chain(newly) {
-            let gone = now >= until || lists(new, key) || reuses_id(new, key);
+            let leaked = new.leaked().contains(key.thumbprint());
+            let gone = now >= until || leaked || lists(new, key) || reuses_id(new, key);
             if !gone && !kept.iter().any(|(other, _)| is_same(other, key)) {
                 kept.push((Arc::clone(key), until));
             }
         }
         Self { absent: kept, events }
+    }
+}
+
+/// Whether keys of `set` have come with what must be kept secret.
+pub(super) fn compromise(set: &KeySet) -> Option<Event> {
+    let compromised = set.skipped().iter().filter(|key| key.reason.is_compromise());
+    match compromised.count() {
+        0 => None,
+        count => Some(Event::KeysCompromised { count }),
     }
 }
 

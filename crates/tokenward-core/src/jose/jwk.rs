@@ -148,18 +148,45 @@ impl From<Fault> for SkipReason {
 /// of parsing whose cost is not proportional to the text.
 pub(super) struct Budget(pub(super) usize);
 
-/// Reads one element of a fetched set: its kid where it has a sound one, and the key or why it is not used.
-pub(super) fn read(text: &str, budget: &mut Budget) -> (Option<String>, Result<Key, SkipReason>) {
+/// One element of a fetched set.
+pub(super) struct Element {
+    /// Its kid, where it has a sound one.
+    pub(super) kid: Option<String>,
+    /// The key, or why it is not used.
+    pub(super) outcome: Result<Key, SkipReason>,
+    /// Which public key it has given the private half of.
+    pub(super) leaked: Option<Thumbprint>,
+}
+
+/// Reads one element of a fetched set.
+pub(super) fn read(text: &str, budget: &mut Budget) -> Element {
+    let unreadable = |reason| Element {
+        kid: None,
+        outcome: Err(reason),
+        leaked: None,
+    };
     if !text.starts_with('{') {
-        return (None, Err(SkipReason::NotAnObject));
+        return unreadable(SkipReason::NotAnObject);
     }
-    match json::object(text.as_bytes()) {
-        Err(fault) => (None, Err(fault.into())),
-        Ok(members) => {
-            let jwk = Jwk(&members);
-            let kid = jwk.kid().ok().flatten().map(str::to_owned);
-            (kid, jwk.key(budget))
-        }
+    let members = match json::object(text.as_bytes()) {
+        Ok(members) => members,
+        // A private member is out in the open, however often it stands there.
+        Err(Fault::Duplicate) => match serde_json::from_str(text) {
+            Ok(members) if Jwk(&members).is_private() => members,
+            _ => return unreadable(SkipReason::DuplicateMember),
+        },
+        Err(fault) => return unreadable(fault.into()),
+    };
+    let jwk = Jwk(&members);
+    let outcome = jwk.key(budget);
+    let leaked = match outcome {
+        Err(SkipReason::PrivateMaterial) => jwk.material(budget).ok(),
+        _ => None,
+    };
+    Element {
+        kid: jwk.kid().ok().flatten().map(str::to_owned),
+        outcome,
+        leaked: leaked.map(|material| material.thumbprint),
     }
 }
 
@@ -189,21 +216,15 @@ struct Jwk<'a>(&'a Map<String, Value>);
 impl<'a> Jwk<'a> {
     /// The public key. Material is judged before purpose, so that a weak key for encryption is not served either.
     fn key(&self, budget: &mut Budget) -> Result<Key, SkipReason> {
-        if PRIVATE_MEMBERS.iter().any(|name| self.0.contains_key(*name)) {
-            return Err(SkipReason::PrivateMaterial);
-        }
-        let kty = self.text("kty")?.ok_or(SkipReason::MemberMissing)?;
-        if kty == "oct" {
+        if self.0.get("kty").is_some_and(|kty| kty == "oct") {
             return Err(SkipReason::SymmetricMaterial);
+        }
+        if self.is_private() {
+            return Err(SkipReason::PrivateMaterial);
         }
         let kid = checked_kid(self.kid()?)?;
         let alg = self.text("alg")?;
-        let material = match kty {
-            "RSA" => self.rsa(budget)?,
-            "EC" => self.ec(budget)?,
-            "OKP" => self.okp(budget)?,
-            _ => return Err(SkipReason::UnsupportedKty),
-        };
+        let material = self.material(budget)?;
         let permitted = match alg {
             None => material.permitted,
             Some(name) => {
@@ -223,6 +244,20 @@ impl<'a> Jwk<'a> {
             material.bytes,
             material.signature_len,
         ))
+    }
+
+    fn is_private(&self) -> bool {
+        PRIVATE_MEMBERS.iter().any(|name| self.0.contains_key(*name))
+    }
+
+    /// The public half.
+    fn material(&self, budget: &mut Budget) -> Result<Material, SkipReason> {
+        match self.text("kty")?.ok_or(SkipReason::MemberMissing)? {
+            "RSA" => self.rsa(budget),
+            "EC" => self.ec(budget),
+            "OKP" => self.okp(budget),
+            _ => Err(SkipReason::UnsupportedKty),
+        }
     }
 
     fn rsa(&self, budget: &mut Budget) -> Result<Material, SkipReason> {

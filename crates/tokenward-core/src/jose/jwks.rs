@@ -5,11 +5,14 @@ use std::{fmt, sync::Arc};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use aws_lc_rs::digest::{Context, SHA256};
+
 use super::{
     algorithm::Algorithm,
     json::{self, Fault, Text},
     jwk::{self, Budget, SkipReason},
     key::Key,
+    thumbprint::Thumbprint,
 };
 
 /// The most keys that a set keeps, whatever its limit is configured to.
@@ -86,6 +89,8 @@ pub struct KeySet {
     skipped_count: usize,
     served: Vec<Document>,
     original_count: usize,
+    /// The public keys whose private half stands in the set.
+    leaked: Vec<Thumbprint>,
 }
 
 /// One key as it is served.
@@ -136,6 +141,7 @@ impl KeySet {
         serde_json::Deserializer::from_str(keys.get())
             .deserialize_seq(elements)
             .map_err(|_| SetProblem::NotJson)?;
+        set.skip_leaked();
         Ok(set)
     }
 
@@ -186,6 +192,50 @@ impl KeySet {
         }
         body.push_str("]}");
         body
+    }
+
+    /// Names everything that was read: what is served, and what is skipped for which reason. Two sets with the same
+    /// name are the same to everybody.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        let mut context = Context::new(&SHA256);
+        // Lengths first, so that no two lists of parts read the same.
+        let mut part = |bytes: &[u8]| {
+            context.update(&(bytes.len() as u64).to_be_bytes());
+            context.update(bytes);
+        };
+        part(&(self.served.len() as u64).to_be_bytes());
+        for document in &self.served {
+            part(document.json.as_bytes());
+        }
+        part(&(self.skipped_count as u64).to_be_bytes());
+        for skipped in &self.skipped {
+            part(skipped.kid.as_deref().unwrap_or_default().as_bytes());
+            part(skipped.reason.code().as_bytes());
+        }
+        for thumbprint in &self.leaked {
+            part(thumbprint.as_bytes());
+        }
+        let mut digest = [0; 32];
+        digest.copy_from_slice(context.finish().as_ref());
+        digest
+    }
+
+    /// The public keys whose private half stands in the set, in no order.
+    #[must_use]
+    pub fn leaked(&self) -> &[Thumbprint] {
+        &self.leaked
+    }
+
+    /// Takes the keys with these names out, as if they had never been listed.
+    pub fn remove(&mut self, names: &[Thumbprint]) {
+        self.usable.retain(|key| !names.contains(key.thumbprint()));
+        self.served.retain(|document| {
+            document
+                .key
+                .as_ref()
+                .is_none_or(|key| !names.contains(key.thumbprint()))
+        });
     }
 
     /// Drops keys until at most `max` are left, and never more than [`MAX_KEYS`]; 0 means no other limit than
@@ -254,18 +304,12 @@ impl KeySet {
     fn push(&mut self, text: &str, budget: &mut Budget) {
         let index = self.original_count;
         self.original_count += 1;
-        let (kid, outcome) = jwk::read(text, budget);
+        let jwk::Element { kid, outcome, leaked } = jwk::read(text, budget);
+        self.leaked.extend(leaked);
         let key = match outcome {
             Ok(key) => Some(Arc::new(key)),
             Err(reason) => {
-                self.skipped_count += 1;
-                if self.skipped.len() < MAX_KEYS {
-                    self.skipped.push(Skipped {
-                        kid: kid.clone(),
-                        index,
-                        reason,
-                    });
-                }
+                self.skip(kid.clone(), index, reason);
                 if !reason.is_served() {
                     return;
                 }
@@ -279,6 +323,38 @@ impl KeySet {
             json: compact(text),
             key,
         });
+    }
+
+    fn skip(&mut self, kid: Option<String>, index: usize, reason: SkipReason) {
+        self.skipped_count += 1;
+        if self.skipped.len() < MAX_KEYS {
+            self.skipped.push(Skipped { kid, index, reason });
+        }
+    }
+
+    /// Skips what is listed once with its private half and once without.
+    fn skip_leaked(&mut self) {
+        if self.leaked.is_empty() {
+            return;
+        }
+        let leaked = std::mem::take(&mut self.leaked);
+        let found: Vec<_> = self
+            .served
+            .iter()
+            .filter(|document| {
+                document
+                    .key
+                    .as_ref()
+                    .is_some_and(|key| leaked.contains(key.thumbprint()))
+            })
+            .map(|document| (document.kid.as_deref().map(str::to_owned), document.index))
+            .collect();
+        for (kid, index) in found {
+            self.skip(kid, index, SkipReason::PrivateMaterial);
+        }
+        self.skipped.sort_by_key(|skipped| skipped.index);
+        self.remove(&leaked);
+        self.leaked = leaked;
     }
 }
 

@@ -315,8 +315,9 @@ fn coordinates_must_be_canonical_base64url() {
 #[test]
 fn private_material_is_neither_used_nor_kept() {
     let marker = b64([0x5a; 33]);
+    let other = Signer::new(Algorithm::Es256);
     for name in ["d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"] {
-        for signer in [&*EC, &*RSA, &*ED] {
+        for signer in [&other, &*RSA, &*ED] {
             let jwk = signer.jwk_with(&json!({"kid": "leaked", name: marker}));
             assert_eq!(reason(&jwk), Some(SkipReason::PrivateMaterial), "{name}");
             let keys = set(&[jwk, EC.jwk()]);
@@ -326,6 +327,20 @@ fn private_material_is_neither_used_nor_kept() {
             assert!(!keys.sanitized_body().contains(&marker));
         }
     }
+    // The same key once more, without it.
+    let leaked = EC.jwk_with(&json!({"kid": "leaked", "d": marker}));
+    let keys = set(&[EC.jwk(), leaked, RSA.jwk()]);
+    assert_eq!(keys.usable().len(), 1);
+    assert_eq!(keys.documents().count(), 1);
+    let skipped: Vec<_> = keys.skipped().iter().map(|key| (key.index, key.reason)).collect();
+    assert_eq!(
+        skipped,
+        [(0, SkipReason::PrivateMaterial), (1, SkipReason::PrivateMaterial)]
+    );
+    // Twice.
+    let twice = format!(r#"{{"kty":"EC","d":"{marker}","d":"{marker}"}}"#);
+    let keys = KeySet::parse(format!(r#"{{"keys":[{twice}]}}"#).as_bytes()).unwrap();
+    assert_eq!(keys.skipped()[0].reason, SkipReason::PrivateMaterial);
     // Of any type and purpose, whatever else is wrong with it.
     for jwk in [
         json!({"kty": "AKP", "alg": "ML-DSA-44", "priv": marker}),
@@ -343,7 +358,7 @@ fn symmetric_keys_in_a_set_are_neither_used_nor_kept() {
     let jwk = hmac.jwk_with(&json!({"kid": "k"}));
     let keys = set(&[jwk.clone(), EC.jwk()]);
     assert_eq!(denial(&hmac.token(&json!({})), &keys), Denial::AlgNotAllowed);
-    assert_eq!(keys.skipped()[0].reason, SkipReason::PrivateMaterial);
+    assert_eq!(keys.skipped()[0].reason, SkipReason::SymmetricMaterial);
     assert!(!keys.sanitized_body().contains(jwk["k"].as_str().unwrap()));
     let empty = json!({"kty": "oct", "kid": "k", "alg": "HS256"});
     assert_eq!(reason(&empty), Some(SkipReason::SymmetricMaterial));

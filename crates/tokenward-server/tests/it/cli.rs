@@ -166,7 +166,7 @@ fn a_key_set_is_fetched_and_each_key_judged() {
     let idp = IdpServer::spawn();
     let (rsa, ec) = (TestKey::rs256(0), TestKey::es256(0).with_kid("e\u{1b}[2J"));
     let encryption = rsa.jwk_with(&json!({ "kid": "enc", "use": "enc" }));
-    let private = ec.jwk_with(&json!({ "kid": "leaked", "d": "AAAA" }));
+    let private = TestKey::es256(1).jwk_with(&json!({ "kid": "leaked", "d": "AAAA" }));
     let set = json!({ "keys": [rsa.jwk(), ec.jwk(), encryption, private] });
     idp.set_document(JWKS_PATH, set.to_string());
     idp.behave(

@@ -1,6 +1,6 @@
 //! What a fetch may do, judged for the first URL and for every one that it is redirected to.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use url::{Host, Url};
 
@@ -169,6 +169,12 @@ impl AllowedHost {
             (Host::Ipv6(allowed), Host::Ipv6(host)) => allowed == host,
             _ => false,
         }
+    }
+}
+
+impl fmt::Display for AllowedHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

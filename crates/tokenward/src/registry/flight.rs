@@ -39,9 +39,15 @@ pub(super) async fn fly(inner: Arc<Inner>, source: Arc<Source>, plan: FetchPlan)
     .await;
     airborne.ticket = None;
     let took = inner.clock.steady().since(began);
-    let snapshot = source.land(&inner, plan.ticket, acquired, took);
-    if let (Some(store), Some(snapshot)) = (&inner.snapshots, snapshot) {
-        if let Err(error) = store.put(&snapshot).await {
+    let changed = source.land(&inner, plan.ticket, acquired, took);
+    if let Some(store) = inner.snapshots.as_ref().filter(|_| changed) {
+        let config = source.config();
+        let (tenant, name) = (config.tenant(), config.name());
+        let stored = match source.snapshot() {
+            Some(snapshot) => store.put(&snapshot).await,
+            None => store.remove(tenant, name).await,
+        };
+        if let Err(error) = stored {
             telemetry::snapshot_failed(
                 "a key set could not be stored; a restart will not know it",
                 &error,
@@ -49,7 +55,7 @@ pub(super) async fn fly(inner: Arc<Inner>, source: Arc<Source>, plan: FetchPlan)
         }
         // Whoever retired the source meanwhile has removed an earlier snapshot, not this one.
         if source.is_retired()
-            && let Err(error) = store.remove(&snapshot.tenant, &snapshot.name).await
+            && let Err(error) = store.remove(tenant, name).await
         {
             telemetry::snapshot_failed("the key set of a removed provider could not be deleted", &error);
         }

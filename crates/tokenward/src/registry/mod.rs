@@ -218,8 +218,9 @@ impl Registry {
     /// Registers an identity provider, or changes the one of the same tenant and name. Its keys are fetched
     /// at once, unless a restored snapshot says when they are due.
     ///
-    /// A change keeps the keys where issuer and URL stay the same. Tokens that were verified under the
-    /// earlier settings are verified anew. Registering the same settings again changes nothing.
+    /// A change keeps the keys where issuer, URL, `strict_jwks_origin`, pins and allowed domains stay the same. Tokens
+    /// that were verified under the earlier settings are verified anew. Registering the same settings again changes
+    /// nothing.
     ///
     /// # Errors
     ///
@@ -430,7 +431,7 @@ impl Registry {
     }
 
     /// Reads all snapshots; each serves the identity provider that is registered under its name afterwards,
-    /// if issuer and URL are still the same. Returns how many were read.
+    /// where [`Registry::register`] would have kept the keys. Returns how many were read.
     ///
     /// # Errors
     ///

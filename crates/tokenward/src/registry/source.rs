@@ -10,7 +10,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest::{SHA256, digest};
 use futures_util::future::{Either, select};
 use http::{
     HeaderMap,
@@ -270,15 +269,8 @@ impl Source {
         inner.inbox.poke(self);
     }
 
-    /// Hands the outcome of a fetch to the entry. Gives the snapshot to store, where there is a new set or it was
-    /// confirmed.
-    pub(super) fn land(
-        &self,
-        inner: &Inner,
-        ticket: u64,
-        acquired: Acquired,
-        took: Duration,
-    ) -> Option<Snapshot> {
+    /// Hands the outcome of a fetch to the entry. True where what is stored of it has to change.
+    pub(super) fn land(&self, inner: &Inner, ticket: u64, acquired: Acquired, took: Duration) -> bool {
         let now = inner.clock.steady();
         let outcome = outcome(acquired.result, inner.clock.wall());
         if acquired.jwks_uri.is_some() {
@@ -289,15 +281,10 @@ impl Source {
         self.publish(inner, &entry);
         let status = entry.status(now);
         let text = entry.last_error().map(|(_, text)| text.to_owned());
-        let snapshot = finished
-            .error
-            .is_none()
-            .then(|| self.snapshot_of(&entry))
-            .flatten();
         drop(entry);
         self.landed.notify_waiters();
         self.report(inner, &finished, &status, text.as_deref(), took);
-        snapshot
+        finished.error.is_none() || finished.new_keys
     }
 
     /// The fetch `ticket` came to nothing.
@@ -309,13 +296,11 @@ impl Source {
 
     /// What is stored of the set of now.
     pub(super) fn snapshot(&self) -> Option<Snapshot> {
-        self.snapshot_of(&lock(&self.entry))
-    }
-
-    fn snapshot_of(&self, entry: &Entry) -> Option<Snapshot> {
         let config = self.config.load();
-        let view = entry.view();
-        let (validators, _, upstream) = entry.snapshot()?;
+        let entry = lock(&self.entry);
+        let (validators, upstream) = entry.snapshot()?;
+        let (validators, view) = (validators.clone(), entry.view());
+        drop(entry);
         let fetched_at = view.last_updated()?;
         Some(Snapshot {
             tenant: config.tenant().to_owned(),
@@ -323,8 +308,8 @@ impl Source {
             url: self.url().map(String::from).unwrap_or_default(),
             config_hash: config.source_hash(),
             body: view.keys(fetched_at)?.sanitized_body().into_bytes(),
-            etag: validators.etag.clone(),
-            last_modified: validators.last_modified.clone(),
+            etag: validators.etag,
+            last_modified: validators.last_modified,
             fetched_at,
             upstream_max_age: upstream.max_age,
         })
@@ -399,7 +384,7 @@ fn faults(entry: &Entry, config: &IdpConfig, now: Timestamp) -> u8 {
 fn outcome(result: Result<Answer, crate::fetch::FetchError>, received: Timestamp) -> Outcome {
     match result {
         Ok(Answer::Fresh { keys, headers }) => Outcome::Fresh {
-            digest: body_digest(&keys),
+            digest: keys.digest(),
             keys: Box::new(keys),
             validators: validators(&headers),
             upstream: upstream(&headers, received),
@@ -415,12 +400,6 @@ fn outcome(result: Result<Answer, crate::fetch::FetchError>, received: Timestamp
             retry_after: error.retry_after(),
         },
     }
-}
-
-fn body_digest(keys: &KeySet) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest(&SHA256, keys.sanitized_body().as_bytes()).as_ref());
-    bytes
 }
 
 fn text(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
@@ -453,7 +432,7 @@ fn upstream(headers: &HeaderMap, received: Timestamp) -> Upstream {
 fn restored(snapshot: Snapshot) -> Option<Restored> {
     let keys = KeySet::parse(&snapshot.body).ok()?;
     Some(Restored {
-        digest: body_digest(&keys),
+        digest: keys.digest(),
         keys,
         fetched_at: snapshot.fetched_at,
         validators: Validators {

@@ -8,6 +8,7 @@
 )]
 
 mod acquire;
+mod compromised;
 mod fetch_body;
 mod fetch_client;
 mod fetch_guards;
@@ -17,6 +18,8 @@ mod fetch_tls;
 mod promises;
 mod registering;
 mod site;
+mod sources;
 mod spans;
 mod verifying;
+mod web;
 mod world;

@@ -43,11 +43,10 @@ pub(super) fn fresh_set(keys: &[(&str, u8)]) -> Outcome {
 }
 
 pub(super) fn fresh(body: &str, upstream: Upstream) -> Outcome {
-    let mut digest = [0; 32];
-    digest.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body.as_bytes()).as_ref());
+    let keys = KeySet::parse(body.as_bytes()).unwrap();
     Outcome::Fresh {
-        keys: Box::new(KeySet::parse(body.as_bytes()).unwrap()),
-        digest,
+        digest: keys.digest(),
+        keys: Box::new(keys),
         validators: validators("v1"),
         upstream,
     }
@@ -438,6 +437,51 @@ fn a_compromised_key_has_no_grace() {
         assert!(entry.view.absent.is_empty(), "{kid:?}");
         assert_eq!(entry.serves(at(1)), ["b"]);
     }
+}
+
+#[test]
+fn a_key_whose_private_half_is_out_is_gone_whatever_it_is_called() {
+    let leaked = jwk("other", 1, r#","d":"AAAA""#);
+    let beside = [leaked.clone(), jwk("b", 2, "")];
+    for (after, found) in [(&beside[..], ["b"]), (&[leaked][..], ["b"])] {
+        let mut entry = loaded(settings(), &[("a", 1), ("b", 2)]);
+        let body = body(after);
+        let finished = entry.land(fresh(&body, Upstream::default()), at(1));
+        assert!(finished.new_keys && finished.events.contains(&Event::KeysCompromised { count: 1 }));
+        assert!(!entry.finds("a", at(1)) && entry.finds("b", at(1)), "{body}");
+        assert!(entry.view.absent.is_empty());
+        assert_eq!(entry.serves(at(1)), found);
+        let status = entry.status(at(1));
+        assert_eq!(status.skipped_keys.len(), 1);
+        assert_eq!(status.skipped_keys[0].reason, "private_material");
+    }
+}
+
+#[test]
+fn what_a_refused_set_leaves_is_not_taken_for_the_whole_one() {
+    let leaked = body(&[jwk("a", 1, r#","d":"AAAA""#)]);
+    let mut entry = loaded(settings(), &[("a", 1), ("b", 2)]);
+    entry.land(fresh(&leaked, Upstream::default()), at(1));
+    assert_eq!(entry.status(at(1)).state, State::Degraded);
+    let plan = entry.begin_fetch(Cause::Manual, at(2)).unwrap();
+    assert_eq!(plan.validators, None, "a 304 would confirm the half of it");
+    entry.finish_fetch(plan.ticket, fresh_set(&[("a", 1), ("b", 2)]), at(2), 0.0);
+    assert_eq!(entry.serves(at(2)), ["a", "b"], "the same body as before");
+
+    // One that was waiting for its end, and the last one that was left.
+    let mut entry = loaded(settings(), &[("a", 1), ("b", 2)]);
+    entry.land(fresh_set(&[("b", 2)]), at(1));
+    assert!(entry.finds("a", at(1)));
+    let finished = entry.land(fresh(&leaked, Upstream::default()), at(2));
+    assert!(finished.new_keys && !entry.finds("a", at(2)) && entry.finds("b", at(2)));
+    let finished = entry.land(fresh(&leaked, Upstream::default()), at(3));
+    assert!(!finished.new_keys, "nothing is left to remove");
+    let last = body(&[jwk("b", 2, r#","d":"AAAA""#)]);
+    assert!(entry.land(fresh(&last, Upstream::default()), at(4)).new_keys);
+    assert_eq!(
+        (entry.status(at(4)).state, entry.snapshot()),
+        (State::Failed, None)
+    );
 }
 
 #[test]
