@@ -7,6 +7,7 @@ mod aggregate;
 mod authorize;
 mod cli;
 mod config;
+mod fleet;
 mod http;
 mod openapi;
 mod serve;

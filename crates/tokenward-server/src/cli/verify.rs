@@ -77,7 +77,7 @@ fn by_config(
         Some(key) => KeySet::from_iter([key.map_err(|reason| failed(reason.to_string()))?]),
         None => {
             let keys_at = idp.keys_at().map_err(|error| failed(error.to_string()))?;
-            source::fetch(idp.guards(&config.allowed_domains), keys_at)?.keys
+            source::fetch(idp.guards(&config.allowed_domains.as_slice().into()), keys_at)?.keys
         }
     };
     Ok(explain(token, &keys, &policy, now, checks))

@@ -15,12 +15,13 @@ use tokenward_core::{
 use url::Url;
 
 use super::{
-    fields::{flat, list, list_or, optional, required, scalar, section},
+    fields::{Nested, flat, list, list_or, optional, required, scalar, section},
     model::{DAY, SECOND},
-    problem::suggestion,
-    record::{Check, Section, record},
+    problem::{Place, suggestion},
+    record::{Check, Field, Member, Section, record},
     rules::{self, Kind, Rule, boolean, certificates, domain, duration, integer, pin, text, url, word},
     secret::{Secret, is_sample},
+    tree::Node,
 };
 
 const ZERO: Duration = Duration::ZERO;
@@ -127,6 +128,52 @@ record! {
         required_claims: Vec<String> = list("none", text());
         /// The media type that the header's `typ` must name.
         typ: Option<String> = optional("any but those of other uses, as `logout+jwt`", text());
+    }
+}
+
+/// What identity providers have in common, as values, and as a tree to look for members in.
+#[derive(Clone)]
+pub(crate) struct Defaults {
+    pub(super) settings: IdpSettings,
+    /// A mapping; without the files that it names, which have been read.
+    pub(super) node: Node,
+    pub(super) dev: bool,
+}
+
+impl PartialEq for Defaults {
+    fn eq(&self, other: &Self) -> bool {
+        // The rest of the settings is what the tree says.
+        self.dev == other.dev && self.node == other.node && self.settings.ca_file == other.settings.ca_file
+    }
+}
+
+impl std::fmt::Debug for Defaults {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.settings.fmt(f)
+    }
+}
+
+/// The section of what identity providers have in common.
+pub(super) struct DefaultsOfIdps;
+
+impl Field for DefaultsOfIdps {
+    type Output = Defaults;
+
+    fn members(&self, name: &'static str, doc: String) -> Vec<Member> {
+        section::<IdpSettings>().members(name, doc)
+    }
+
+    fn read(&self, parent: &Section<'_>, name: &'static str) -> Option<Defaults> {
+        let fields: Nested<IdpSettings> = section();
+        let settings = fields.read(parent, name)?;
+        let child = parent.child(name);
+        let mut node = child.own().cloned().unwrap_or_else(|| Node::empty_map(Place::Whole));
+        node.forget("ca_file");
+        Some(Defaults {
+            settings,
+            node,
+            dev: parent.cx.dev,
+        })
     }
 }
 
@@ -298,8 +345,14 @@ impl Idp {
         }
     }
 
+    /// The member that names a host beyond the domains which stand for all, and what is wrong with that.
+    pub(super) fn outside(&self, allowed: &[AllowedHost]) -> Option<(&'static str, &'static str)> {
+        let member = if self.url.is_some() { "url" } else { "issuer" };
+        (!self.fetched_within(allowed)).then_some((member, "the host is not within the global `allowed_domains`"))
+    }
+
     /// Whether `allowed`, where it is not empty, admits the host that keys or the discovery document come from.
-    pub(super) fn fetched_within(&self, allowed: &[AllowedHost]) -> bool {
+    fn fetched_within(&self, allowed: &[AllowedHost]) -> bool {
         let discovery = || Url::parse(self.issuer.as_deref()?).ok();
         let fetched = self
             .secret

@@ -1,9 +1,10 @@
 //! An IdP as the library takes it.
 
-use std::time::Duration;
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use secrecy::ExposeSecret;
 use tokenward::{
+    IdpConfig,
     acquire::KeysAt,
     discovery::Discovery,
     fetch::{AllowedHost, FetchError, Guards, Retry},
@@ -74,15 +75,44 @@ impl Idp {
         }
     }
 
+    /// The whole of it; `global` is the list of domains that stands for all IdPs.
+    ///
+    /// # Errors
+    ///
+    /// What the library does not take. The rules of the configuration are meant to leave nothing.
+    pub(crate) fn library(
+        &self,
+        global: &Arc<[AllowedHost]>,
+    ) -> Result<IdpConfig, Box<dyn StdError + Send + Sync>> {
+        let policy = self.policy().transpose()?;
+        let library = match (&self.secret, &self.url, policy) {
+            (Some(secret), _, Some(policy)) => {
+                IdpConfig::symmetric(&self.name, secret.expose_secret(), policy)?
+            }
+            (Some(_), _, None) => return Err("an identity provider with a secret needs `audiences`".into()),
+            (None, Some(url), policy) => IdpConfig::at(&self.name, url.clone(), policy)?,
+            (None, None, Some(policy)) => IdpConfig::discovered(&self.name, policy)?,
+            (None, None, None) => {
+                IdpConfig::served_by_discovery(&self.name, self.issuer.as_deref().unwrap_or_default())?
+            }
+        };
+        Ok(library
+            .tenant_named(&self.tenant)?
+            .strict_jwks_origin(self.settings.strict_jwks_origin)
+            .required(self.settings.required)
+            .with_settings(self.refresh_settings())?
+            .with_guards(self.guards(global))?)
+    }
+
     /// What its fetches may do; `global` is the list of domains that stands for all IdPs.
-    pub(crate) fn guards(&self, global: &[AllowedHost]) -> Guards {
+    pub(crate) fn guards(&self, global: &Arc<[AllowedHost]>) -> Guards {
         let settings = &self.settings;
         Guards {
             // Under `--dev` it is on by default, which must not take the pins away.
             allow_http: settings.allow_http && settings.pinned_spki.is_empty(),
             allow_private_addresses: settings.allow_private_addresses,
             allowed_domains: settings.allowed_domains.clone(),
-            global_domains: global.into(),
+            global_domains: Arc::clone(global),
             pinned_spki: settings.pinned_spki.clone(),
             extra_roots: settings.ca_file.clone(),
             max_response_bytes: settings.max_response_bytes,
@@ -171,16 +201,16 @@ mod tests {
             let idp = idp(members);
             format!(
                 "{:?} {:?} {:?}",
-                idp.guards(&[]),
+                idp.guards(&Arc::from([])),
                 idp.refresh_settings(),
                 idp.keys_at()
             )
         };
         let plain = shown("required: false");
-        assert!(idp("required: true").guards(&[]).check().is_empty());
+        assert!(idp("required: true").guards(&Arc::from([])).check().is_empty());
         assert!(idp("required: true").refresh_settings().check().is_empty());
         assert_eq!(
-            idp("required: true").guards(&[]),
+            idp("required: true").guards(&Arc::from([])),
             Guards::default(),
             "the defaults are the library's"
         );
@@ -227,6 +257,6 @@ mod tests {
             assert!(shown(member).contains(shows), "{member}: {}", shown(member));
         }
         let global = AllowedHost::parse("g.example").unwrap();
-        assert!(format!("{:?}", idp("required: true").guards(&[global])).contains("g.example"));
+        assert!(format!("{:?}", idp("required: true").guards(&Arc::from([global]))).contains("g.example"));
     }
 }

@@ -4,12 +4,8 @@
 //! ([`environment`]), and records read it ([`record`] and [`fields`], defined in [`model`] and [`idp`]) by rules for single values
 //! ([`rules`]). Everything that is wrong is reported at once, with its place ([`problem`]).
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "`idp_defaults` is read as part of each IdP")
-)]
-
 mod credential;
+mod document;
 mod environment;
 mod fields;
 mod idp;
@@ -22,17 +18,17 @@ mod secret;
 mod tree;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::{Path, PathBuf};
 
 pub(crate) use credential::{Credential, Scope};
+pub(crate) use document::Form;
 pub(crate) use environment::Environment;
-pub(crate) use idp::Idp;
 pub(crate) use model::{
     Authorize, Config, DefaultDecision, Level, LogFormat, Merged, OnCollision, StoreUrl, Tls, WellKnown,
 };
-pub(crate) use problem::{Place, Problems};
+pub(crate) use problem::{Place, Problem, Problems};
 pub(crate) use rules::read_limited;
 pub(crate) use secret::SecretDigest;
 

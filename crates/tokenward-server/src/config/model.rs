@@ -9,7 +9,7 @@ use tokenward::{DEFAULT_TENANT, fetch::AllowedHost};
 use super::{
     credential::Credential,
     fields::{list, map, optional, optional_section, records, required, scalar, section, sections},
-    idp::{Idp, IdpSettings},
+    idp::{Defaults, DefaultsOfIdps, Idp},
     record::{Check, Section, record},
     rules::{
         self, Kind, Rule, address, boolean, cookie, domain, duration, file, header, integer, network, socket,
@@ -23,12 +23,14 @@ pub(super) const DAY: Duration = Duration::from_secs(86_400);
 record! {
     /// Everything that is configured, valid as a whole.
     pub(crate) struct Config {
+        /// How many IdPs may be added at run time; one more is refused.
+        max_dynamic_idps: usize = scalar("100000", integer(0, 1_000_000));
         /// The listeners.
         server: Server = section();
         /// Where state is kept.
         store: Store = section();
         /// What IdPs have in common: any member of an IdP but `name`, `tenant`, `issuer`, `url`, `secret` and `secret_file`.
-        idp_defaults: IdpSettings = section();
+        idp_defaults: Defaults = DefaultsOfIdps;
         /// The identity providers, in the order in which the merged set lists their keys.
         idps: Vec<Idp> = sections("idp_defaults");
         /// Domains, with their subdomains, that keys may be fetched from. An IdP's own list narrows it further.
@@ -65,9 +67,8 @@ impl Check for Config {
             {
                 place.report("issuer", format!("`idps[{first}]` has the same issuer{within}"));
             }
-            if !idp.fetched_within(&self.allowed_domains) {
-                let member = if idp.url.is_some() { "url" } else { "issuer" };
-                place.report(member, "the host is not within the global `allowed_domains`");
+            if let Some((member, message)) = idp.outside(&self.allowed_domains) {
+                place.report(member, message);
             }
         }
         self.check_credentials(section);

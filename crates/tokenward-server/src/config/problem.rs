@@ -25,6 +25,23 @@ pub(crate) struct Problem {
     pub(crate) message: String,
 }
 
+impl Problem {
+    /// What is wrong with `member`, wherever that was written.
+    pub(crate) fn of_whole(member: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            place: Place::Whole,
+            member: member.into(),
+            message: message.into(),
+        }
+    }
+
+    /// The same of a part of `whole`.
+    pub(crate) fn within(mut self, whole: &str) -> Self {
+        self.member = format!("{whole}: {}", self.member);
+        self
+    }
+}
+
 /// Everything that is wrong with a configuration, in the order of its places.
 #[derive(Debug)]
 pub(crate) struct Problems {

@@ -164,6 +164,13 @@ impl<'a> Section<'a> {
         section
     }
 
+    /// A mapping of its own, with the section `defaults` beneath it.
+    pub(super) fn over(cx: &'a Context, node: &'a Node, name: &str, defaults: &'a Node) -> Self {
+        let mut section = Self::root(cx, node);
+        section.push(defaults, name.to_owned());
+        section
+    }
+
     /// Takes `node` as the next layer, if it is a mapping.
     fn push(&mut self, node: &'a Node, path: String) {
         match &node.value {

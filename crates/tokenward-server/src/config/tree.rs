@@ -15,6 +15,19 @@ const MAX_NODES: usize = 200_000;
 /// How deep mappings and lists may nest. The configuration itself needs five levels.
 const MAX_DEPTH: usize = 32;
 
+/// Two are equal that say the same, wherever they were written.
+impl PartialEq for Node {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key && self.node == other.node
+    }
+}
+
 /// One value and its place. It has no `Debug`, since it may hold a secret.
 #[derive(Clone)]
 pub(super) struct Node {
@@ -22,7 +35,7 @@ pub(super) struct Node {
     pub(super) value: Value,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(super) enum Value {
     Scalar {
         text: String,
@@ -65,6 +78,13 @@ impl Node {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|entry| entry.key == key),
             _ => None,
+        }
+    }
+
+    /// Takes a member away from a mapping.
+    pub(super) fn forget(&mut self, key: &str) {
+        if let Value::Map(entries) = &mut self.value {
+            entries.retain(|entry| entry.key != key);
         }
     }
 
@@ -268,7 +288,8 @@ impl Builder<'_> {
     }
 }
 
-fn entry(cx: &Context, entries: &mut Vec<Entry>, entry: Entry) {
+/// Adds a member to a mapping, unless it stands there already, which is reported.
+pub(super) fn entry(cx: &Context, entries: &mut Vec<Entry>, entry: Entry) {
     let Some(first) = entries.iter().find(|other| other.key == entry.key) else {
         return entries.push(entry);
     };

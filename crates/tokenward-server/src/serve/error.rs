@@ -2,6 +2,8 @@
 
 use std::{error::Error as StdError, fmt, io, net::SocketAddr, path::Path};
 
+use crate::fleet::FleetError;
+
 /// A start-up error: what was attempted, and what the operator can do about it. The cause is its source.
 #[derive(Debug)]
 pub(crate) struct Error {
@@ -49,12 +51,22 @@ impl Error {
         }
     }
 
-    pub(super) fn idp(name: &str, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        let message = format!("cannot use the identity provider `{name}` (idps)");
+    /// The identity providers cannot be registered.
+    pub(super) fn fleet(source: FleetError) -> Self {
+        let message = match &source {
+            FleetError::Invalid(problems) => {
+                let problems: Vec<_> = problems
+                    .iter()
+                    .map(|problem| format!("{}: {}", problem.member, problem.message))
+                    .collect();
+                format!("cannot use the identity providers: {} (idps)", problems.join("; "))
+            }
+            _ => "cannot read the identity providers that were added at run time (store.url)".to_owned(),
+        };
         Self {
             message,
-            of_configuration: true,
-            source: source.into(),
+            of_configuration: matches!(source, FleetError::Invalid(_)),
+            source: source.to_string().into(),
         }
     }
 

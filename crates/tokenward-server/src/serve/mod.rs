@@ -31,6 +31,7 @@ use crate::{
     aggregate::{Aggregate, Detail},
     authorize::Authorize,
     config::{self, Config},
+    fleet::Fleet,
     http::{Observer, TrustedProxies, no_route, observe, wrong_method},
     telemetry,
 };
@@ -52,11 +53,13 @@ pub(crate) async fn run(config: Config, dev: bool) -> Result<(), Error> {
     let tls = config.server.tls.as_ref().map(tls::acceptor).transpose()?;
     let mut signals = lifecycle::Signals::install()?;
 
-    let registry = plan::registry(&config).await?;
+    let (registry, ledger) = plan::registry(&config).await?;
     let clock = registry.clock();
     let (phase, phases) = watch::channel(Phase::Serving);
     let mut tasks = JoinSet::new();
-    plan::register(&registry, &config).await?;
+    let config = Arc::new(config);
+    let fleet = Fleet::start(registry.clone(), ledger, Arc::clone(&config), &mut tasks).await;
+    let _fleet = fleet.map_err(Error::fleet)?;
     tasks.spawn(lifecycle::upkeep(exporter.clone(), Arc::clone(&clock)));
 
     // Outside `--dev` nothing is made up: without credentials every call of the API is refused.

@@ -75,6 +75,7 @@ const SETTINGS: &[(&str, &str, &str)] = &[
 ];
 
 const OTHERS: &[(&str, &str, &str)] = &[
+    ("max_dynamic_idps", "7", "max_dynamic_idps: 7"),
     ("server.host", "127.0.0.1", "host: 127.0.0.1"),
     ("server.port", "8081", "port: 8081"),
     ("server.admin", "127.0.0.1:9191", "admin: 127.0.0.1:9191"),
@@ -294,7 +295,7 @@ fn an_empty_file_has_the_defaults_of_the_reference() {
     assert_eq!(config.store.url, StoreUrl::Sqlite("./tokenward-data".into()));
     assert_eq!(config.merged.max_age, Duration::from_secs(900));
     assert_eq!(config.authorize.headers, ["authorization"]);
-    let defaults = &config.idp_defaults;
+    let defaults = &config.idp_defaults.settings;
     assert_eq!(
         (defaults.max_keys, defaults.cache_duration),
         (10, Duration::from_secs(900))

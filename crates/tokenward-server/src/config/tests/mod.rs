@@ -8,7 +8,7 @@ mod reference;
 use super::{Config, Environment, parse};
 
 /// Validates `text` as a file named `t.yaml`, without variables.
-pub(super) fn read(text: &str) -> Result<Config, String> {
+pub(crate) fn read(text: &str) -> Result<Config, String> {
     read_with(text, &Environment::default())
 }
 
