@@ -52,8 +52,8 @@ impl Error {
     }
 
     /// The identity providers cannot be registered.
-    pub(super) fn fleet(source: FleetError) -> Self {
-        let message = match &source {
+    pub(super) fn fleet(source: &FleetError) -> Self {
+        let message = match source {
             FleetError::Invalid(problems) => {
                 let problems: Vec<_> = problems
                     .iter()

@@ -59,7 +59,7 @@ pub(crate) async fn run(config: Config, dev: bool) -> Result<(), Error> {
     let mut tasks = JoinSet::new();
     let config = Arc::new(config);
     let fleet = Fleet::start(registry.clone(), ledger, Arc::clone(&config), &mut tasks).await;
-    let _fleet = fleet.map_err(Error::fleet)?;
+    let _fleet = fleet.map_err(|error| Error::fleet(&error))?;
     tasks.spawn(lifecycle::upkeep(exporter.clone(), Arc::clone(&clock)));
 
     // Outside `--dev` nothing is made up: without credentials every call of the API is refused.
