@@ -23,7 +23,10 @@ const MAX_MEMBERS: usize = 200;
 const ELSEWHERE: [(&str, &str); 5] = [
     ("name", "the path names the identity provider"),
     ("tenant", "the path names the tenant"),
-    ("secret", "only an identity provider of the configuration has a secret"),
+    (
+        "secret",
+        "only an identity provider of the configuration has a secret",
+    ),
     ("secret_file", "only the configuration names files of the server"),
     ("ca_file", "only the configuration names files of the server"),
 ];
@@ -183,7 +186,9 @@ impl<'de> Visitor<'de> for Json<'_> {
         let mut entries = Vec::new();
         while let Some(key) = map.next_key::<String>()? {
             if entries.len() == MAX_MEMBERS {
-                return Err(A::Error::custom(format!("an object has more than {MAX_MEMBERS} members")));
+                return Err(A::Error::custom(format!(
+                    "an object has more than {MAX_MEMBERS} members"
+                )));
             }
             let member = Entry {
                 key,
@@ -208,7 +213,10 @@ mod tests {
 
     fn problems(form: &Form, document: &str) -> Vec<String> {
         let problems = form.read("t", "n", document.as_bytes()).map(|_| ()).unwrap_err();
-        problems.iter().map(|problem| format!("{}: {}", problem.member, problem.message)).collect()
+        problems
+            .iter()
+            .map(|problem| format!("{}: {}", problem.member, problem.message))
+            .collect()
     }
 
     #[test]
@@ -220,7 +228,10 @@ mod tests {
         assert_eq!((idp.tenant.as_str(), idp.name.as_str()), ("t", "n"));
         assert_eq!(idp.url.unwrap().as_str(), "https://a.example/k");
         let settings = &idp.settings;
-        assert_eq!((settings.max_keys, settings.retry.retries, settings.required), (4, 5, true));
+        assert_eq!(
+            (settings.max_keys, settings.retry.retries, settings.required),
+            (4, 5, true)
+        );
         assert_eq!(settings.leeway.as_secs(), 7);
         assert_eq!(settings.retry.initial.as_millis(), 20);
     }
@@ -249,30 +260,61 @@ mod tests {
             ]
         );
         let whole = problems(&form, r#"{"url": "https://bad.example/k"}"#);
-        assert_eq!(whole, ["url: the host is not within the global `allowed_domains`"]);
+        assert_eq!(
+            whole,
+            ["url: the host is not within the global `allowed_domains`"]
+        );
     }
 
     #[test]
     fn what_is_no_object_is_refused() {
         let form = form("");
-        for document in ["", "{", "{}x", "[]", "null", "7", "\"x\"", "{\"a\": 01}", "{'a': 1}", "\u{feff}{}"] {
+        for document in [
+            "",
+            "{",
+            "{}x",
+            "[]",
+            "null",
+            "7",
+            "\"x\"",
+            "{\"a\": 01}",
+            "{'a': 1}",
+            "\u{feff}{}",
+        ] {
             assert_eq!(problems(&form, document).len(), 1, "{document}");
         }
-        assert_eq!(problems(&form, &" ".repeat(MAX_DOCUMENT + 1)), [": the document is longer than 65536 bytes"]);
+        assert_eq!(
+            problems(&form, &" ".repeat(MAX_DOCUMENT + 1)),
+            [": the document is longer than 65536 bytes"]
+        );
         let many: String = (0..=MAX_MEMBERS).map(|n| format!("\"{n}\": 1,")).collect();
         let said = problems(&form, &format!("{{{many} \"last\": 1}}"));
         assert!(said[0].contains("more than 200 members"), "{said:?}");
-        assert!(form.read("t", "n", "[".repeat(9_999).as_bytes()).is_err(), "depth is bounded");
+        assert!(
+            form.read("t", "n", "[".repeat(9_999).as_bytes()).is_err(),
+            "depth is bounded"
+        );
     }
 
     #[test]
     fn variables_and_files_stay_where_they_are() {
         let form = form("");
-        let idp = form.read("t", "n", br#"{"url": "https://a.example/k", "issuer": "${HOME}", "audiences": "any"}"#);
+        let idp = form.read(
+            "t",
+            "n",
+            br#"{"url": "https://a.example/k", "issuer": "${HOME}", "audiences": "any"}"#,
+        );
         assert_eq!(idp.unwrap().issuer.as_deref(), Some("${HOME}"));
         for name in ["self", "all", "a/b", ""] {
-            assert!(form.read("t", name, br#"{"url": "https://a.example/k"}"#).is_err(), "{name}");
+            assert!(
+                form.read("t", name, br#"{"url": "https://a.example/k"}"#)
+                    .is_err(),
+                "{name}"
+            );
         }
-        assert!(form.read("a/b", "n", br#"{"url": "https://a.example/k"}"#).is_err());
+        assert!(
+            form.read("a/b", "n", br#"{"url": "https://a.example/k"}"#)
+                .is_err()
+        );
     }
 }

@@ -167,7 +167,10 @@ impl Field for DefaultsOfIdps {
         let fields: Nested<IdpSettings> = section();
         let settings = fields.read(parent, name)?;
         let child = parent.child(name);
-        let mut node = child.own().cloned().unwrap_or_else(|| Node::empty_map(Place::Whole));
+        let mut node = child
+            .own()
+            .cloned()
+            .unwrap_or_else(|| Node::empty_map(Place::Whole));
         node.forget("ca_file");
         Some(Defaults {
             settings,
@@ -348,7 +351,8 @@ impl Idp {
     /// The member that names a host beyond the domains which stand for all, and what is wrong with that.
     pub(super) fn outside(&self, allowed: &[AllowedHost]) -> Option<(&'static str, &'static str)> {
         let member = if self.url.is_some() { "url" } else { "issuer" };
-        (!self.fetched_within(allowed)).then_some((member, "the host is not within the global `allowed_domains`"))
+        (!self.fetched_within(allowed))
+            .then_some((member, "the host is not within the global `allowed_domains`"))
     }
 
     /// Whether `allowed`, where it is not empty, admits the host that keys or the discovery document come from.

@@ -162,7 +162,10 @@ impl Fleet {
 
     /// Whether the identity provider was added at run time, rather than by the configuration.
     pub(crate) fn is_dynamic(&self, tenant: &str, name: &str) -> bool {
-        read(&self.known).stored.get(&(tenant.into(), name.into())).is_some_and(|stored| stored.running)
+        read(&self.known)
+            .stored
+            .get(&(tenant.into(), name.into()))
+            .is_some_and(|stored| stored.running)
     }
 
     /// The document of an identity provider that was added at run time.
@@ -260,13 +263,20 @@ impl Worker {
             changed_at: self.registry.clock().wall(),
         };
         // Durable first: what was acknowledged runs after a restart too.
-        let put = match self.ledger.put_idp(&stored, self.max).await.map_err(FleetError::Store)? {
+        let put = match self
+            .ledger
+            .put_idp(&stored, self.max)
+            .await
+            .map_err(FleetError::Store)?
+        {
             PutIdp::Created => Put::Created,
             PutIdp::Replaced => Put::Replaced,
             PutIdp::Full => return Err(FleetError::Full { max: self.max }),
         };
         // Nobody else registers anything, so what was looked at above still holds.
-        self.registry.register(config).map_err(|_| FleetError::IssuerTaken)?;
+        self.registry
+            .register(config)
+            .map_err(|_| FleetError::IssuerTaken)?;
         self.change(|known| known.keep(name, stored.document.into()));
         Ok(put)
     }
@@ -275,14 +285,21 @@ impl Worker {
         let (configured, running) = {
             let known = read(&self.known);
             let stored = known.stored.get(&name);
-            (known.file_names.contains(&name), stored.map(|stored| stored.running))
+            (
+                known.file_names.contains(&name),
+                stored.map(|stored| stored.running),
+            )
         };
         match running {
             None if configured => return Err(FleetError::Configured),
             None => return Ok(false),
             Some(_) => {}
         }
-        let removed = self.ledger.remove_idp(&name.0, &name.1).await.map_err(FleetError::Store)?;
+        let removed = self
+            .ledger
+            .remove_idp(&name.0, &name.1)
+            .await
+            .map_err(FleetError::Store)?;
         if running == Some(true)
             && let Err(error) = self.registry.unregister(&name.0, &name.1).await
         {
@@ -298,10 +315,16 @@ impl Worker {
         let max = config.max_dynamic_idps;
         // It reads up to 100,000 documents.
         let planned = spawn_blocking(move || Plan::of(&config, &form, &registry, &read(&known)));
-        let plan = planned.await.map_err(|_| FleetError::Closed)?.map_err(FleetError::Invalid)?;
+        let plan = planned
+            .await
+            .map_err(|_| FleetError::Closed)?
+            .map_err(FleetError::Invalid)?;
         if let Err(error) = self.registry.apply(plan.changes).await {
             if error.kind() != tokenward::ErrorKind::Store {
-                return Err(FleetError::Invalid(vec![Problem::of_whole("idps", error.to_string())]));
+                return Err(FleetError::Invalid(vec![Problem::of_whole(
+                    "idps",
+                    error.to_string(),
+                )]));
             }
             tracing::warn!(%error, "removed key sets are still stored");
         }
@@ -309,7 +332,12 @@ impl Worker {
             self.registry.arrange(tenant, names.iter().map(|name| &**name));
         }
         for (name, why) in &plan.idle {
-            tracing::warn!(tenant = &*name.0, idp = &*name.1, why, "a stored identity provider does not run");
+            tracing::warn!(
+                tenant = &*name.0,
+                idp = &*name.1,
+                why,
+                "a stored identity provider does not run"
+            );
         }
         self.form = next;
         self.max = max;

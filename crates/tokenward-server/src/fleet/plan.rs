@@ -51,7 +51,11 @@ impl Plan {
             changes: Changes::default(),
             changed: Changed::default(),
             file: Vec::with_capacity(config.idps.len()),
-            order: known.file.iter().map(|(tenant, _)| (Arc::clone(tenant), Vec::new())).collect(),
+            order: known
+                .file
+                .iter()
+                .map(|(tenant, _)| (Arc::clone(tenant), Vec::new()))
+                .collect(),
             idle: HashMap::new(),
         };
         for (index, idp) in config.idps.iter().enumerate() {
@@ -60,7 +64,10 @@ impl Plan {
                 Ok(idp) => plan.changes.register.push(idp),
                 Err(error) => problems.push(Problem::of_whole(format!("idps[{index}]"), error.to_string())),
             }
-            plan.order.entry(Arc::clone(&name.0)).or_default().push(Arc::clone(&name.1));
+            plan.order
+                .entry(Arc::clone(&name.0))
+                .or_default()
+                .push(Arc::clone(&name.1));
             plan.file.push(name);
         }
         plan.count(registry);
@@ -72,7 +79,8 @@ impl Plan {
             .filter_map(|idp| Some((idp.tenant(), idp.policy()?.issuer())))
             .collect();
         let taken = |idp: &IdpConfig| {
-            idp.policy().is_some_and(|policy| issuers.contains(&(idp.tenant(), policy.issuer())))
+            idp.policy()
+                .is_some_and(|policy| issuers.contains(&(idp.tenant(), policy.issuer())))
         };
         let mut idle = HashMap::new();
         let mut revived = Vec::new();
@@ -100,7 +108,11 @@ impl Plan {
                     revived.push((stored.order, idp));
                 }
                 Err(found) if stored.running => {
-                    problems.extend(found.into_iter().map(|problem| problem.within(&format!("{}/{}", name.0, name.1))));
+                    problems.extend(
+                        found
+                            .into_iter()
+                            .map(|problem| problem.within(&format!("{}/{}", name.0, name.1))),
+                    );
                 }
                 Err(_) => {
                     idle.insert(name.clone(), "its document is not valid under this configuration");
@@ -110,13 +122,17 @@ impl Plan {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let gone = gone.into_iter().map(|(tenant, name)| (tenant.to_string(), name.to_string()));
+        let gone = gone
+            .into_iter()
+            .map(|(tenant, name)| (tenant.to_string(), name.to_string()));
         plan.changes.unregister = gone.collect();
         plan.changed.removed = known.file.iter().filter(|name| !file.contains(name)).count();
         plan.idle = idle;
         // In the order in which they were added.
         revived.sort_unstable_by_key(|(order, _)| *order);
-        plan.changes.register.extend(revived.into_iter().map(|(_, idp)| idp));
+        plan.changes
+            .register
+            .extend(revived.into_iter().map(|(_, idp)| idp));
         Ok(plan)
     }
 

@@ -82,20 +82,38 @@ fn yaml(names: &[&str]) -> String {
 #[tokio::test]
 async fn what_is_added_runs_and_is_there_after_a_restart() {
     let store = Arc::new(Memory::new());
-    let first = World::start(Arc::clone(&store) as _, &yaml(&["a"])).await.unwrap();
+    let first = World::start(Arc::clone(&store) as _, &yaml(&["a"]))
+        .await
+        .unwrap();
     assert_eq!(first.put("z", &document("z")).await.unwrap(), Put::Created);
     assert_eq!(first.put("m", &document("m")).await.unwrap(), Put::Created);
     assert_eq!(first.names("default"), ["a", "z", "m"]);
     assert_eq!(first.put("z", &document("zz")).await.unwrap(), Put::Replaced);
-    assert_eq!(first.fleet.put("blue", "a", document("a").as_bytes()).await.unwrap(), Put::Created);
+    assert_eq!(
+        first
+            .fleet
+            .put("blue", "a", document("a").as_bytes())
+            .await
+            .unwrap(),
+        Put::Created
+    );
     assert_eq!(first.names("blue"), ["a"]);
     assert!(first.fleet.is_dynamic("default", "z") && first.fleet.is_dynamic("blue", "a"));
     assert!(!first.fleet.is_dynamic("default", "a"));
-    assert_eq!(first.fleet.document("default", "z").as_deref(), Some(&*document("zz")));
+    assert_eq!(
+        first.fleet.document("default", "z").as_deref(),
+        Some(&*document("zz"))
+    );
     assert_eq!(first.fleet.document("default", "a"), None);
 
-    let second = World::start(Arc::clone(&store) as _, &yaml(&["a"])).await.unwrap();
-    assert_eq!(second.names("default"), ["a", "z", "m"], "in the order in which they came");
+    let second = World::start(Arc::clone(&store) as _, &yaml(&["a"]))
+        .await
+        .unwrap();
+    assert_eq!(
+        second.names("default"),
+        ["a", "z", "m"],
+        "in the order in which they came"
+    );
     assert_eq!(second.names("blue"), ["a"]);
     assert_eq!(
         second.registry.idp("default", "z").unwrap().config().issuer(),
@@ -110,15 +128,32 @@ async fn what_is_added_runs_and_is_there_after_a_restart() {
 
 #[tokio::test]
 async fn what_cannot_be_added_changes_nothing() {
-    let yaml = format!("max_dynamic_idps: 2\nallowed_domains: [example]\n{}", yaml(&["a"]));
+    let yaml = format!(
+        "max_dynamic_idps: 2\nallowed_domains: [example]\n{}",
+        yaml(&["a"])
+    );
     let world = World::new(&yaml).await;
     world.put("b", &document("b")).await.unwrap();
     let generation = world.registry.generation();
-    assert!(matches!(world.put("a", &document("x")).await, Err(FleetError::Configured)));
-    assert!(matches!(world.fleet.remove("default", "a").await, Err(FleetError::Configured)));
-    assert!(matches!(world.put("c", &document("a")).await, Err(FleetError::IssuerTaken)));
-    assert!(matches!(world.put("c", &document("b")).await, Err(FleetError::IssuerTaken)));
-    let Err(FleetError::Invalid(problems)) = world.put("c", r#"{"issuer": "https://c.test", "leeway": 1e9}"#).await
+    assert!(matches!(
+        world.put("a", &document("x")).await,
+        Err(FleetError::Configured)
+    ));
+    assert!(matches!(
+        world.fleet.remove("default", "a").await,
+        Err(FleetError::Configured)
+    ));
+    assert!(matches!(
+        world.put("c", &document("a")).await,
+        Err(FleetError::IssuerTaken)
+    ));
+    assert!(matches!(
+        world.put("c", &document("b")).await,
+        Err(FleetError::IssuerTaken)
+    ));
+    let Err(FleetError::Invalid(problems)) = world
+        .put("c", r#"{"issuer": "https://c.test", "leeway": 1e9}"#)
+        .await
     else {
         panic!("it is taken");
     };
@@ -130,15 +165,24 @@ async fn what_cannot_be_added_changes_nothing() {
     assert!(problems[0].message.contains("allowed_domains"), "{problems:?}");
     assert_eq!(world.registry.generation(), generation);
     world.put("c", &document("c")).await.unwrap();
-    assert!(matches!(world.put("d", &document("d")).await, Err(FleetError::Full { max: 2 })));
+    assert!(matches!(
+        world.put("d", &document("d")).await,
+        Err(FleetError::Full { max: 2 })
+    ));
     assert_eq!(world.names("default"), ["a", "b", "c"], "none is evicted");
-    assert_eq!(world.put("b", &document("bb")).await.unwrap(), Put::Replaced, "a change is not one more");
+    assert_eq!(
+        world.put("b", &document("bb")).await.unwrap(),
+        Put::Replaced,
+        "a change is not one more"
+    );
 }
 
 #[tokio::test]
 async fn the_configuration_comes_before_what_was_added() {
     let store = Arc::new(Memory::new());
-    let world = World::start(Arc::clone(&store) as _, &yaml(&["a"])).await.unwrap();
+    let world = World::start(Arc::clone(&store) as _, &yaml(&["a"]))
+        .await
+        .unwrap();
     world.put("b", &document("other")).await.unwrap();
     world.put("c", &document("d")).await.unwrap();
     // Its name and another one's issuer stand in the configuration now.
@@ -147,15 +191,30 @@ async fn the_configuration_comes_before_what_was_added() {
     for world in [&world, &World::start(store, &with_both).await.unwrap()] {
         assert_eq!(world.names("default"), ["d", "a", "b"]);
         assert!(!world.fleet.is_dynamic("default", "b") && !world.fleet.is_dynamic("default", "c"));
-        assert!(matches!(world.put("b", &document("x")).await, Err(FleetError::Configured)));
+        assert!(matches!(
+            world.put("b", &document("x")).await,
+            Err(FleetError::Configured)
+        ));
     }
     // They were not forgotten, and come back when the configuration lets them.
     world.reload(&yaml(&["a"])).await.unwrap();
     let mut names = world.names("default");
     names.sort_unstable();
     assert_eq!(names, ["a", "b", "c"]);
-    let issuer = |name| world.registry.idp("default", name).unwrap().config().issuer().unwrap().to_owned();
-    assert_eq!((issuer("b"), issuer("c")), ("https://other.example".into(), "https://d.example".into()));
+    let issuer = |name| {
+        world
+            .registry
+            .idp("default", name)
+            .unwrap()
+            .config()
+            .issuer()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(
+        (issuer("b"), issuer("c")),
+        ("https://other.example".into(), "https://d.example".into())
+    );
     assert!(world.fleet.is_dynamic("default", "b") && world.fleet.is_dynamic("default", "c"));
 }
 
@@ -165,7 +224,15 @@ async fn a_reload_touches_what_changed_alone() {
     world.put("z", &document("z")).await.unwrap();
     let idp = |name| world.registry.idp("default", name);
     let (a, c, z) = (idp("a").unwrap(), idp("c").unwrap(), idp("z").unwrap());
-    let changed = world.reload(&format!("{}  required: true\n", yaml(&["d", "c", "a"]).replace("- { name: a, issuer: 'https://a.example', audiences: [api] }", "- name: a\n  issuer: https://a.example\n  audiences: [api]"))).await;
+    let changed = world
+        .reload(&format!(
+            "{}  required: true\n",
+            yaml(&["d", "c", "a"]).replace(
+                "- { name: a, issuer: 'https://a.example', audiences: [api] }",
+                "- name: a\n  issuer: https://a.example\n  audiences: [api]"
+            )
+        ))
+        .await;
     assert_eq!(
         changed.unwrap(),
         Changed {
@@ -175,14 +242,24 @@ async fn a_reload_touches_what_changed_alone() {
             unchanged: 1
         }
     );
-    assert_eq!(world.names("default"), ["d", "c", "a", "z"], "in the order of the configuration");
+    assert_eq!(
+        world.names("default"),
+        ["d", "c", "a", "z"],
+        "in the order of the configuration"
+    );
     assert!(Arc::ptr_eq(&c, &idp("c").unwrap()) && Arc::ptr_eq(&z, &idp("z").unwrap()));
     assert!(a.is_retired() && idp("a").unwrap().config().is_required());
     // Other defaults reach those that were added, too.
-    world.reload(&format!("idp_defaults: {{ leeway: 7s }}\n{}", yaml(&["c"]))).await.unwrap();
+    world
+        .reload(&format!("idp_defaults: {{ leeway: 7s }}\n{}", yaml(&["c"])))
+        .await
+        .unwrap();
     assert_eq!(world.names("default"), ["c", "z"]);
     let leeway = |name| idp(name).unwrap().config().policy().unwrap().leeway();
-    assert_eq!((leeway("c"), leeway("z")), (Duration::from_secs(7), Duration::from_secs(7)));
+    assert_eq!(
+        (leeway("c"), leeway("z")),
+        (Duration::from_secs(7), Duration::from_secs(7))
+    );
     assert!(world.fleet.is_dynamic("default", "z"));
     // One that has gone from the configuration can be added.
     assert_eq!(world.put("a", &document("a")).await.unwrap(), Put::Created);
@@ -191,8 +268,14 @@ async fn a_reload_touches_what_changed_alone() {
 #[tokio::test]
 async fn defaults_that_break_what_runs_are_refused() {
     let store = Arc::new(Memory::new());
-    let world = World::start(Arc::clone(&store) as _, &yaml(&["a"])).await.unwrap();
-    world.fleet.put("blue", "b", br#"{"url": "https://b.example/k", "min_ttl": "1h"}"#).await.unwrap();
+    let world = World::start(Arc::clone(&store) as _, &yaml(&["a"]))
+        .await
+        .unwrap();
+    world
+        .fleet
+        .put("blue", "b", br#"{"url": "https://b.example/k", "min_ttl": "1h"}"#)
+        .await
+        .unwrap();
     let generation = world.registry.generation();
     let broken = format!("idp_defaults: {{ max_ttl: 50s }}\n{}", yaml(&["a", "c"]));
     let Err(FleetError::Invalid(problems)) = world.reload(&broken).await else {
@@ -200,7 +283,10 @@ async fn defaults_that_break_what_runs_are_refused() {
     };
     assert_eq!(problems.len(), 1);
     assert_eq!(problems[0].member, "blue/b: min_ttl");
-    assert_eq!((world.registry.generation(), world.names("default")), (generation, vec!["a".to_owned()]));
+    assert_eq!(
+        (world.registry.generation(), world.names("default")),
+        (generation, vec!["a".to_owned()])
+    );
     // Where nothing runs that it could break, the rest goes on.
     let restarted = World::start(store, &broken).await.unwrap();
     assert_eq!(restarted.names("default"), ["a", "c"]);

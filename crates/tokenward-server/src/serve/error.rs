@@ -59,7 +59,10 @@ impl Error {
                     .iter()
                     .map(|problem| format!("{}: {}", problem.member, problem.message))
                     .collect();
-                format!("cannot use the identity providers: {} (idps)", problems.join("; "))
+                format!(
+                    "cannot use the identity providers: {} (idps)",
+                    problems.join("; ")
+                )
             }
             _ => "cannot read the identity providers that were added at run time (store.url)".to_owned(),
         };
