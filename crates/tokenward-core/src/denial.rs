@@ -34,6 +34,16 @@ pub enum Denial {
     ClaimRejected,
     /// `typ` says that this is another kind of token.
     TypeRejected,
+    /// The token itself was revoked.
+    TokenRevoked,
+    /// The parent that the token was minted from was revoked, and its children with it.
+    ParentRevoked,
+    /// Everything of its subject, or of its session, that was issued by then was revoked.
+    SubjectRevoked,
+    /// Everything of its issuer that was issued by then was revoked.
+    IssuerRevoked,
+    /// The key that signed it was revoked.
+    KeyRevoked,
     /// A scope that is required was not granted.
     InsufficientScope,
     /// The rule that applies denies the request.
@@ -56,7 +66,7 @@ struct Row {
 
 impl Denial {
     /// Every reason, for tables and metrics.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 24] = [
         Self::TokenMissing,
         Self::TokenMalformed,
         Self::TokenTooLarge,
@@ -71,6 +81,11 @@ impl Denial {
         Self::ClaimMissing,
         Self::ClaimRejected,
         Self::TypeRejected,
+        Self::TokenRevoked,
+        Self::ParentRevoked,
+        Self::SubjectRevoked,
+        Self::IssuerRevoked,
+        Self::KeyRevoked,
         Self::InsufficientScope,
         Self::RuleDenied,
         Self::IssuerUnavailable,
@@ -140,6 +155,11 @@ impl Denial {
             Self::ClaimMissing => row("claim_missing", 401, "Claim missing", "The token lacks a required claim."),
             Self::ClaimRejected => row("claim_rejected", 401, "Claim rejected", "A claim of the token is not acceptable."),
             Self::TypeRejected => row("type_rejected", 401, "Token type rejected", "This type of token is not accepted here."),
+            Self::TokenRevoked => row("token_revoked", 401, "Token revoked", "The token has been revoked."),
+            Self::ParentRevoked => row("parent_revoked", 401, "Parent revoked", "The token that this one was minted from has been revoked."),
+            Self::SubjectRevoked => row("subject_revoked", 401, "Subject revoked", "What was issued to this subject or session has been revoked."),
+            Self::IssuerRevoked => row("issuer_revoked", 401, "Issuer revoked", "What this issuer had issued has been revoked."),
+            Self::KeyRevoked => row("key_revoked", 401, "Key revoked", "The key that signed the token has been revoked."),
             Self::InsufficientScope => row("insufficient_scope", 403, "Insufficient scope", "The token does not grant a required scope."),
             Self::RuleDenied => row("rule_denied", 403, "Denied by rule", "The request is denied by the rules of this service."),
             Self::IssuerUnavailable => row("issuer_unavailable", 503, "Issuer unavailable", "The keys of the token's issuer cannot be obtained at the moment."),

@@ -11,6 +11,8 @@ pub mod freshness;
 pub mod jose;
 pub mod keyring;
 pub mod policy;
+pub mod revocation;
+pub mod session;
 
 mod denial;
 mod time;

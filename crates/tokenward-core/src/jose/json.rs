@@ -28,6 +28,19 @@ pub(crate) fn object(text: &[u8]) -> Result<Map<String, Value>, Fault> {
     read(text, Object { levels: MAX_DEPTH })
 }
 
+/// As [`object`], and with the name of a member that occurs twice: for bodies whose sender is told what is wrong.
+pub(crate) fn object_or_duplicate(text: &[u8]) -> Result<Map<String, Value>, Option<String>> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    deserializer
+        .deserialize_map(Object { levels: MAX_DEPTH })
+        .and_then(|object| deserializer.end().map(|()| object))
+        .map_err(|error| {
+            let text = error.to_string();
+            let name = text.strip_prefix(DUPLICATE)?.strip_prefix(' ')?;
+            Some(name.rsplit_once(" at line ")?.0.to_owned())
+        })
+}
+
 /// Reads `text` to its end with a visitor that takes an object.
 pub(super) fn read<'de, V: Visitor<'de>>(text: &'de [u8], visitor: V) -> Result<V::Value, Fault> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
@@ -70,9 +83,10 @@ impl<'de> Visitor<'de> for Object {
         let mut map = Map::new();
         while let Some(name) = members.next_key_seed(Text)? {
             let value = members.next_value_seed(inner)?;
-            if map.insert(name.into_owned(), value).is_some() {
-                return Err(duplicate());
+            if map.contains_key(&*name) {
+                return Err(A::Error::custom(format_args!("{DUPLICATE} {name}")));
             }
+            map.insert(name.into_owned(), value);
         }
         Ok(map)
     }
@@ -215,6 +229,23 @@ mod tests {
             assert_eq!(object(text.as_bytes()), Err(Fault::Duplicate), "{text}");
         }
         assert!(object(br#"{"a":{"b":1},"b":{"a":1}}"#).is_ok());
+    }
+
+    #[test]
+    fn a_duplicate_is_named() {
+        for (text, name) in [
+            (r#"{"a":1,"a":1}"#, Some("a")),
+            (r#"{"x":{"b at line":1,"b at line":2}}"#, Some("b at line")),
+            (r#"{"a":1"#, None),
+            (r#"{"a":1} 2"#, None),
+        ] {
+            assert_eq!(
+                object_or_duplicate(text.as_bytes()),
+                Err(name.map(str::to_owned)),
+                "{text}"
+            );
+        }
+        assert!(object_or_duplicate(b"{}").is_ok());
     }
 
     #[test]

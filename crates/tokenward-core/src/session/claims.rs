@@ -1,0 +1,298 @@
+//! What a token of ours claims (RFC 7519, RFC 9068).
+
+use serde_json::{Map, Value};
+
+use super::{Profile, TokenId};
+use crate::Timestamp;
+
+/// What a token is for, as its claim `token_type` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TokenType {
+    /// Stands alone.
+    Access,
+    /// Long-lived; renews its children, and is good for nothing else.
+    Parent,
+    /// Short-lived, of a parent.
+    Child,
+}
+
+impl TokenType {
+    /// The value of the claim.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Parent => "parent",
+            Self::Child => "child",
+        }
+    }
+
+    /// The `typ` of the header: access tokens as RFC 9068 section 2.1 has it, parents of a type that nobody takes for one.
+    #[must_use]
+    pub const fn header_typ(self) -> &'static str {
+        match self {
+            Self::Access | Self::Child => "at+jwt",
+            Self::Parent => "parent+jwt",
+        }
+    }
+
+    pub(super) const fn byte(self) -> u8 {
+        match self {
+            Self::Access => 1,
+            Self::Parent => 2,
+            Self::Child => 3,
+        }
+    }
+
+    pub(super) const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Access),
+            2 => Some(Self::Parent),
+            3 => Some(Self::Child),
+            _ => None,
+        }
+    }
+}
+
+/// Names that only we write: a custom claim cannot have one of them.
+pub(super) const RESERVED: [&str; 26] = [
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "iat",
+    "nbf",
+    "jti",
+    "client_id",
+    "user_id",
+    "network",
+    "rate_limit",
+    "scope",
+    "scp",
+    "token_type",
+    "parent_jti",
+    "cnf",
+    "act",
+    "may_act",
+    "azp",
+    "sid",
+    "nonce",
+    "typ",
+    "events",
+    "auth_time",
+    "acr",
+    "amr",
+];
+
+/// When a token is issued and ends, in whole seconds since the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    issued_at: i64,
+    expires_at: i64,
+}
+
+impl Stamp {
+    /// The times of a token that is minted now and lives for `lifetime` seconds.
+    ///
+    /// Where the subject's tokens up to `not_before` are revoked, it is issued after that: one that is minted in the same
+    /// second as the revocation, just after it, must not be covered by it.
+    #[must_use]
+    pub fn new(now: Timestamp, not_before: Option<i64>, lifetime: u64) -> Self {
+        let issued_at = now
+            .as_secs()
+            .max(not_before.map_or(i64::MIN, |time| time.saturating_add(1)));
+        Self {
+            issued_at,
+            expires_at: issued_at.saturating_add(i64::try_from(lifetime).unwrap_or(i64::MAX)),
+        }
+    }
+
+    /// Ending at `end` at the latest. None where nothing is left of it.
+    #[must_use]
+    pub fn ending_by(self, end: Timestamp) -> Option<Self> {
+        let expires_at = self.expires_at.min(end.as_secs());
+        (expires_at > self.issued_at).then_some(Self { expires_at, ..self })
+    }
+
+    /// `iat`.
+    #[must_use]
+    pub const fn issued_at(self) -> Timestamp {
+        Timestamp::from_secs(self.issued_at)
+    }
+
+    /// `exp`.
+    #[must_use]
+    pub const fn expires_at(self) -> Timestamp {
+        Timestamp::from_secs(self.expires_at)
+    }
+}
+
+/// A token that is about to be signed.
+#[derive(Clone, Copy, Debug)]
+pub struct Issued<'a> {
+    /// The own issuer, `iss`.
+    pub issuer: &'a str,
+    /// The name of the credential that asked for it, `client_id`.
+    pub client: &'a str,
+    /// What was asked for.
+    pub profile: &'a Profile,
+    /// Its id, which says what it is.
+    pub id: &'a TokenId,
+    /// The parent's id, for a child.
+    pub parent: Option<&'a str>,
+    /// Its times.
+    pub stamp: Stamp,
+}
+
+impl Issued<'_> {
+    /// The payload: registered claims first, custom ones behind them.
+    #[must_use]
+    pub fn claims(&self) -> String {
+        let (profile, token_type) = (self.profile, self.id.token_type());
+        let mut claims = Map::new();
+        let mut put = |name: &str, value: Value| {
+            claims.insert(name.to_owned(), value);
+        };
+        put("iss", self.issuer.into());
+        put("sub", profile.user_id.as_str().into());
+        // Addressed to us alone: no other verifier takes a parent for a token of its own.
+        let audience = match (token_type, profile.audience.as_slice()) {
+            (TokenType::Parent, _) => self.issuer.into(),
+            (_, [one]) => one.as_str().into(),
+            (_, many) => many.into(),
+        };
+        put("aud", audience);
+        put("iat", self.stamp.issued_at.into());
+        put("nbf", self.stamp.issued_at.into());
+        put("exp", self.stamp.expires_at.into());
+        put("jti", self.id.as_str().into());
+        put("client_id", self.client.into());
+        put("user_id", profile.user_id.as_str().into());
+        put("network", profile.network.as_str().into());
+        put("rate_limit", profile.rate_limit.into());
+        if let Some(scope) = &profile.scope {
+            put("scope", scope.as_str().into());
+        }
+        put("token_type", token_type.name().into());
+        if let Some(parent) = self.parent {
+            put("parent_jti", parent.into());
+        }
+        for (name, value) in &profile.claims {
+            claims.insert(name.clone(), value.clone());
+        }
+        Value::Object(claims).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        claims::Claims,
+        session::{IdKey, Lifetimes, TokenRequest},
+    };
+
+    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_700);
+
+    fn profile(body: &Value) -> Profile {
+        let hour = Duration::from_secs(3_600);
+        let lifetimes = Lifetimes {
+            token: hour,
+            parent: hour,
+            child: hour,
+            max: hour,
+        };
+        let request = TokenRequest::parse(body.to_string().as_bytes(), &lifetimes, &["my-api".to_owned()]);
+        request.unwrap().profile
+    }
+
+    fn claims(body: &Value, token_type: TokenType, parent: Option<&str>) -> Value {
+        let profile = profile(body);
+        let stamp = Stamp::new(NOW, None, 60);
+        let id = IdKey::new(&[1; 32]).issue(token_type, stamp.expires_at(), [7; 16]);
+        let issued = Issued {
+            issuer: "https://me",
+            client: "ops",
+            profile: &profile,
+            id: &id,
+            parent,
+            stamp,
+        };
+        let text = issued.claims();
+        assert!(Claims::parse(text.as_bytes()).is_ok());
+        let mut value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            value.as_object_mut().unwrap().remove("jti"),
+            Some(json!(id.as_str()))
+        );
+        value
+    }
+
+    #[test]
+    fn a_token_claims_what_was_asked_for() {
+        let body = json!({"user_id": "a", "scope": "x y", "audience": ["p", "q"], "claims": {"email": "e"}});
+        let expected = json!({
+            "iss": "https://me", "sub": "a", "user_id": "a", "client_id": "ops", "aud": ["p", "q"], "scope": "x y",
+            "iat": 1_800_000_000, "nbf": 1_800_000_000, "exp": 1_800_000_060_i64, "network": "default",
+            "rate_limit": 100, "token_type": "access", "email": "e",
+        });
+        assert_eq!(claims(&body, TokenType::Access, None), expected);
+    }
+
+    #[test]
+    fn a_parent_is_for_its_issuer_alone_and_a_child_names_it() {
+        let body = json!({"user_id": "a"});
+        let parent = claims(&body, TokenType::Parent, None);
+        assert_eq!(
+            (&parent["aud"], &parent["token_type"]),
+            (&json!("https://me"), &json!("parent"))
+        );
+        assert!(parent.get("scope").is_none() && parent.get("parent_jti").is_none());
+        let child = claims(&body, TokenType::Child, Some("p"));
+        assert_eq!(
+            (&child["aud"], &child["token_type"]),
+            (&json!("my-api"), &json!("child"))
+        );
+        assert_eq!(child["parent_jti"], "p");
+        assert_eq!(TokenType::Child.header_typ(), "at+jwt");
+        assert_eq!(TokenType::Parent.header_typ(), "parent+jwt");
+    }
+
+    #[test]
+    fn every_claim_that_we_write_is_reserved() {
+        let body = json!({"user_id": "a", "scope": "x"});
+        for name in claims(&body, TokenType::Child, Some("p"))
+            .as_object()
+            .unwrap()
+            .keys()
+        {
+            assert!(RESERVED.contains(&name.as_str()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_stamped_after_the_revocation_before_it() {
+        let stamp = |not_before| Stamp::new(NOW, not_before, 60).issued_at().as_secs();
+        assert_eq!(stamp(None), 1_800_000_000);
+        assert_eq!(stamp(Some(1_799_999_999)), 1_800_000_000);
+        assert_eq!(stamp(Some(1_800_000_000)), 1_800_000_001);
+        assert_eq!(stamp(Some(1_800_000_007)), 1_800_000_008);
+    }
+
+    #[test]
+    fn nothing_outlives_its_parent() {
+        let stamp = Stamp::new(NOW, None, 60);
+        let ending = |secs| {
+            stamp
+                .ending_by(Timestamp::from_secs(secs))
+                .map(|stamp| stamp.expires_at().as_secs())
+        };
+        assert_eq!(ending(1_800_000_100), Some(1_800_000_060));
+        assert_eq!(ending(1_800_000_030), Some(1_800_000_030));
+        assert_eq!(ending(1_800_000_000), None);
+    }
+}

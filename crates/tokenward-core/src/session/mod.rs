@@ -1,0 +1,11 @@
+//! Tokens of our own: their ids, what may be asked for, what they claim, and when a child of a pair is renewed.
+
+mod claims;
+mod family;
+mod id;
+mod request;
+
+pub use claims::{Issued, Stamp, TokenType};
+pub use family::{MAX_RENEWALS_PER_MINUTE, Renewal, first_renewal, next_renewal};
+pub use id::{ID_KEY_BYTES, IdKey, TokenId};
+pub use request::{Lifetimes, PairRequest, Profile, RequestFault, TokenRequest};
