@@ -18,6 +18,7 @@ const OVERHEAD: u64 = 1_024;
 /// [`VerifiedToken::holds`] to say, at every use.
 pub(crate) struct TokenCache {
     entries: Cache<Key, Arc<VerifiedToken>, Weight, RandomState>,
+    max_bytes: u64,
 }
 
 struct Key {
@@ -72,7 +73,12 @@ impl TokenCache {
         let typical = usize::try_from(max_bytes / (OVERHEAD + 2_048)).unwrap_or(usize::MAX);
         Self {
             entries: Cache::with(typical, max_bytes, Weight, RandomState::new(), Default::default()),
+            max_bytes,
         }
+    }
+
+    pub(crate) const fn max_bytes(&self) -> u64 {
+        self.max_bytes
     }
 
     pub(crate) fn get(&self, tenant: &str, token: &str) -> Option<Arc<VerifiedToken>> {

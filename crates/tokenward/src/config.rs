@@ -3,7 +3,11 @@
 use std::{fmt, sync::Arc};
 
 use aws_lc_rs::digest::{Context, SHA256};
-use tokenward_core::{freshness::Settings, jose::Key, policy::Policy};
+use tokenward_core::{
+    freshness::Settings,
+    jose::{Key, KeySet},
+    policy::Policy,
+};
 use url::Url;
 
 use crate::{
@@ -47,6 +51,7 @@ impl PartialEq for IdpConfig {
             (Keys::Discovered(one), Keys::Discovered(other)) => one == other,
             // Of the same algorithms, since the policies are compared too.
             (Keys::Secret(one), Keys::Secret(other)) => one.thumbprint() == other.thumbprint(),
+            (Keys::Given(one), Keys::Given(other)) => Arc::ptr_eq(one, other),
             _ => false,
         };
         same_keys
@@ -68,6 +73,8 @@ pub(crate) enum Keys {
     Discovered(Discovery),
     /// A shared secret, never shown.
     Secret(Arc<Key>),
+    /// A set that whoever registers it keeps up to date.
+    Given(Arc<KeySet>),
 }
 
 impl IdpConfig {
@@ -118,6 +125,18 @@ impl IdpConfig {
             ))
         })?;
         let mut config = Self::new(name, Keys::Secret(Arc::new(key)))?;
+        config.policy = Some(policy);
+        Ok(config)
+    }
+
+    /// An issuer whose public keys are known already, such as the program's own: nothing is fetched, and the keys are
+    /// neither stored nor shown. Register it anew when they change.
+    ///
+    /// # Errors
+    ///
+    /// Where the name is not 1 to 64 of `A-Z a-z 0-9 _ -`.
+    pub fn with_keys(name: &str, keys: KeySet, policy: Policy) -> Result<Self, Error> {
+        let mut config = Self::new(name, Keys::Given(Arc::new(keys)))?;
         config.policy = Some(policy);
         Ok(config)
     }
@@ -200,7 +219,7 @@ impl IdpConfig {
         match (&self.policy, &self.keys) {
             (Some(policy), _) => Some(policy.issuer()),
             (None, Keys::Discovered(discovery)) => Some(discovery.issuer()),
-            (None, Keys::Url(_) | Keys::Secret(_)) => None,
+            (None, Keys::Url(_) | Keys::Secret(_) | Keys::Given(_)) => None,
         }
     }
 
@@ -227,7 +246,7 @@ impl IdpConfig {
     pub fn url(&self) -> Option<&Url> {
         match &self.keys {
             Keys::Url(url) => Some(url),
-            Keys::Discovered(_) | Keys::Secret(_) => None,
+            Keys::Discovered(_) | Keys::Secret(_) | Keys::Given(_) => None,
         }
     }
 
@@ -257,7 +276,7 @@ impl IdpConfig {
                 discovery: discovery.clone(),
                 known,
             },
-            Keys::Secret(_) => return None,
+            Keys::Secret(_) | Keys::Given(_) => return None,
         };
         Some(Target {
             guards: Arc::clone(&self.guards),
@@ -291,7 +310,7 @@ impl IdpConfig {
                 ["discovery", "strict", discovery.issuer()]
             }
             Keys::Discovered(discovery) => ["discovery", "", discovery.issuer()],
-            Keys::Secret(_) => ["secret", "", ""],
+            Keys::Secret(_) | Keys::Given(_) => ["secret", "", ""],
         };
         let guards = &self.guards;
         let pins = guards.pinned_spki.iter().map(|pin| format!("pin {pin}"));

@@ -38,6 +38,7 @@ pub use tokenward_core::{
     freshness::{self, CachePolicy, CallerId, Refresh, Settings, State, Status, UnknownKid, View},
     jose::{self, Algorithm, AlgorithmSet},
     policy::{Audiences, Policy},
+    revocation,
 };
 pub use tokenward_store::{Snapshot, Snapshots, StoreError};
 pub use verifier::{DEFAULT_CACHE_BYTES, Explanation, VerifiedToken, Verifier};

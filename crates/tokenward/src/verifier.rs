@@ -8,7 +8,8 @@ use tokenward_core::{
     Check, Denial, Timestamp, Trace, Verified,
     claims::Claims,
     freshness::{CallerId, Lookup as Found},
-    jose::{Algorithm, Key, MAX_TOKEN_BYTES, Token},
+    jose::{Algorithm, Key, MAX_TOKEN_BYTES, Selection, Token},
+    revocation::{Index, Marks},
 };
 
 use crate::{
@@ -31,6 +32,7 @@ pub const DEFAULT_CACHE_BYTES: u64 = 64 << 20;
 pub struct Verifier {
     registry: Registry,
     cache: Arc<TokenCache>,
+    revocations: Option<Arc<Index>>,
 }
 
 impl Verifier {
@@ -46,7 +48,18 @@ impl Verifier {
         Self {
             registry,
             cache: Arc::new(TokenCache::new(bytes)),
+            revocations: None,
         }
+    }
+
+    /// Refuses what the index names, at every use of a token, remembered verifications included. Without one nothing is
+    /// ever revoked.
+    #[must_use]
+    pub fn with_revocations(mut self, index: Arc<Index>) -> Self {
+        // What was remembered so far has no marks in this index.
+        self.cache = Arc::new(TokenCache::new(self.cache.max_bytes()));
+        self.revocations = Some(index);
+        self
     }
 
     /// The registry whose issuers are trusted.
@@ -72,7 +85,7 @@ impl Verifier {
         let clock = self.registry.clock_ref();
         let began = clock.steady();
         let outcome = match self.cached(tenant, token) {
-            Some(verified) => Ok(verified),
+            Some(verified) => self.check_revocations(&verified).map(|()| verified),
             None => self.verify_anew(tenant, token, caller, &mut ()).await,
         };
         telemetry::verified(
@@ -98,6 +111,13 @@ impl Verifier {
             key_usable_until: verified
                 .map(|token| token.key_until)
                 .filter(|until| *until != Timestamp::MAX),
+        }
+    }
+
+    fn check_revocations(&self, verified: &VerifiedToken) -> Result<(), Denial> {
+        match (&self.revocations, &verified.marks) {
+            (Some(index), Some(marks)) => index.check(marks),
+            _ => Ok(()),
         }
     }
 
@@ -139,6 +159,20 @@ impl Verifier {
                     generation: 0,
                 }
             }
+            IdpKeys::Given(keys) => {
+                let header = token.header();
+                let key = match keys.select(header.kid(), header.alg()) {
+                    Selection::Key(key) => Ok(key),
+                    Selection::Unknown | Selection::Ambiguous => Err(Denial::KeyUnknown),
+                };
+                let key = checked(trace, "key", key)?;
+                token.verify_signature(key, trace)?;
+                Chosen {
+                    key: Arc::clone(key),
+                    until: Timestamp::MAX,
+                    generation: 0,
+                }
+            }
             IdpKeys::Fetched(source) => self.authenticate(source, &token, caller, trace).await?,
         };
         policy.validate(
@@ -148,7 +182,12 @@ impl Verifier {
             trace,
         )?;
         let verified = token.into_verified(&key.key);
-        let verified = Arc::new(VerifiedToken::new(Arc::clone(&idp), verified, &key));
+        let marks = self.revocations.as_ref().map(|index| {
+            let claims = verified.claims();
+            index.marks(claims.issuer().unwrap_or_default(), claims, key.key.kid())
+        });
+        let verified = Arc::new(VerifiedToken::new(Arc::clone(&idp), verified, &key, marks));
+        checked(trace, "revocation", self.check_revocations(&verified))?;
         self.cache.put(&verified, text);
         Ok(verified)
     }
@@ -271,12 +310,13 @@ pub struct VerifiedToken {
     token: Verified,
     key_until: Timestamp,
     generation: u64,
+    marks: Option<Marks>,
     /// Civil times between which the claims hold, leeway included.
     valid: (Timestamp, Timestamp),
 }
 
 impl VerifiedToken {
-    fn new(idp: Arc<Idp>, token: Verified, chosen: &Chosen) -> Self {
+    fn new(idp: Arc<Idp>, token: Verified, chosen: &Chosen, marks: Option<Marks>) -> Self {
         let valid = idp
             .config()
             .policy()
@@ -289,6 +329,7 @@ impl VerifiedToken {
             generation: chosen.generation,
             idp,
             token,
+            marks,
             valid,
         }
     }
@@ -297,7 +338,7 @@ impl VerifiedToken {
     /// the key.
     fn holds(&self, wall: Timestamp, steady: Timestamp) -> bool {
         let key_holds = match &self.idp.keys {
-            IdpKeys::Fixed(_) => true,
+            IdpKeys::Fixed(_) | IdpKeys::Given(_) => true,
             IdpKeys::Fetched(source) => {
                 steady < self.key_until && source.view_generation() == self.generation
             }

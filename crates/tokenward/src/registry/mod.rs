@@ -18,7 +18,11 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokenward_core::{Clock, freshness::View, jose::Key};
+use tokenward_core::{
+    Clock,
+    freshness::View,
+    jose::{Key, KeySet},
+};
 use tokenward_store::{Snapshot, Snapshots};
 use tokio::{
     sync::{broadcast, watch},
@@ -333,7 +337,7 @@ impl Registry {
     /// [`ErrorKind::NotFound`], or [`ErrorKind::Fetch`] with the reason where the fetch failed.
     pub async fn refresh(&self, tenant: &str, name: &str) -> Result<(), Error> {
         match &self.existing(tenant, name)?.keys {
-            IdpKeys::Fixed(_) => Ok(()),
+            IdpKeys::Fixed(_) | IdpKeys::Given(_) => Ok(()),
             IdpKeys::Fetched(source) => source.refresh(&self.inner).await,
         }
     }
@@ -575,6 +579,7 @@ impl Inner {
         let tenant = self.tenants.open(&config.shared_tenant());
         let keys = match config.keys() {
             Keys::Secret(key) => IdpKeys::Fixed(Arc::clone(key)),
+            Keys::Given(keys) => IdpKeys::Given(Arc::clone(keys)),
             Keys::Url(_) | Keys::Discovered(_) => {
                 let kept = old.as_ref().and_then(|old| match &old.keys {
                     IdpKeys::Fetched(source) if old.config.same_source(&config) => Some(Arc::clone(source)),
@@ -662,6 +667,8 @@ pub struct Idp {
 pub(crate) enum IdpKeys {
     /// A shared secret out of the configuration.
     Fixed(Arc<Key>),
+    /// Public keys that were registered with it.
+    Given(Arc<KeySet>),
     Fetched(Arc<Source>),
 }
 
@@ -688,7 +695,7 @@ impl Idp {
     #[must_use]
     pub fn view(&self) -> Option<Arc<View>> {
         match &self.keys {
-            IdpKeys::Fixed(_) => None,
+            IdpKeys::Fixed(_) | IdpKeys::Given(_) => None,
             IdpKeys::Fetched(source) => Some(source.view()),
         }
     }

@@ -39,7 +39,7 @@ impl Idp {
         let now = self.clock.steady();
         let (keys, (all, hits, stale)) = match &self.keys {
             IdpKeys::Fetched(source) => (source.status(now), source.lookups.read()),
-            IdpKeys::Fixed(_) => (Status::fixed(), (0, 0, 0)),
+            IdpKeys::Fixed(_) | IdpKeys::Given(_) => (Status::fixed(), (0, 0, 0)),
         };
         #[expect(clippy::cast_precision_loss, reason = "a ratio of counts far below 2^53")]
         let ratio = |part: u64| (all > 0).then(|| part as f64 / all as f64);
@@ -58,7 +58,7 @@ impl Idp {
     pub fn has_keys(&self) -> bool {
         match &self.keys {
             IdpKeys::Fetched(source) => source.view().keys(self.clock.steady()).is_some(),
-            IdpKeys::Fixed(_) => true,
+            IdpKeys::Fixed(_) | IdpKeys::Given(_) => true,
         }
     }
 
@@ -76,7 +76,7 @@ impl Idp {
                 url: source.url().map(String::from),
                 last_error_text: source.error_text(),
             },
-            IdpKeys::Fixed(_) => IdpDetails {
+            IdpKeys::Fixed(_) | IdpKeys::Given(_) => IdpDetails {
                 url: None,
                 last_error_text: None,
             },

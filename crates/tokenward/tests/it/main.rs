@@ -17,6 +17,7 @@ mod fetch_time;
 mod fetch_tls;
 mod promises;
 mod registering;
+mod revoking;
 mod site;
 mod sources;
 mod spans;
