@@ -23,6 +23,7 @@ const CONNECTIONS_REFUSED: &str = "tokenward_http_connections_refused_total";
 const DECISIONS: &str = "tokenward_decisions_total";
 const DECISION_DURATION: &str = "tokenward_decision_duration_seconds";
 const COLLISIONS: &str = "tokenward_merged_kid_collisions";
+const AUDIT_LOST: &str = "tokenward_audit_records_lost_total";
 const BUILD_INFO: &str = "tokenward_build_info";
 
 /// Tenants that have series of their own.
@@ -79,6 +80,10 @@ pub(crate) fn metrics() -> Result<PrometheusHandle, BuildError> {
             "Connections closed at once because server.max_connections were open.",
         ),
         (DECISIONS, "Authorization decisions by door and reason."),
+        (
+            AUDIT_LOST,
+            "Records that are not in the audit log: the queue was full, the store failed, or refusals were too many.",
+        ),
     ] {
         metrics::describe_counter!(name, help);
     }
@@ -153,4 +158,9 @@ impl TenantSeries {
             metrics::gauge!(COLLISIONS, "tenant" => Arc::clone(tenant)).set(count as f64);
         }
     }
+}
+
+/// Records of the audit log that were not written. `why` is of a closed set.
+pub(crate) fn audit_lost(why: &'static str, count: u64) {
+    metrics::counter!(AUDIT_LOST, "reason" => why).increment(count);
 }

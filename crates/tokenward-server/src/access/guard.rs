@@ -1,6 +1,10 @@
 //! In front of each call of the API: who asks, and may they?
 
-use std::net::IpAddr;
+use std::{
+    future::Future,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::{
     extract::{Request, State},
@@ -8,58 +12,167 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use super::{Access, Need, Refusal, origin};
-use crate::http::Caller;
+use tokenward_store::AuditRecord;
+use tokio::{sync::oneshot, task::JoinSet};
+
+use super::{
+    Access, Need, Refusal,
+    audit::{Audit, Unavailable},
+    origin,
+};
+use crate::{
+    config::Credential,
+    http::{Caller, Reason, internal, unavailable},
+};
 
 pub(crate) use origin::Reach;
+
+/// The longest part of a path that the audit log keeps, in characters. Every path that names something is shorter.
+const MAX_TARGET: usize = 256;
 
 /// Stands in front of the calls of one listener.
 #[derive(Clone)]
 pub(crate) struct Guard {
     access: Access,
+    audit: Audit,
     reach: Reach,
+    /// Changes under way.
+    changes: Arc<Mutex<JoinSet<()>>>,
+}
+
+/// What a call does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// It only reads. It need not wait for the audit log.
+    Reads,
+    /// It changes something: it is carried out to its end whether or not the caller waits, and acknowledged once its
+    /// record is durable.
+    Changes,
 }
 
 /// One call, and what stands in front of it.
 #[derive(Clone)]
 pub(crate) struct Call {
     guard: Guard,
+    action: &'static str,
     need: Need,
+    effect: Effect,
 }
 
 impl Guard {
-    pub(crate) fn new(access: Access, reach: Reach) -> Self {
-        Self { access, reach }
+    pub(crate) fn new(access: Access, audit: Audit, reach: Reach) -> Self {
+        Self {
+            access,
+            audit,
+            reach,
+            changes: Arc::default(),
+        }
     }
 
     pub(crate) fn reach(&self) -> Reach {
         self.reach
     }
 
-    /// A call that needs `need`.
-    pub(crate) fn call(&self, need: Need) -> Call {
+    /// A call that needs `need`; the audit log knows it as `action`.
+    pub(crate) fn call(&self, action: &'static str, need: Need, effect: Effect) -> Call {
         Call {
             guard: self.clone(),
+            action,
             need,
+            effect,
         }
+    }
+
+    /// Ends when every change has ended and its record is written.
+    pub(crate) async fn finish(&self) {
+        let mut changes = std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner));
+        while changes.join_next().await.is_some() {}
+        if let Err(Unavailable) = self.audit.flush().await {
+            tracing::warn!("the last records of the audit log are not known to be stored");
+        }
+    }
+
+    /// Runs `change` to its end, even where this future is dropped because its caller went away.
+    async fn carry_out(&self, change: impl Future<Output = Response> + Send + 'static) -> Response {
+        let (done, answer) = oneshot::channel();
+        {
+            let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+            while changes.try_join_next().is_some() {}
+            changes.spawn(async move {
+                // Nobody may be there any more to be answered.
+                let _ = done.send(change.await);
+            });
+        }
+        answer.await.unwrap_or_else(|_| internal())
     }
 }
 
 impl Call {
-    fn judge(&self, request: &Request) -> Result<(), Refusal> {
+    fn judge(&self, request: &Request, caller: IpAddr) -> Result<Arc<Credential>, Refusal> {
         let headers = request.headers();
         origin::check(headers, request.uri().authority(), self.guard.reach)?;
-        let caller = request.extensions().get::<Caller>();
-        let caller = caller.map_or(IpAddr::from([0, 0, 0, 0]), |caller| caller.0);
-        self.guard.access.check(headers, caller, self.need).map(|_| ())
+        self.guard.access.check(headers, caller, self.need)
+    }
+
+    fn record(&self, who: &str, caller: IpAddr, target: String, outcome: &str) -> AuditRecord {
+        AuditRecord {
+            at: self.guard.access.wall(),
+            who: who.to_owned(),
+            address: caller.to_string(),
+            action: self.action.to_owned(),
+            target,
+            outcome: outcome.to_owned(),
+        }
     }
 }
 
 /// The middleware of a call that needs a credential.
 pub(crate) async fn guarded(State(call): State<Call>, request: Request, next: Next) -> Response {
-    match call.judge(&request) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
+    let caller = request.extensions().get::<Caller>();
+    let caller = caller.map_or(IpAddr::from([0, 0, 0, 0]), |caller| caller.0);
+    let target: String = request.uri().path().chars().take(MAX_TARGET).collect();
+    let credential = match call.judge(&request, caller) {
+        Ok(credential) => credential,
+        Err(refusal) => {
+            // One that is limited was told so for those before it, which are in the log.
+            if !matches!(refusal, Refusal::TooMany { .. }) {
+                let record = call.record(refusal.who(), caller, target, refusal.code());
+                call.guard.audit.note_denial(record);
+            }
+            return refusal.into_response();
+        }
+    };
+    let (guard, effect) = (call.guard.clone(), call.effect);
+    let run = async move {
+        let response = next.run(request).await;
+        let record = call.record(&credential.name, caller, target, outcome(&response));
+        match call.effect {
+            Effect::Reads => {
+                call.guard.audit.note(record);
+                response
+            }
+            Effect::Changes => match call.guard.audit.keep(record).await {
+                Ok(()) => response,
+                Err(Unavailable) => unavailable(
+                    "store_unavailable",
+                    "Store unavailable",
+                    "The call was carried out, but its record is not known to be stored.",
+                ),
+            },
+        }
+    };
+    match effect {
+        Effect::Reads => run.await,
+        Effect::Changes => guard.carry_out(run).await,
+    }
+}
+
+/// `ok`, or the stable code of what went wrong.
+fn outcome(response: &Response) -> &'static str {
+    match response.extensions().get::<Reason>() {
+        Some(Reason(code)) => code,
+        None if response.status().is_success() => "ok",
+        None => "failed",
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who may use the API: credentials, what they are good for, and how often a wrong one may be tried.
 
+mod audit;
 mod failures;
 mod guard;
 mod origin;
@@ -12,12 +13,13 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::HeaderMap;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokenward::carrier;
-use tokenward_core::Clock;
+use tokenward_core::{Clock, Timestamp};
 
 use crate::config::{Credential, Scope, SecretDigest};
 
+pub(crate) use audit::Audit;
 pub(crate) use failures::Failures;
-pub(crate) use guard::{Guard, Reach, guarded, same_site};
+pub(crate) use guard::{Effect, Guard, Reach, guarded, same_site};
 pub(crate) use refusal::Refusal;
 
 /// Judges credentials. Cheap to clone.
@@ -106,9 +108,16 @@ impl Access {
             });
         };
         match need {
-            Need::Scope(scope) if !need.is_met_by(&credential.scopes) => Err(Refusal::Narrow { scope }),
+            Need::Scope(scope) if !need.is_met_by(&credential.scopes) => Err(Refusal::Narrow {
+                scope,
+                name: credential.name.clone(),
+            }),
             _ => Ok(credential),
         }
+    }
+
+    fn wall(&self) -> Timestamp {
+        self.0.clock.wall()
     }
 
     /// Every credential is looked at, and each comparison takes the same time, so that neither the place nor the

@@ -23,6 +23,8 @@ pub(crate) enum Refusal {
     Narrow {
         /// What it lacks.
         scope: Scope,
+        /// Its name.
+        name: String,
     },
     /// `Authorization` cannot be read.
     Malformed,
@@ -43,6 +45,14 @@ impl Refusal {
             Self::Malformed => "request_malformed",
             Self::CrossSite => "cross_site",
             Self::Host => "host_unknown",
+        }
+    }
+
+    /// The name of the credential, where one was recognised.
+    pub(super) fn who(&self) -> &str {
+        match self {
+            Self::Narrow { name, .. } => name,
+            _ => "",
         }
     }
 

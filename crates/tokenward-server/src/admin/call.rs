@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use super::Admin;
 use crate::{
-    access::{Guard, Need, guarded},
-    http::internal,
+    access::{Effect, Guard, Need, guarded},
+    http::{internal, unavailable},
     openapi::Operation,
 };
 
@@ -21,11 +21,26 @@ use crate::{
 pub(super) struct Call {
     pub(super) operation: Operation,
     need: Need,
+    effect: Effect,
     handler: MethodRouter<Admin>,
 }
 
 impl Call {
-    pub(super) fn new(operation: Operation, need: Need, handler: MethodRouter<Admin>) -> Self {
+    /// A call that only reads.
+    pub(super) fn reads(operation: Operation, need: Need, handler: MethodRouter<Admin>) -> Self {
+        Self::new(operation, need, Effect::Reads, handler)
+    }
+
+    /// A call that changes something.
+    pub(super) fn changes(operation: Operation, need: Need, handler: MethodRouter<Admin>) -> Self {
+        let operation = operation.problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The store fails, so that the change or its record may not be kept.",
+        );
+        Self::new(operation, need, Effect::Changes, handler)
+    }
+
+    fn new(operation: Operation, need: Need, effect: Effect, handler: MethodRouter<Admin>) -> Self {
         let scope = match need {
             Need::Any => None,
             Need::Scope(scope) => Some(scope.name()),
@@ -33,13 +48,14 @@ impl Call {
         Self {
             operation: operation.tag("admin").needs(scope),
             need,
+            effect,
             handler,
         }
     }
 
     /// Puts it behind the guard and into `router`.
     pub(super) fn mount(self, router: Router<Admin>, guard: &Guard) -> Router<Admin> {
-        let call = guard.call(self.need);
+        let call = guard.call(self.operation.id(), self.need, self.effect);
         router.route(
             self.operation.path(),
             self.handler.route_layer(from_fn_with_state(call, guarded)),
@@ -58,4 +74,18 @@ pub(super) fn json(value: &impl Serialize) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     (StatusCode::OK, headers, Body::from(body)).into_response()
+}
+
+/// 503: the store does not answer.
+pub(super) fn store_unavailable() -> Response {
+    unavailable(
+        "store_unavailable",
+        "Store unavailable",
+        "The store cannot be used at the moment.",
+    )
+}
+
+/// 204.
+pub(super) fn no_content() -> Response {
+    (StatusCode::NO_CONTENT, [(header::CACHE_CONTROL, "no-store")]).into_response()
 }

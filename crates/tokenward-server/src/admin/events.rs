@@ -43,12 +43,12 @@ pub(super) fn calls() -> Vec<Call> {
             Some(&text.into()),
         )
         .problem(StatusCode::SERVICE_UNAVAILABLE, "Too many streams are open.");
-    vec![Call::new(operation, Need::Any, get(events))]
+    vec![Call::reads(operation, Need::Any, get(events))]
 }
 
 async fn events(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<Response, Rejected> {
     let tenant = query::only(query.as_deref(), &["tenant"])?.remove("tenant");
-    let Ok(place) = Arc::clone(&admin.0.streams).try_acquire_owned() else {
+    let Ok(place) = Arc::clone(&admin.0.streams.0).try_acquire_owned() else {
         return Ok(unavailable(
             "too_many_streams",
             "Too many streams",

@@ -35,7 +35,7 @@ pub(super) fn calls() -> Vec<Call> {
         StatusCode::OK,
         "What became of each check. The token is not repeated.",
     );
-    vec![Call::new(
+    vec![Call::reads(
         operation,
         Need::Scope(Scope::TokensRead),
         post(explain),

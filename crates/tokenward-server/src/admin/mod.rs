@@ -3,9 +3,12 @@
 //! A call is declared once, with its operation of the OpenAPI document, what it needs, and its handler. The router, the
 //! document and the guard come from that one value, so none of them can be forgotten.
 
+mod audit;
 mod call;
+mod config;
 mod events;
 mod explain;
+mod idps;
 mod query;
 
 use std::sync::Arc;
@@ -13,12 +16,13 @@ use std::sync::Arc;
 use axum::{Router, body::Bytes, response::IntoResponse as _, routing::get};
 use futures_util::future::{BoxFuture, Shared};
 use http::header;
-use tokenward::{Registry, Verifier};
+use tokenward::{Registry, Timestamp, Verifier};
 use tokio::sync::Semaphore;
 
 use self::call::Call;
 use crate::{
-    access::{Guard, same_site},
+    access::{Audit, Guard, same_site},
+    config::{Config, Effective},
     openapi::{self, Operation},
 };
 
@@ -29,22 +33,56 @@ pub(crate) struct Admin(Arc<Inner>);
 struct Inner {
     registry: Registry,
     verifier: Verifier,
+    audit: Audit,
     /// Ends what would never end by itself.
     drain: Drain,
-    /// Places for streams.
-    streams: Arc<Semaphore>,
+    streams: Streams,
+    since: Timestamp,
+    configured_idps: usize,
+    effective: Effective,
+}
+
+/// What the calls need that lives longer than a configuration.
+#[derive(Clone)]
+pub(crate) struct Lasting {
+    pub(crate) registry: Registry,
+    pub(crate) verifier: Verifier,
+    pub(crate) audit: Audit,
+    pub(crate) drain: Drain,
+    pub(crate) streams: Streams,
+}
+
+/// Places for streams.
+#[derive(Clone)]
+pub(crate) struct Streams(Arc<Semaphore>);
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(events::MAX_STREAMS)))
+    }
 }
 
 /// Completes when no new work is taken on any more.
 pub(crate) type Drain = Shared<BoxFuture<'static, ()>>;
 
 impl Admin {
-    pub(crate) fn new(registry: Registry, verifier: Verifier, drain: Drain) -> Self {
-        Self(Arc::new(Inner {
+    pub(crate) fn new(lasting: Lasting, config: &Config) -> Self {
+        let Lasting {
             registry,
             verifier,
+            audit,
             drain,
-            streams: Arc::new(Semaphore::new(events::MAX_STREAMS)),
+            streams,
+        } = lasting;
+        Self(Arc::new(Inner {
+            since: registry.clock().wall(),
+            configured_idps: config.idps.len(),
+            effective: config.effective.clone(),
+            registry,
+            verifier,
+            audit,
+            drain,
+            streams,
         }))
     }
 
@@ -88,10 +126,16 @@ pub(crate) fn openapi_json() -> String {
 
 /// Every call of the admin API.
 fn calls() -> Vec<Call> {
-    [explain::calls(), events::calls()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        explain::calls(),
+        events::calls(),
+        idps::calls(),
+        config::calls(),
+        audit::calls(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 async fn document() -> axum::response::Response {

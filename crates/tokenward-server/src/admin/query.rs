@@ -36,3 +36,29 @@ pub(super) fn only(
         Err(Rejected::Members(faults))
     }
 }
+
+/// The integer of the parameter `name`, from `min` to `max`, or `default` where it is absent.
+///
+/// # Errors
+///
+/// Where it is no such integer.
+pub(super) fn integer<T>(
+    values: &HashMap<&'static str, String>,
+    name: &'static str,
+    (min, max): (T, T),
+    default: T,
+) -> Result<T, Rejected>
+where
+    T: std::str::FromStr + PartialOrd,
+{
+    let Some(text) = values.get(name) else {
+        return Ok(default);
+    };
+    // A sign or a blank is no digit, though some parsers take it.
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let value = text
+        .parse()
+        .ok()
+        .filter(|value| digits && (min..=max).contains(value));
+    value.ok_or_else(|| Rejected::Members(vec![Fault::new(name, "not an integer within the limits")]))
+}

@@ -193,7 +193,8 @@ impl<T> Field for List<T> {
             None => self
                 .default
                 .iter()
-                .map(|text| section.default(name, text, &self.rule))
+                .enumerate()
+                .map(|(index, text)| section.default(&format!("{name}[{index}]"), text, &self.rule))
                 .collect(),
         }
     }

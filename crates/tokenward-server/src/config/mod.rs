@@ -6,6 +6,7 @@
 
 mod credential;
 mod document;
+mod effective;
 mod environment;
 mod fields;
 mod idp;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use credential::{Credential, Scope};
 pub(crate) use document::Form;
+pub(crate) use effective::Effective;
 pub(crate) use environment::Environment;
 pub(crate) use model::{
     Authorize, Config, DefaultDecision, Level, LogFormat, Merged, OnCollision, StoreUrl, Tls, WellKnown,

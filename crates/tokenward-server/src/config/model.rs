@@ -8,6 +8,7 @@ use tokenward::{DEFAULT_TENANT, fetch::AllowedHost};
 
 use super::{
     credential::Credential,
+    effective::{Effective, EverythingSoFar},
     fields::{list, map, optional, optional_section, records, required, scalar, section, sections},
     idp::{Defaults, DefaultsOfIdps, Idp},
     record::{Check, Section, record},
@@ -43,6 +44,8 @@ record! {
         credentials: Vec<Credential> = records();
         /// What is written to standard output.
         logging: Logging = section();
+        /// All of it as it is shown. It stands last, since it takes what those before it were read as.
+        effective: Effective = EverythingSoFar;
     }
 }
 

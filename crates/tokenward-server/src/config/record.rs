@@ -6,6 +6,7 @@
 use std::{cell::RefCell, collections::BTreeSet};
 
 use super::{
+    effective::Effective,
     problem::{Place, Problem, suggestion},
     rules::Rule,
     tree::{Node, Style, Value},
@@ -16,6 +17,7 @@ pub(crate) struct Context {
     /// Whether `--dev` was given.
     pub(super) dev: bool,
     problems: RefCell<BTreeSet<Problem>>,
+    effective: RefCell<Effective>,
 }
 
 impl Context {
@@ -23,6 +25,7 @@ impl Context {
         Self {
             dev,
             problems: RefCell::default(),
+            effective: RefCell::default(),
         }
     }
 
@@ -33,6 +36,19 @@ impl Context {
             message: message.into(),
         };
         self.problems.borrow_mut().insert(problem);
+    }
+
+    /// Notes the text that a member is read from, save for the members of each IdP.
+    fn note<T>(&self, path: &str, text: &str, rule: &Rule<T>) {
+        if !path.starts_with("idps[") {
+            self.effective
+                .borrow_mut()
+                .note(path, text, rule.kind, rule.secret);
+        }
+    }
+
+    pub(super) fn take_effective(&self) -> Effective {
+        self.effective.take()
     }
 
     pub(super) fn into_problems(self) -> BTreeSet<Problem> {
@@ -292,7 +308,10 @@ impl<'a> Section<'a> {
     /// Reads one scalar by a rule.
     pub(super) fn scalar<T>(&self, node: &Node, path: String, rule: &Rule<T>) -> Option<T> {
         let outcome = match &node.value {
-            Value::Scalar { text, style } if rule.kind.admits(node.kind(), *style) => rule.parse(text),
+            Value::Scalar { text, style } if rule.kind.admits(node.kind(), *style) => {
+                self.cx.note(&path, text, rule);
+                rule.parse(text)
+            }
             Value::Invalid => return None,
             _ if node.is_null() => Err(format!(
                 "expected {}, found nothing; leave the member out to have its default",
@@ -312,6 +331,9 @@ impl<'a> Section<'a> {
 
     /// Reads one default, which the tests hold to be right.
     pub(super) fn default<T>(&self, name: &str, text: &str, rule: &Rule<T>) -> Option<T> {
+        if !self.path.starts_with("idps[") {
+            self.cx.note(&join(&self.path, name), text, rule);
+        }
         rule.parse(text)
             .map_err(|message| self.report(name, format!("the default: {message}")))
             .ok()

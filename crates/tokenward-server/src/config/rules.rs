@@ -27,6 +27,8 @@ pub(crate) struct Rule<T> {
     pub(super) kind: Kind,
     /// What it takes, for the reference.
     pub(super) takes: String,
+    /// Whether the text is shown to nobody.
+    pub(super) secret: bool,
     #[expect(clippy::type_complexity, reason = "written out once")]
     parse: Box<dyn Fn(&str) -> Result<T, String>>,
 }
@@ -40,8 +42,14 @@ impl<T: 'static> Rule<T> {
         Self {
             kind,
             takes: takes.into(),
+            secret: false,
             parse: Box::new(parse),
         }
+    }
+
+    /// The same for a text that is shown to nobody.
+    pub(super) fn secret(self) -> Self {
+        Self { secret: true, ..self }
     }
 
     /// The same with one more condition.
@@ -49,7 +57,11 @@ impl<T: 'static> Rule<T> {
     where
         U: 'static,
     {
-        Rule::new(self.kind, self.takes, move |text| next((self.parse)(text)?))
+        let rule = Rule::new(self.kind, self.takes, move |text| next((self.parse)(text)?));
+        Rule {
+            secret: self.secret,
+            ..rule
+        }
     }
 }
 

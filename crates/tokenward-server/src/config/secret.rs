@@ -44,7 +44,7 @@ impl Field for Secret {
 
     fn read(&self, section: &Section<'_>, name: &'static str) -> Option<Self::Output> {
         let bytes = |text: &str| Ok(text.as_bytes().to_vec().into());
-        let inline = optional("", Rule::new(Kind::Text, "", bytes)).read(section, name);
+        let inline = optional("", Rule::new(Kind::Text, "", bytes).secret()).read(section, name);
         let path = optional("", file()).read(section, "secret_file");
         match (inline?, path?) {
             (Some(_), Some(_)) => {
@@ -116,7 +116,7 @@ impl Field for Presented {
     }
 
     fn read(&self, section: &Section<'_>, _: &'static str) -> Option<SecretDigest> {
-        let inline = optional("", hexadecimal()).read(section, "secret_sha256");
+        let inline = optional("", hexadecimal().secret()).read(section, "secret_sha256");
         let path = optional("", file()).read(section, "secret_file");
         match (inline?, path?) {
             (Some(_), Some(_)) => {

@@ -136,6 +136,10 @@ impl Operation {
         self
     }
 
+    pub(crate) fn id(&self) -> &'static str {
+        self.id
+    }
+
     pub(crate) fn path(&self) -> &str {
         &self.path
     }
@@ -186,6 +190,20 @@ impl Parameter {
             name,
             description,
             schema: name_schema(),
+        }
+    }
+
+    /// An integer between two bounds, both included.
+    pub(crate) fn integer(name: &'static str, description: &'static str, (min, max): (i64, i64)) -> Self {
+        let schema = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .minimum(Some(min))
+            .maximum(Some(max))
+            .build();
+        Self {
+            name,
+            description,
+            schema,
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{error::Error, listener::Phase};
-use crate::http::within;
+use crate::{access::Guard, http::within};
 
 /// Between not being ready and accepting nothing, so that those in front can notice.
 const NOTICE: Duration = Duration::from_secs(1);
@@ -76,9 +76,10 @@ pub(super) async fn leave(
     all(&mut listeners).await;
 }
 
-/// Ends the registry, and writes what it has.
-pub(super) async fn close(registry: &Registry, clock: &dyn Clock) {
+/// Ends what is under way, and writes what is left.
+pub(super) async fn close(registry: &Registry, guard: &Guard, clock: &dyn Clock) {
     let closing = async {
+        guard.finish().await;
         registry.shutdown().await;
         if let Err(error) = registry.persist_all().await {
             tracing::warn!(%error, "key sets were not stored; the next start fetches them");

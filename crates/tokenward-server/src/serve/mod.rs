@@ -10,6 +10,8 @@ mod tls;
 mod welcome;
 
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod tests;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -26,8 +28,8 @@ use listener::{Listener, Phase};
 use readiness::Readiness;
 
 use crate::{
-    access::{Access, Failures, Generated, Guard, Reach},
-    admin::{Admin, Drain},
+    access::{Access, Audit, Failures, Generated, Guard, Reach},
+    admin::{Admin, Drain, Lasting, Streams},
     aggregate::{Aggregate, Detail},
     authorize::Authorize,
     config::{self, Config},
@@ -72,15 +74,21 @@ pub(crate) async fn run(config: Config, dev: bool) -> Result<(), Error> {
     };
     let credentials = config.credentials.iter().cloned();
     let credentials = credentials.chain(generated.as_ref().map(|generated| generated.credential.clone()));
+    let (audit, writer) = Audit::new(ledger, Arc::clone(&clock));
+    tasks.spawn(writer);
+    let access = Access::new(credentials, Arc::new(Failures::default()), Arc::clone(&clock));
+    let guard = Guard::new(access, audit.clone(), reach(admin.address));
     let site = Site {
         config: &config,
         registry: &registry,
-        verifier: Verifier::new(registry.clone()),
-        drain: draining(phases.clone()),
-        guard: Guard::new(
-            Access::new(credentials, Arc::new(Failures::default()), Arc::clone(&clock)),
-            reach(admin.address),
-        ),
+        lasting: Lasting {
+            registry: registry.clone(),
+            verifier: Verifier::new(registry.clone()),
+            audit,
+            drain: draining(phases.clone()),
+            streams: Streams::default(),
+        },
+        guard: guard.clone(),
         readiness: Readiness::new(registry.clone(), phases.clone()),
         exporter,
     };
@@ -118,7 +126,7 @@ pub(crate) async fn run(config: Config, dev: bool) -> Result<(), Error> {
 
     signals.wait().await;
     lifecycle::leave(&phase, serving, &mut signals, &*clock, dev).await;
-    lifecycle::close(&registry, &*clock).await;
+    lifecycle::close(&registry, &guard, &*clock).await;
     tasks.shutdown().await;
     tracing::info!("stopped");
     Ok(())
@@ -158,8 +166,7 @@ fn reach(admin: SocketAddr) -> Reach {
 struct Site<'a> {
     config: &'a Config,
     registry: &'a Registry,
-    verifier: Verifier,
-    drain: Drain,
+    lasting: Lasting,
     guard: Guard,
     readiness: Readiness,
     exporter: PrometheusHandle,
@@ -169,7 +176,7 @@ impl Site<'_> {
     /// Keys, status and authorization.
     fn public(&self) -> Router {
         let authorize = Authorize::new(
-            self.verifier.clone(),
+            self.lasting.verifier.clone(),
             self.registry.clock(),
             &self.config.authorize,
         );
@@ -192,7 +199,7 @@ impl Site<'_> {
             Reach::Loopback => Detail::Operator,
             Reach::Beyond => Detail::Public,
         };
-        let api = Admin::new(self.registry.clone(), self.verifier.clone(), self.drain.clone());
+        let api = Admin::new(self.lasting.clone(), self.config);
         let routes = Router::new()
             .merge(api.routes(&self.guard))
             .merge(self.aggregate().status(detail))

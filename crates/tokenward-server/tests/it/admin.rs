@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokenward::SystemClock;
 use tokenward_core::Clock as _;
-use tokenward_testkit::{IdpServer, TestKey, TokenBuilder};
+use tokenward_testkit::{Behaviour, IdpServer, JWKS_PATH, TestKey, TokenBuilder};
+use tokio::{net::TcpStream, task::JoinSet};
 
-use crate::program::{Answer, Program, ask, config};
+use crate::program::{Answer, Program, ask, command, config};
 
 /// A secret for each scope, and for none.
 const ADMIN: &str = "Xb7-admin-0123456789abcdefghijklmnop";
@@ -268,4 +272,427 @@ async fn explain_tells_every_check_and_never_the_token() {
         (&told["reason"], &told["idp"]),
         (&"issuer_unknown".into(), &Value::Null)
     );
+}
+
+/// One guarded operation: how it is called so that it would have an effect, and the scope that it needs.
+struct Row {
+    method: Method,
+    path: &'static str,
+    /// The same as the document writes it.
+    template: &'static str,
+    body: &'static str,
+    scope: Option<&'static str>,
+}
+
+/// Every guarded operation. The test fails where one is missing here.
+fn table() -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut row = |method, path, template, body, scope| {
+        rows.push(Row {
+            method,
+            path,
+            template,
+            body,
+            scope,
+        });
+    };
+    row(
+        Method::POST,
+        "/v1/explain",
+        "/v1/explain",
+        r#"{"token":"x"}"#,
+        Some("tokens:read"),
+    );
+    row(Method::GET, "/v1/events", "/v1/events", "", None);
+    row(Method::GET, "/v1/config", "/v1/config", "", None);
+    row(Method::GET, "/v1/audit", "/v1/audit", "", Some("admin"));
+    row(Method::GET, "/v1/idps", "/v1/idps", "", None);
+    row(Method::GET, "/v1/idps/one", "/v1/idps/{idp}", "", None);
+    let write = Some("idps:write");
+    row(
+        Method::POST,
+        "/v1/idps/one/refresh",
+        "/v1/idps/{idp}/refresh",
+        "",
+        write,
+    );
+    row(
+        Method::POST,
+        "/v1/idps/one/purge",
+        "/v1/idps/{idp}/purge",
+        "",
+        write,
+    );
+    let (list, one) = ("/v1/tenants/{tenant}/idps", "/v1/tenants/{tenant}/idps/{idp}");
+    row(Method::GET, "/v1/tenants/default/idps", list, "", None);
+    row(Method::GET, "/v1/tenants/default/idps/one", one, "", None);
+    row(
+        Method::POST,
+        "/v1/tenants/default/idps/one/refresh",
+        "/v1/tenants/{tenant}/idps/{idp}/refresh",
+        "",
+        write,
+    );
+    row(
+        Method::POST,
+        "/v1/tenants/default/idps/one/purge",
+        "/v1/tenants/{tenant}/idps/{idp}/purge",
+        "",
+        write,
+    );
+    rows
+}
+
+/// What a call could have changed.
+async fn state(program: &Program) -> Value {
+    let idps = with(program, ADMIN, Method::GET, "/v1/idps/one", "").await.json();
+    let list = with(program, ADMIN, Method::GET, "/v1/idps", "").await.json();
+    let names: Vec<_> = list["idps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|idp| idp["name"].clone())
+        .collect();
+    json!({ "idps": names, "updates": idps["update_count"], "keys": idps["key_count"], "errors": idps["error_count"] })
+}
+
+#[tokio::test]
+async fn no_call_has_an_effect_without_its_credential() {
+    let upstream = IdpServer::spawn();
+    upstream.set_keys(&[&TestKey::es256(0).with_kid("k")]);
+    let program = start(&format!(
+        "idps: [{{ name: one, url: '{}' }}]\n",
+        upstream.jwks_url()
+    ))
+    .await;
+    program.loaded("one").await;
+
+    // The table has every operation that the document says needs a credential, with the scope that it says.
+    let document = call(&program, Method::GET, "/openapi.json", &[], "").await.json();
+    let mut documented = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            match operation["security"].get(0) {
+                Some(needs) => {
+                    let scope = needs["credential"]
+                        .get(0)
+                        .map(|scope| scope.as_str().unwrap().to_owned());
+                    documented.push((method.to_uppercase(), path.clone(), scope));
+                }
+                None => assert!(!path.starts_with("/v1/"), "{method} {path} is not guarded"),
+            }
+        }
+    }
+    let rows = table();
+    let mut tabled: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            (
+                row.method.to_string(),
+                row.template.to_owned(),
+                row.scope.map(str::to_owned),
+            )
+        })
+        .collect();
+    documented.sort();
+    tabled.sort();
+    assert_eq!(documented, tabled);
+
+    let before = state(&program).await;
+    let wrong = format!("Bearer {WRONG}");
+    let narrow = format!("Bearer {NARROW}");
+    for row in &rows {
+        let what = format!("{} {}", row.method, row.path);
+        let mut cases = vec![(vec![], 401), (vec![("authorization", wrong.as_str())], 401)];
+        if row.scope.is_some() {
+            cases.push((vec![("authorization", narrow.as_str())], 403));
+        }
+        for (headers, status) in cases {
+            let answer = call(&program, row.method.clone(), row.path, &headers, row.body).await;
+            assert_eq!(answer.status.as_u16(), status, "{what} {headers:?}");
+            assert_eq!(
+                answer.header("content-type"),
+                Some("application/problem+json"),
+                "{what}"
+            );
+        }
+    }
+    assert_eq!(state(&program).await, before);
+
+    // Each refusal is in the audit log, and none of the secrets.
+    let audit = with(&program, ADMIN, Method::GET, "/v1/audit?limit=1000", "").await;
+    let records = audit.json()["records"].as_array().unwrap().clone();
+    for row in &rows {
+        for outcome in ["credential_missing", "credential_unknown", "insufficient_scope"] {
+            let found = records
+                .iter()
+                .any(|record| record["target"] == row.path && record["outcome"] == outcome);
+            assert!(
+                found || (outcome == "insufficient_scope" && row.scope.is_none()),
+                "{} {outcome}",
+                row.path
+            );
+        }
+    }
+    let refused = records
+        .iter()
+        .find(|record| record["outcome"] == "insufficient_scope")
+        .unwrap();
+    assert_eq!(
+        (&refused["who"], &refused["address"]),
+        (&"narrow".into(), &"127.0.0.1".into())
+    );
+    assert!(
+        ![ADMIN, NARROW, WRONG]
+            .iter()
+            .any(|secret| audit.text().contains(secret))
+    );
+
+    // With the right one each of them is answered, so that the table asks for what exists.
+    for row in rows.iter().filter(|row| row.path != "/v1/events") {
+        let answer = with(&program, ADMIN, row.method.clone(), row.path, row.body).await;
+        assert!(
+            answer.status.is_success(),
+            "{} {}: {answer:?}",
+            row.method,
+            row.path
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_audit_log_has_every_call_and_outlives_a_kill() {
+    let upstream = IdpServer::spawn();
+    upstream.set_keys(&[&TestKey::es256(0).with_kid("k")]);
+    let directory = tempfile::TempDir::new().unwrap();
+    let yaml = config(&format!(
+        "{}idps: [{{ name: one, url: '{}' }}]\n",
+        credentials(),
+        upstream.jwks_url()
+    ));
+    let yaml = yaml.replace("\"memory:\"", "\"sqlite:./data\"");
+    let mut program = Program::run(command(&directory, &yaml)).await;
+    program.loaded("one").await;
+    with(&program, READER, Method::GET, "/v1/config", "").await;
+    let refreshed = with(&program, ADMIN, Method::POST, "/v1/idps/one/refresh", "").await;
+    assert_eq!(refreshed.json()["refreshed"], true, "{refreshed:?}");
+    // The answer was the acknowledgement: nothing of it may be lost now.
+    program.signal(rustix::process::Signal::KILL);
+    program.ended().await;
+    let program = Program::run(command(&directory, &yaml)).await;
+    let audit = with(&program, ADMIN, Method::GET, "/v1/audit", "").await.json();
+    let told: Vec<_> = audit["records"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|record| {
+            json!([
+                record["who"],
+                record["action"],
+                record["target"],
+                record["outcome"]
+            ])
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            json!(["ops", "idps.refresh", "/v1/idps/one/refresh", "ok"]),
+            json!(["reader", "config", "/v1/config", "ok"]),
+        ]
+    );
+    // Page by page.
+    let first = with(&program, ADMIN, Method::GET, "/v1/audit?limit=1", "")
+        .await
+        .json();
+    assert_eq!(first["records"][0]["action"], "audit", "reading it is a call too");
+    let second = format!("/v1/audit?limit=1&before={}", first["next"]);
+    let second = with(&program, ADMIN, Method::GET, &second, "").await.json();
+    assert_eq!(second["records"][0]["action"], "idps.refresh");
+    for wrong in [
+        "limit=0",
+        "limit=1001",
+        "limit=x",
+        "limit=1&limit=2",
+        "after=1",
+        "before=-1",
+    ] {
+        let answer = with(&program, ADMIN, Method::GET, &format!("/v1/audit?{wrong}"), "").await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn idps_are_listed_refreshed_and_purged() {
+    let upstream = IdpServer::spawn();
+    upstream.set_keys(&[&TestKey::es256(0).with_kid("k")]);
+    let idps: Vec<_> = ["b", "a", "c"]
+        .iter()
+        .map(|name| format!("{{ name: {name}, url: '{}' }}", upstream.jwks_url()))
+        .collect();
+    let program = start(&format!("idps: [{}]\n", idps.join(", "))).await;
+    program.loaded("a").await;
+    let page = with(&program, READER, Method::GET, "/v1/idps?limit=2", "")
+        .await
+        .json();
+    let names = |page: &Value| -> Vec<String> {
+        let idps = page["idps"].as_array().unwrap();
+        idps.iter()
+            .map(|idp| idp["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(
+        (names(&page), &page["next"]),
+        (vec!["a".into(), "b".into()], &"b".into())
+    );
+    let rest = with(&program, READER, Method::GET, "/v1/idps?limit=2&after=b", "")
+        .await
+        .json();
+    assert_eq!((names(&rest), &rest["next"]), (vec!["c".into()], &Value::Null));
+    let none = with(&program, READER, Method::GET, "/v1/tenants/other/idps", "")
+        .await
+        .json();
+    assert_eq!(none, json!({ "idps": [], "next": null }));
+
+    let one = with(&program, READER, Method::GET, "/v1/idps/a", "").await.json();
+    assert_eq!(
+        (&one["name"], &one["url"]),
+        (&"a".into(), &upstream.jwks_url().to_string().into())
+    );
+    for (method, path) in [
+        (Method::GET, "/v1/idps/none"),
+        (Method::POST, "/v1/idps/none/refresh"),
+        (Method::POST, "/v1/idps/none/purge"),
+        (Method::GET, "/v1/tenants/other/idps/a"),
+    ] {
+        let answer = with(&program, ADMIN, method, path, "").await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    upstream.set_keys(&[&TestKey::es256(0).with_kid("k"), &TestKey::es256(1).with_kid("l")]);
+    let refreshed = with(&program, ADMIN, Method::POST, "/v1/idps/a/refresh", "")
+        .await
+        .json();
+    assert_eq!(
+        (&refreshed["refreshed"], &refreshed["idp"]["key_count"]),
+        (&true.into(), &2.into())
+    );
+    upstream.behave(JWKS_PATH, Behaviour::status(500));
+    let failed = with(&program, ADMIN, Method::POST, "/v1/idps/a/refresh", "").await;
+    assert_eq!(failed.status, StatusCode::OK, "an upstream's failure is not ours");
+    let failed = failed.json();
+    assert_eq!(
+        (&failed["refreshed"], &failed["idp"]["key_count"]),
+        (&false.into(), &2.into())
+    );
+    assert!(failed["error"].is_string(), "{failed}");
+    let purged = with(&program, ADMIN, Method::POST, "/v1/idps/a/purge", "").await;
+    assert_eq!(purged.status, StatusCode::NO_CONTENT);
+    assert_eq!(
+        program.get("/jwks/a").await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+}
+
+#[tokio::test]
+async fn the_configuration_is_shown_without_secrets() {
+    let program = start("idps: [{ name: one, issuer: i, audiences: any, algorithms: [HS256], secret: 'Xb7-idp-0123456789abcdefghijklmnop' }]\n").await;
+    let shown = with(&program, READER, Method::GET, "/v1/config", "").await;
+    let config = shown.json();
+    assert_eq!(config["configured_idps"], 1);
+    assert_eq!(config["config"]["store.url"], "memory:");
+    assert_eq!(config["config"]["merged.max_age"], "900");
+    assert_eq!(config["config"]["credentials[0].name"], "ops");
+    for secret in [digest(ADMIN), "Xb7-idp".to_owned()] {
+        assert!(!shown.text().contains(&secret), "{}", shown.text());
+    }
+}
+
+/// An open stream of events.
+struct Events {
+    body: Incoming,
+    _tasks: JoinSet<Result<(), hyper::Error>>,
+}
+
+impl Events {
+    async fn open(program: &Program, path: &str) -> (StatusCode, Self) {
+        let stream = TcpStream::connect(program.admin).await.unwrap();
+        let (mut requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(connection);
+        let request = Request::get(path)
+            .header("host", "localhost")
+            .header("authorization", format!("Bearer {READER}"))
+            .body(Full::new(Bytes::new()))
+            .unwrap();
+        let answer = requests.send_request(request).await.unwrap();
+        let status = answer.status();
+        let body = answer.into_body();
+        (status, Self { body, _tasks: tasks })
+    }
+
+    /// The next piece of it; None at its end.
+    async fn next(&mut self) -> Option<String> {
+        let frame = self.body.frame().await?.unwrap();
+        Some(String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap())
+    }
+
+    /// Reads on until an event of this name comes.
+    async fn until(&mut self, name: &str) -> String {
+        loop {
+            let text = self.next().await.expect("the stream goes on");
+            if text.contains(&format!("event: {name}\n")) {
+                return text;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn events_are_told_as_they_happen_until_the_server_leaves() {
+    let upstream = IdpServer::spawn();
+    upstream.set_keys(&[&TestKey::es256(0).with_kid("k")]);
+    let mut program = start(&format!(
+        "idps: [{{ name: one, url: '{}' }}]\n",
+        upstream.jwks_url()
+    ))
+    .await;
+    program.loaded("one").await;
+    let (status, mut events) = Events::open(&program, "/v1/events").await;
+    assert_eq!(status, StatusCode::OK);
+    let (_, mut elsewhere) = Events::open(&program, "/v1/events?tenant=other").await;
+    let greeting = events.next().await.unwrap();
+    assert!(
+        greeting.starts_with("retry: ") && greeting.contains("event: connected\n"),
+        "{greeting}"
+    );
+    elsewhere.next().await.unwrap();
+    upstream.set_keys(&[&TestKey::es256(1).with_kid("l")]);
+    with(&program, ADMIN, Method::POST, "/v1/idps/one/refresh", "").await;
+    let told = events.until("all_keys_replaced").await;
+    assert!(
+        told.contains("\"idp\":\"one\"") && told.contains("\"tenant\":\"default\""),
+        "{told}"
+    );
+    // Places are bounded, and a stream that is gone gives its place back.
+    let mut open = Vec::new();
+    loop {
+        let (status, more) = Events::open(&program, "/v1/events").await;
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            break;
+        }
+        open.push(more);
+        assert!(open.len() < 100);
+    }
+    assert_eq!(open.len(), 62);
+    drop(open);
+    let mut status = StatusCode::SERVICE_UNAVAILABLE;
+    while status != StatusCode::OK {
+        status = Events::open(&program, "/v1/events").await.0;
+    }
+    program.signal(rustix::process::Signal::TERM);
+    while events.next().await.is_some() {}
+    assert_eq!(elsewhere.next().await, None, "nothing of another tenant was told");
+    assert!(program.ended().await.success());
 }

@@ -1,0 +1,47 @@
+//! `GET /v1/config`: what runs.
+
+use axum::{extract::State, response::Response, routing::get};
+use http::StatusCode;
+use serde::Serialize;
+use tokenward::Timestamp;
+use utoipa::{ToSchema, openapi::HttpMethod};
+
+use super::{
+    Admin,
+    call::{Call, json},
+};
+use crate::{access::Need, openapi::Operation};
+
+pub(super) fn calls() -> Vec<Call> {
+    let operation = Operation::new(
+        HttpMethod::Get,
+        "/v1/config",
+        "config",
+        "What runs, without secrets",
+    )
+    .answers::<Running>(StatusCode::OK, "The configuration in force.");
+    vec![Call::reads(operation, Need::Any, get(config))]
+}
+
+/// What runs.
+#[derive(Serialize, ToSchema)]
+struct Running {
+    version: &'static str,
+    /// Since when this configuration is in force.
+    #[schema(value_type = String, format = DateTime)]
+    since: Timestamp,
+    /// How many identity providers the file has; `/v1/idps` lists them.
+    configured_idps: usize,
+    /// The value in force of every member by its name, as `server.port`, defaults included. Secrets are left out.
+    #[schema(value_type = Object)]
+    config: serde_json::Map<String, serde_json::Value>,
+}
+
+async fn config(State(admin): State<Admin>) -> Response {
+    json(&Running {
+        version: env!("CARGO_PKG_VERSION"),
+        since: admin.0.since,
+        configured_idps: admin.0.configured_idps,
+        config: admin.0.effective.members().clone(),
+    })
+}
