@@ -2,15 +2,16 @@
 //!
 //! Each call stands on two paths: `/v1/idps/…` for the default tenant, `/v1/tenants/{tenant}/idps/…` for any.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use axum::{
-    extract::{Path, RawQuery, State, rejection::PathRejection},
+    extract::{Path, RawQuery, Request, State, rejection::PathRejection},
     response::Response,
-    routing::{get, post},
+    routing::{delete, get, post, put},
 };
 use http::StatusCode;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use tokenward::{DEFAULT_TENANT, ErrorKind, Idp, IdpDetails, IdpStatus, State as KeyState, Timestamp};
 use utoipa::{ToSchema, openapi::HttpMethod};
 
@@ -22,7 +23,8 @@ use super::{
 use crate::{
     access::Need,
     config::Scope,
-    http::{Rejected, not_found},
+    fleet::{FleetError, Put},
+    http::{Fault, Rejected, not_found, problem, read},
     openapi::{Operation, Parameter},
 };
 
@@ -76,6 +78,39 @@ fn calls_below(prefix: &str) -> Vec<Call> {
         ),
         Call::changes(
             on(
+                HttpMethod::Put,
+                "/{idp}",
+                "idps.put",
+                "Add an identity provider, or change one that was added",
+            )
+            .takes::<Document>()
+            .answers::<Record>(StatusCode::OK, "It is changed.")
+            .answers::<Record>(StatusCode::CREATED, "It is added.")
+            .problem(
+                StatusCode::CONFLICT,
+                "The configuration has it, another one has its issuer, or there are as many as there may be.",
+            ),
+            WRITE,
+            put(replace),
+        ),
+        Call::changes(
+            on(
+                HttpMethod::Delete,
+                "/{idp}",
+                "idps.delete",
+                "Remove an identity provider that was added",
+            )
+            .answers_as(StatusCode::NO_CONTENT, "It is gone, with its keys.", &[], None)
+            .problem(StatusCode::NOT_FOUND, unknown)
+            .problem(
+                StatusCode::CONFLICT,
+                "The configuration has it, so it is removed there.",
+            ),
+            WRITE,
+            delete(remove),
+        ),
+        Call::changes(
+            on(
                 HttpMethod::Post,
                 "/{idp}/refresh",
                 "idps.refresh",
@@ -118,6 +153,8 @@ struct Entry {
     tenant: String,
     issuer: Option<String>,
     url: Option<String>,
+    /// Whether it was added at run time, rather than by the configuration.
+    dynamic: bool,
     /// How its keys stand.
     #[schema(value_type = String)]
     state: KeyState,
@@ -126,6 +163,21 @@ struct Entry {
     last_updated: Option<Timestamp>,
     /// The code of the last failure; nothing after a success.
     last_error: Option<&'static str>,
+}
+
+/// The members of an identity provider of the configuration, save for `name` and `tenant`, which the path has, and
+/// `secret`, `secret_file` and `ca_file`. `docs/configuration.md` lists all of them.
+#[derive(ToSchema)]
+#[schema(as = IdpDocument)]
+#[expect(dead_code, reason = "only its schema is used; the configuration reads it")]
+struct Document {
+    /// The exact `iss` of its tokens.
+    issuer: Option<String>,
+    /// Its key set; absent, it is found by OIDC discovery from `issuer`.
+    url: Option<String>,
+    /// Audiences of which a token must name one, or `any`.
+    #[schema(value_type = Option<Object>)]
+    audiences: Option<Vec<String>>,
 }
 
 /// One identity provider, with everything that its status says.
@@ -138,6 +190,11 @@ struct Record {
     #[serde(flatten)]
     #[schema(inline, value_type = Details)]
     details: IdpDetails,
+    /// Whether it was added at run time, rather than by the configuration.
+    dynamic: bool,
+    /// What it was added with.
+    #[schema(value_type = Option<Object>)]
+    document: Option<Box<RawValue>>,
 }
 
 /// The members of a status that are always there. What the others mean is written at `/status`.
@@ -191,8 +248,18 @@ impl Target {
         }
     }
 
-    fn find(&self, admin: &Admin) -> Option<Arc<Idp>> {
-        admin.0.registry.idp(&self.tenant, &self.name)
+    /// What there is to show of it.
+    fn record(&self, admin: &Admin) -> Option<Record> {
+        let idp = admin.0.registry.idp(&self.tenant, &self.name)?;
+        let fleet = &admin.0.fleet;
+        let dynamic = fleet.is_dynamic(&self.tenant, &self.name);
+        let document = fleet.document(&self.tenant, &self.name).filter(|_| dynamic);
+        Some(Record {
+            status: idp.status(),
+            details: idp.details(),
+            dynamic,
+            document: document.and_then(|document| RawValue::from_string(document.to_string()).ok()),
+        })
     }
 }
 
@@ -210,24 +277,82 @@ async fn list(
     let more = idps.len() > limit;
     idps.truncate(limit);
     let next = idps.last().filter(|_| more).map(|idp| idp.name().to_owned());
-    let idps = idps.iter().map(|idp| Entry::from(&**idp)).collect();
+    let idps = idps.iter().map(|idp| Entry::of(idp, &admin)).collect();
     Ok(json(&Page { idps, next }))
 }
 
-async fn show(State(admin): State<Admin>, names: Names) -> Response {
-    match Target::of(names).find(&admin) {
-        Some(idp) => json(&Record::of(&idp)),
-        None => unknown(),
+async fn replace(State(admin): State<Admin>, names: Names, request: Request) -> Result<Response, Rejected> {
+    let target = Target::of(names);
+    let document = read(request.into_body(), &*admin.0.registry.clock()).await?;
+    let put = match admin.0.fleet.put(&target.tenant, &target.name, &document).await {
+        Ok(put) => put,
+        Err(error) => return refused(error),
+    };
+    let Some(record) = target.record(&admin) else {
+        // Somebody removed it again meanwhile.
+        return Ok(unknown());
+    };
+    let mut response = json(&record);
+    if put == Put::Created {
+        *response.status_mut() = StatusCode::CREATED;
     }
+    Ok(response)
+}
+
+async fn remove(State(admin): State<Admin>, names: Names) -> Result<Response, Rejected> {
+    let target = Target::of(names);
+    match admin.0.fleet.remove(&target.tenant, &target.name).await {
+        Ok(true) => Ok(no_content()),
+        Ok(false) => Ok(unknown()),
+        Err(error) => refused(error),
+    }
+}
+
+/// The answer to a change that was not made.
+fn refused(error: FleetError) -> Result<Response, Rejected> {
+    let conflict = |code, title, detail| Ok(problem(StatusCode::CONFLICT, code, title, detail));
+    match error {
+        FleetError::Invalid(problems) => {
+            let faults = problems
+                .into_iter()
+                .map(|problem| Fault::new(problem.member, problem.message));
+            Err(Rejected::Members(faults.collect()))
+        }
+        FleetError::Full { .. } => conflict(
+            "too_many_idps",
+            "Too many identity providers",
+            "There are as many as max_dynamic_idps allows.",
+        ),
+        FleetError::Configured => conflict(
+            "idp_configured",
+            "Configured",
+            "The configuration has this identity provider; it is changed there.",
+        ),
+        FleetError::IssuerTaken => conflict(
+            "issuer_taken",
+            "Issuer taken",
+            "Another identity provider of the tenant has this issuer.",
+        ),
+        FleetError::Store(error) => {
+            tracing::warn!(%error, "an identity provider cannot be stored");
+            Ok(store_unavailable())
+        }
+        FleetError::Closed => Ok(store_unavailable()),
+    }
+}
+
+async fn show(State(admin): State<Admin>, names: Names) -> Response {
+    Target::of(names)
+        .record(&admin)
+        .map_or_else(unknown, |record| json(&record))
 }
 
 async fn refresh(State(admin): State<Admin>, names: Names) -> Response {
     let target = Target::of(names);
     let refreshed = admin.0.registry.refresh(&target.tenant, &target.name).await;
-    let Some(idp) = target.find(&admin) else {
+    let Some(record) = target.record(&admin) else {
         return unknown();
     };
-    let record = Record::of(&idp);
     json(&Refreshed {
         refreshed: refreshed.is_ok(),
         error: refreshed
@@ -253,19 +378,11 @@ fn unknown() -> Response {
     not_found("There is no identity provider of this name.")
 }
 
-impl Record {
-    fn of(idp: &Idp) -> Self {
-        Self {
-            status: idp.status(),
-            details: idp.details(),
-        }
-    }
-}
-
-impl From<&Idp> for Entry {
-    fn from(idp: &Idp) -> Self {
+impl Entry {
+    fn of(idp: &Idp, admin: &Admin) -> Self {
         let (status, details) = (idp.status(), idp.details());
         Self {
+            dynamic: admin.0.fleet.is_dynamic(&status.tenant, &status.name),
             name: status.name,
             tenant: status.tenant,
             issuer: status.issuer,

@@ -23,6 +23,7 @@ use self::call::Call;
 use crate::{
     access::{Audit, Guard, same_site},
     config::{Config, Effective},
+    fleet::Fleet,
     openapi::{self, Operation},
 };
 
@@ -33,6 +34,7 @@ pub(crate) struct Admin(Arc<Inner>);
 struct Inner {
     registry: Registry,
     verifier: Verifier,
+    fleet: Fleet,
     audit: Audit,
     /// Ends what would never end by itself.
     drain: Drain,
@@ -47,6 +49,7 @@ struct Inner {
 pub(crate) struct Lasting {
     pub(crate) registry: Registry,
     pub(crate) verifier: Verifier,
+    pub(crate) fleet: Fleet,
     pub(crate) audit: Audit,
     pub(crate) drain: Drain,
     pub(crate) streams: Streams,
@@ -70,6 +73,7 @@ impl Admin {
         let Lasting {
             registry,
             verifier,
+            fleet,
             audit,
             drain,
             streams,
@@ -80,6 +84,7 @@ impl Admin {
             effective: config.effective.clone(),
             registry,
             verifier,
+            fleet,
             audit,
             drain,
             streams,

@@ -44,11 +44,16 @@ async fn methods(router: &Router, path: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn every_route_is_in_the_document_and_nothing_else() {
-    let config = config::tests::read("server: { metrics_on_public: true }").unwrap();
+    let config = Arc::new(config::tests::read("server: { metrics_on_public: true }").unwrap());
     let registry = Registry::builder().build().unwrap();
     let (_phase, phases) = watch::channel(Phase::Serving);
     let clock = registry.clock();
-    let (audit, _) = Audit::new(Arc::new(tokenward_store::Memory::new()), Arc::clone(&clock));
+    let ledger: Arc<dyn tokenward_store::Ledger> = Arc::new(tokenward_store::Memory::new());
+    let (audit, _) = Audit::new(Arc::clone(&ledger), Arc::clone(&clock));
+    let mut tasks = JoinSet::new();
+    let fleet = Fleet::start(registry.clone(), ledger, Arc::clone(&config), &mut tasks)
+        .await
+        .unwrap();
     let access = Access::new([], Arc::default(), clock);
     let site = Site {
         config: &config,
@@ -56,6 +61,7 @@ async fn every_route_is_in_the_document_and_nothing_else() {
         lasting: Lasting {
             registry: registry.clone(),
             verifier: Verifier::new(registry.clone()),
+            fleet,
             audit: audit.clone(),
             drain: draining(phases.clone()),
             streams: Streams::default(),

@@ -60,8 +60,14 @@ pub(crate) async fn run(config: Config, dev: bool) -> Result<(), Error> {
     let (phase, phases) = watch::channel(Phase::Serving);
     let mut tasks = JoinSet::new();
     let config = Arc::new(config);
-    let fleet = Fleet::start(registry.clone(), ledger, Arc::clone(&config), &mut tasks).await;
-    let _fleet = fleet.map_err(|error| Error::fleet(&error))?;
+    let fleet = Fleet::start(
+        registry.clone(),
+        Arc::clone(&ledger),
+        Arc::clone(&config),
+        &mut tasks,
+    )
+    .await;
+    let fleet = fleet.map_err(|error| Error::fleet(&error))?;
     tasks.spawn(lifecycle::upkeep(exporter.clone(), Arc::clone(&clock)));
 
     // Outside `--dev` nothing is made up: without credentials every call of the API is refused.
@@ -84,6 +90,7 @@ pub(crate) async fn run(config: Config, dev: bool) -> Result<(), Error> {
         lasting: Lasting {
             registry: registry.clone(),
             verifier: Verifier::new(registry.clone()),
+            fleet,
             audit,
             drain: draining(phases.clone()),
             streams: Streams::default(),

@@ -323,9 +323,14 @@ fn table() -> Vec<Row> {
         "",
         write,
     );
+    let put = r#"{"url":"http://127.0.0.1:9/k"}"#;
+    row(Method::PUT, "/v1/idps/new", "/v1/idps/{idp}", put, write);
+    row(Method::DELETE, "/v1/idps/added", "/v1/idps/{idp}", "", write);
     let (list, one) = ("/v1/tenants/{tenant}/idps", "/v1/tenants/{tenant}/idps/{idp}");
     row(Method::GET, "/v1/tenants/default/idps", list, "", None);
     row(Method::GET, "/v1/tenants/default/idps/one", one, "", None);
+    row(Method::PUT, "/v1/tenants/default/idps/new2", one, put, write);
+    row(Method::DELETE, "/v1/tenants/default/idps/added2", one, "", write);
     row(
         Method::POST,
         "/v1/tenants/default/idps/one/refresh",
@@ -366,6 +371,11 @@ async fn no_call_has_an_effect_without_its_credential() {
     ))
     .await;
     program.loaded("one").await;
+    for added in ["added", "added2"] {
+        let body = r#"{"url":"http://127.0.0.1:9/k"}"#;
+        let answer = with(&program, ADMIN, Method::PUT, &format!("/v1/idps/{added}"), body).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+    }
 
     // The table has every operation that the document says needs a credential, with the scope that it says.
     let document = call(&program, Method::GET, "/openapi.json", &[], "").await.json();
@@ -557,7 +567,7 @@ async fn idps_are_listed_refreshed_and_purged() {
     let one = with(&program, READER, Method::GET, "/v1/idps/a", "").await.json();
     assert_eq!(
         (&one["name"], &one["url"]),
-        (&"a".into(), &upstream.jwks_url().to_string().into())
+        (&"a".into(), &upstream.jwks_url().into())
     );
     for (method, path) in [
         (Method::GET, "/v1/idps/none"),
@@ -591,6 +601,93 @@ async fn idps_are_listed_refreshed_and_purged() {
         program.get("/jwks/a").await.status,
         StatusCode::SERVICE_UNAVAILABLE
     );
+}
+
+#[tokio::test]
+async fn idps_are_added_changed_and_removed_and_outlive_a_kill() {
+    let upstream = IdpServer::spawn();
+    upstream.set_keys(&[&TestKey::es256(0).with_kid("k")]);
+    let url = upstream.jwks_url().to_string();
+    let directory = tempfile::TempDir::new().unwrap();
+    let yaml = config(&format!(
+        "{}max_dynamic_idps: 2\nidps: [{{ name: fixed, url: '{url}', issuer: 'https://taken.test', audiences: any }}]\n",
+        credentials()
+    ));
+    let yaml = yaml.replace("\"memory:\"", "\"sqlite:./data\"");
+    let mut program = Program::run(command(&directory, &yaml)).await;
+    let put = async |program: &Program, path: &str, body: &Value| {
+        let answer = with(program, ADMIN, Method::PUT, path, &body.to_string()).await;
+        (answer.status.as_u16(), answer.json())
+    };
+    let document = json!({ "url": url, "max_keys": 3 });
+    let (status, made) = put(&program, "/v1/idps/new", &document).await;
+    assert_eq!(
+        (status, &made["dynamic"], &made["document"]),
+        (201, &true.into(), &document)
+    );
+    program.loaded("new").await;
+    let changed = json!({ "url": url, "max_keys": 4 });
+    let (status, made) = put(&program, "/v1/idps/new", &changed).await;
+    assert_eq!(
+        (status, &made["max_keys"], &made["document"]),
+        (200, &4.into(), &changed)
+    );
+
+    // What cannot be is refused in words, and changes nothing.
+    let wrong = json!({ "url": url, "nmae": 1, "secret": "x", "max_keys": -1 });
+    let (status, refused) = put(&program, "/v1/idps/wrong", &wrong).await;
+    assert_eq!(
+        (status, &refused["error_code"]),
+        (400, &"request_malformed".into())
+    );
+    let members: Vec<_> = refused["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| error["member"].as_str().unwrap())
+        .collect();
+    assert_eq!(members, ["max_keys", "nmae", "secret"]);
+    for (path, body, code) in [
+        ("/v1/idps/fixed", &document, "idp_configured"),
+        (
+            "/v1/idps/other",
+            &json!({ "url": url, "issuer": "https://taken.test", "audiences": "any" }),
+            "issuer_taken",
+        ),
+    ] {
+        let (status, refused) = put(&program, path, body).await;
+        assert_eq!((status, &refused["error_code"]), (409, &code.into()), "{path}");
+    }
+    assert_eq!(put(&program, "/v1/idps/all", &document).await.0, 400);
+    assert_eq!(
+        put(&program, "/v1/tenants/acme/idps/second", &document).await.0,
+        201
+    );
+    let (status, full) = put(&program, "/v1/idps/third", &document).await;
+    assert_eq!((status, &full["error_code"]), (409, &"too_many_idps".into()));
+    let gone = with(&program, ADMIN, Method::DELETE, "/v1/idps/fixed", "").await;
+    assert_eq!(gone.json()["error_code"], "idp_configured");
+    assert_eq!(
+        with(&program, ADMIN, Method::DELETE, "/v1/idps/none", "")
+            .await
+            .status,
+        StatusCode::NOT_FOUND
+    );
+
+    program.signal(rustix::process::Signal::KILL);
+    program.ended().await;
+    let program = Program::run(command(&directory, &yaml)).await;
+    let shown = with(&program, READER, Method::GET, "/v1/idps/new", "")
+        .await
+        .json();
+    assert_eq!((&shown["dynamic"], &shown["document"]), (&true.into(), &changed));
+    let second = with(&program, READER, Method::GET, "/v1/tenants/acme/idps", "")
+        .await
+        .json();
+    assert_eq!(second["idps"][0]["name"], "second");
+    let gone = with(&program, ADMIN, Method::DELETE, "/v1/idps/new", "").await;
+    assert_eq!(gone.status, StatusCode::NO_CONTENT);
+    assert_eq!(program.get("/jwks/new").await.status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
