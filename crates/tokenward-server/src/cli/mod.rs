@@ -6,6 +6,7 @@ mod input;
 mod inspect;
 mod output;
 mod raw;
+mod runtime;
 mod serve;
 mod source;
 mod verify;
@@ -16,7 +17,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::Environment;
-use output::{Output, Tone};
+use output::Output;
 
 /// A JWT trust plane: fetches, guards and serves the signing keys of identity providers, and verifies the tokens that
 /// they sign.
@@ -191,7 +192,10 @@ pub(crate) fn run() -> ExitCode {
             Ok(Ending::Ok)
         }
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "tokenward", &mut std::io::stdout());
+            // Made whole first: it panics where it cannot write, as to a pipe that `head` has closed.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tokenward", &mut script);
+            output.line(String::from_utf8_lossy(&script).trim_end());
             Ok(Ending::Ok)
         }
     };
@@ -203,7 +207,7 @@ pub(crate) fn run() -> ExitCode {
                 Failure::Usage(message) => (message, 2),
                 Failure::Network(message) => (message, 3),
             };
-            output.error(format_args!("{} {message}", output.tint(Tone::Bad, "error:")));
+            output.failure(message);
             ExitCode::from(code)
         }
     }

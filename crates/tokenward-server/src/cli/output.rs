@@ -11,8 +11,12 @@ use crate::config::Environment;
 
 /// How a command writes what it has to say.
 pub(super) struct Output {
-    colour: bool,
+    /// Whether standard output is a terminal.
     terminal: bool,
+    /// Whether standard output has colours.
+    colour: bool,
+    /// Whether standard error has colours.
+    error_colour: bool,
 }
 
 /// What a piece of text stands for, so that a terminal can show it.
@@ -24,12 +28,15 @@ pub(super) enum Tone {
 }
 
 impl Output {
-    /// Colours on a terminal only, and not where `NO_COLOR` is set (<https://no-color.org>).
+    /// Colours on a terminal only, and not where `NO_COLOR` is set (<https://no-color.org>). Each of the two outputs
+    /// may be a terminal while the other is a file.
     pub(super) fn new(environment: &Environment) -> Self {
+        let wanted = environment.get("NO_COLOR").is_none();
         let terminal = io::stdout().is_terminal();
         Self {
-            colour: terminal && environment.get("NO_COLOR").is_none(),
             terminal,
+            colour: wanted && terminal,
+            error_colour: wanted && io::stderr().is_terminal(),
         }
     }
 
@@ -57,18 +64,17 @@ impl Output {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
-    /// `text` in the colour of its tone.
+    /// Why the command ends without having done what it was asked for, to standard error.
+    pub(super) fn failure(&self, message: impl Display) {
+        self.error(format_args!(
+            "{} {message}",
+            paint(self.error_colour, Tone::Bad, "error:")
+        ));
+    }
+
+    /// `text` in the colour of its tone, for standard output.
     pub(super) fn tint(&self, tone: Tone, text: &str) -> String {
-        let code = match tone {
-            Tone::Good => "32",
-            Tone::Bad => "31",
-            Tone::Heading => "1",
-        };
-        if self.colour {
-            format!("\u{1b}[{code}m{text}\u{1b}[0m")
-        } else {
-            text.to_owned()
-        }
+        paint(self.colour, tone, text)
     }
 
     /// Rows with their columns below one another; nothing where there are no rows.
@@ -94,6 +100,19 @@ impl Output {
             self.line(self.tint(Tone::Heading, &line(&headings.map(str::to_owned))));
             rows.iter().for_each(|row| self.line(line(row)));
         }
+    }
+}
+
+fn paint(colour: bool, tone: Tone, text: &str) -> String {
+    let code = match tone {
+        Tone::Good => "32",
+        Tone::Bad => "31",
+        Tone::Heading => "1",
+    };
+    if colour {
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    } else {
+        text.to_owned()
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::{error::Error as _, path::Path};
 
-use super::{Ending, Failure};
+use tokio::runtime::Builder;
+
+use super::{Ending, Failure, runtime};
 use crate::{
     config::{self, Environment},
     serve,
@@ -11,9 +13,7 @@ use crate::{
 pub(super) fn run(file: Option<&Path>, dev: bool, environment: &Environment) -> Result<Ending, Failure> {
     let config = config::load(file, dev, environment)
         .map_err(|problems| Failure::usage(format!("the configuration is not valid\n{problems}")))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::Network(format!("cannot start the runtime: {error}")))?;
-    runtime.block_on(serve::run(config, dev)).map_err(|error| {
+    runtime::run(Builder::new_multi_thread(), serve::run(config, dev))?.map_err(|error| {
         let mut message = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {

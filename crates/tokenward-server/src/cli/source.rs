@@ -10,9 +10,10 @@ use tokenward::{
     random,
 };
 use tokenward_core::jose::KeySet;
+use tokio::runtime::Builder;
 use url::Url;
 
-use super::{Failure, FetchArgs, input};
+use super::{Failure, FetchArgs, input, runtime};
 
 impl FetchArgs {
     pub(super) fn guards(&self) -> Result<Guards, Failure> {
@@ -48,8 +49,6 @@ pub(super) struct Fetched {
 
 /// Fetches a key set once, with the retries that `guards` allow.
 pub(super) fn fetch(guards: Guards, keys_at: KeysAt) -> Result<Fetched, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::Network(format!("cannot start the runtime: {error}")))?;
     let clock = Arc::new(SystemClock::new());
     let asked = match &keys_at {
         KeysAt::Url(url) => url.to_string(),
@@ -59,13 +58,13 @@ pub(super) fn fetch(guards: Guards, keys_at: KeysAt) -> Result<Fetched, Failure>
         guards: Arc::new(guards),
         keys_at,
     };
-    let acquired = runtime.block_on(async {
+    let acquired = runtime::run(Builder::new_current_thread(), async {
         let fetcher = HttpFetcher::new(clock.clone())?;
         acquire(&fetcher, &*clock, &*random::system(), &target, None, Effort::Full)
             .await
             .result
     });
-    match acquired {
+    match acquired? {
         Ok(Answer::Fresh { keys, headers }) => Ok(Fetched {
             url: asked,
             keys,

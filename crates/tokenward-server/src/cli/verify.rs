@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tokenward::{SystemClock, acquire::KeysAt};
 use tokenward_core::{
-    Check, Clock, Denial, Timestamp, Verified, explain,
+    Check, Clock, Denial, Timestamp, Trace, Verified, explain,
     jose::{KeySet, MAX_TOKEN_BYTES, Token},
     policy::{Audiences, Policy},
 };
@@ -57,9 +57,13 @@ fn by_config(
 ) -> Result<Outcome, Failure> {
     let config = config::load(Some(file), false, environment)
         .map_err(|problems| Failure::usage(format!("the configuration is not valid\n{problems}")))?;
+    let size = || format!("{} of at most {MAX_TOKEN_BYTES} bytes", token.len());
     let parsed = match Token::parse(token, MAX_TOKEN_BYTES) {
         Ok(parsed) => parsed,
-        Err(denial) => return Ok(Err(denial)),
+        Err(denial) => {
+            checks.check("format", Err(denial), size);
+            return Ok(Err(denial));
+        }
     };
     // The issuer, unverified, selects an IdP and nothing else.
     let issuer = parsed.claims().issuer();
@@ -68,6 +72,10 @@ fn by_config(
         .iter()
         .find(|idp| idp.tenant == tenant && idp.issuer.is_some() && idp.issuer.as_deref() == issuer);
     let Some((idp, policy)) = idp.and_then(|idp| Some((idp, idp.policy()?))) else {
+        checks.check("format", Ok(()), size);
+        checks.check("issuer", Err(Denial::IssuerUnknown), || {
+            "no IdP of the configuration verifies it".to_owned()
+        });
         return Ok(Err(Denial::IssuerUnknown));
     };
     let failed =
@@ -77,7 +85,11 @@ fn by_config(
         Some(key) => KeySet::from_iter([key.map_err(|reason| failed(reason.to_string()))?]),
         None => {
             let keys_at = idp.keys_at().map_err(|error| failed(error.to_string()))?;
-            source::fetch(idp.guards(&config.allowed_domains.as_slice().into()), keys_at)?.keys
+            let mut keys = source::fetch(idp.guards(&config.allowed_domains.as_slice().into()), keys_at)?.keys;
+            // As the server does with the first set that it fetches.
+            let unknown = |_: &str| false;
+            keys.truncate(idp.settings.max_keys, idp.settings.truncation, &unknown, &unknown);
+            keys
         }
     };
     Ok(explain(token, &keys, &policy, now, checks))

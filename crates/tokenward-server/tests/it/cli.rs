@@ -619,6 +619,32 @@ fn a_token_is_verified_by_the_configuration() {
         "token", "verify", &of_blue, "--config", &config, "--tenant", "blue",
     ])
     .ends(0);
+    let checks = |token: &str| {
+        let report = run(&[
+            "token",
+            "verify",
+            token,
+            "--config",
+            &config,
+            "--explain",
+            "--json",
+        ])
+        .json();
+        let checks = report["checks"].as_array().expect("every check").clone();
+        checks
+            .into_iter()
+            .map(|check| format!("{}: {}", check["check"].as_str().unwrap(), check["reason"]))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(checks("x.y.z"), [r#"format: "token_malformed""#]);
+    assert_eq!(
+        checks(&token("nobody").sign(&key)),
+        ["format: null", r#"issuer: "issuer_unknown""#]
+    );
+    assert_eq!(
+        checks(&token("shared").sign(&hs))[..3],
+        ["format: null", "issuer: null", "algorithm: null"]
+    );
     let broken = files.add("broken.yaml", "idps: 1");
     assert!(
         run(&["token", "verify", "x", "--config", &broken])
@@ -629,13 +655,24 @@ fn a_token_is_verified_by_the_configuration() {
 }
 
 #[test]
-fn colours_are_for_terminals() {
-    let good = Files::new();
-    let path = good.add("c.yaml", "idps: []");
-    assert_eq!(
-        run_in(None, &[("TERM", "xterm")], &["check", "--config", &path], "")
-            .ends(0)
-            .out,
-        "ok\n"
-    );
+fn a_key_that_the_server_drops_verifies_nothing() {
+    let files = Files::new();
+    let idp = IdpServer::spawn();
+    let keys = [0, 1].map(TestKey::es256);
+    idp.set_keys(&[&keys[0], &keys[1]]);
+    let verify = |truncation: &str, key: &TestKey| {
+        let config = files.add(
+            "c.yaml",
+            format!(
+                "idps: [{{ name: a, issuer: i, url: '{}', audiences: any, allow_http: true, \
+                 allow_private_addresses: true, {truncation} }}]",
+                idp.jwks_url()
+            ),
+        );
+        run(&["token", "verify", &token("i").sign(key), "--config", &config])
+    };
+    verify("max_keys: 2", &keys[1]).ends(0);
+    verify("max_keys: 1", &keys[0]).ends(0);
+    let dropped = verify("max_keys: 1", &keys[1]).ends(1);
+    assert!(dropped.out.starts_with("key_unknown"), "{}", dropped.out);
 }
