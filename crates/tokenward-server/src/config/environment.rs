@@ -40,8 +40,10 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
+    /// Whether any variable sets a member.
     pub(super) fn has_overrides(&self) -> bool {
-        self.0.keys().any(|name| name.starts_with(PREFIX))
+        let short = SHORT.iter().any(|(name, _)| self.get(name).is_some());
+        short || self.0.keys().any(|name| name.starts_with(PREFIX))
     }
 
     /// Replaces `${NAME}` and `${NAME:-default}` in every text of `node`. What a variable holds is not looked

@@ -255,6 +255,14 @@ impl Check for Idp {
                 );
             }
         }
+        if let Some(Err(error)) = self.policy() {
+            // What is wrong with the algorithms is said above, and depends on whether there is a secret.
+            let others = error
+                .problems()
+                .iter()
+                .filter(|problem| problem.member != "algorithms");
+            others.for_each(|problem| section.report(problem.member, &problem.message));
+        }
     }
 }
 
@@ -306,14 +314,14 @@ impl Idp {
                 format!("`{symmetric}` needs `secret` or `secret_file`"),
             );
         }
+        if self.url.is_some() && self.issuer.is_some() && self.settings.audiences.is_none() {
+            section.report(
+                "audiences",
+                "needed to verify the tokens of `issuer`; `any` waives it",
+            );
+        }
         match (&self.url, &self.issuer) {
             (None, None) => section.report("url", "needs `url`, or `issuer` for discovery"),
-            (Some(_), Some(_)) if self.settings.audiences.is_none() => {
-                section.report(
-                    "audiences",
-                    "needed to verify the tokens of `issuer`; `any` waives it",
-                );
-            }
             (Some(url), _) => self.check_source("url", url, section),
             (None, Some(issuer)) => match rules::url().parse(issuer) {
                 Ok(url) if url.query().is_some() => {

@@ -13,8 +13,8 @@ use super::{
     idp::{Defaults, DefaultsOfIdps, Idp},
     record::{Check, Section, record},
     rules::{
-        self, Kind, Rule, address, boolean, cookie, domain, duration, file, header, integer, network, socket,
-        text, word,
+        self, Kind, Rule, address, any_case, boolean, cookie, domain, duration, file, header, integer,
+        network, socket, text, word,
     },
 };
 
@@ -50,26 +50,41 @@ record! {
 }
 
 impl Check for Config {
-    fn check(&self, section: &Section<'_>) {
+    fn look(section: &Section<'_>) {
+        let mut seen = HashMap::new();
+        for index in 0..section.count("idps") {
+            let Some(idp) = section.element("idps", index, Some("idp_defaults")) else {
+                continue;
+            };
+            let tenant = idp.text("tenant").unwrap_or(DEFAULT_TENANT);
+            let within = match tenant {
+                DEFAULT_TENANT => "",
+                _ => " in its tenant",
+            };
+            for member in ["name", "issuer"] {
+                if let Some(text) = idp.text(member)
+                    && let Some(first) = seen.insert((member, tenant, text), index)
+                {
+                    idp.report(member, format!("`idps[{first}]` has the same {member}{within}"));
+                }
+            }
+        }
         let mut names = HashMap::new();
-        let mut issuers = HashMap::new();
+        for index in 0..section.count("credentials") {
+            if let Some(credential) = section.element("credentials", index, None)
+                && let Some(name) = credential.text("name")
+                && let Some(first) = names.insert(name, index)
+            {
+                credential.report("name", format!("`credentials[{first}]` has the same name"));
+            }
+        }
+    }
+
+    fn check(&self, section: &Section<'_>) {
         for (index, idp) in self.idps.iter().enumerate() {
             let Some(place) = section.element("idps", index, Some("idp_defaults")) else {
                 continue;
             };
-            let tenant = idp.tenant.as_str();
-            let within = match tenant {
-                DEFAULT_TENANT => String::new(),
-                tenant => format!(" in the tenant `{tenant}`"),
-            };
-            if let Some(first) = names.insert((tenant, idp.name.as_str()), index) {
-                place.report("name", format!("`idps[{first}]` has the same name{within}"));
-            }
-            if let Some(issuer) = &idp.issuer
-                && let Some(first) = issuers.insert((tenant, issuer.as_str()), index)
-            {
-                place.report("issuer", format!("`idps[{first}]` has the same issuer{within}"));
-            }
             if let Some((member, message)) = idp.outside(&self.allowed_domains) {
                 place.report(member, message);
             }
@@ -80,15 +95,11 @@ impl Check for Config {
 
 impl Config {
     fn check_credentials(&self, section: &Section<'_>) {
-        let mut names = HashMap::new();
         let mut secrets = HashMap::new();
         for (index, credential) in self.credentials.iter().enumerate() {
             let Some(place) = section.element("credentials", index, None) else {
                 continue;
             };
-            if let Some(first) = names.insert(credential.name.as_str(), index) {
-                place.report("name", format!("`credentials[{first}]` has the same name"));
-            }
             // The audit log could not tell them apart, nor could scopes.
             if let Some(first) = secrets.insert(credential.digest.bytes(), index) {
                 place.report("", format!("`credentials[{first}]` has the same secret"));
@@ -210,11 +221,21 @@ record! {
             ("drop_both", OnCollision::DropBoth),
         ]));
         /// What `/.well-known/jwks.json` serves; `auto` is the merged set as long as there are no own keys.
-        well_known: WellKnown = scalar("auto", word(&[("auto", WellKnown::Auto), ("merged", WellKnown::Merged)]));
+        well_known: WellKnown = scalar("auto", well_known());
     }
 }
 
 impl Check for Merged {}
+
+fn well_known() -> Rule<WellKnown> {
+    let words = word(&[("auto", WellKnown::Auto), ("merged", WellKnown::Merged)]);
+    Rule::new(Kind::Text, words.takes.clone(), move |text| match text {
+        "own" => Err(
+            "there are no own keys yet that could be served alone; `auto` will do so once there are".into(),
+        ),
+        text => words.parse(text),
+    })
+}
 
 /// What is served where two IdPs have the same kid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,22 +270,40 @@ record! {
     }
 }
 
-/// Headers that a claim must not be written to: they frame the message, or carry credentials or other verdicts.
-const NOT_FOR_CLAIMS: [&str; 13] = [
+/// Headers that a claim must not be written to: they frame or describe the message, carry credentials or other
+/// verdicts, or are set by us for another purpose.
+const NOT_FOR_CLAIMS: [&str; 27] = [
     "authorization",
+    "cache-control",
     "connection",
+    "content-encoding",
     "content-length",
+    "content-range",
     "content-type",
     "cookie",
+    "date",
     "expect",
     "host",
     "keep-alive",
+    "location",
+    "proxy-authenticate",
     "proxy-authorization",
+    "retry-after",
     "set-cookie",
     "te",
+    "traceparent",
+    "tracestate",
+    "trailer",
     "transfer-encoding",
     "upgrade",
+    "vary",
+    "via",
+    "www-authenticate",
+    "x-request-id",
 ];
+
+/// What the names of headers that a claim must not be written to begin with: our own verdicts, and orders to nginx.
+const NOT_FOR_CLAIMS_PREFIXES: [&str; 2] = ["x-tokenward-", "x-accel-"];
 
 impl Check for Authorize {
     fn check(&self, section: &Section<'_>) {
@@ -289,8 +328,12 @@ impl Check for Authorize {
         let plain = |header: &HeaderName| header.as_str().replace('_', "-");
         for (index, (header, _)) in self.claim_headers.iter().enumerate() {
             let name = plain(header);
-            let reserved = NOT_FOR_CLAIMS.contains(&name.as_str()) || name.starts_with("x-tokenward-");
-            if reserved || self.headers.contains(header) {
+            let reserved = NOT_FOR_CLAIMS.contains(&name.as_str())
+                || NOT_FOR_CLAIMS_PREFIXES
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix))
+                || self.headers.iter().any(|carrier| plain(carrier) == name);
+            if reserved {
                 section.report(
                     "claim_headers",
                     format!("`{header}` cannot hold a claim: it has another meaning"),
@@ -319,13 +362,13 @@ pub(crate) enum DefaultDecision {
 record! {
     /// What is written to standard output.
     pub(crate) struct Logging {
-        /// The least severe level that is written.
-        level: Level = scalar("info", word(&[
+        /// The least severe level that is written. Its letter case does not matter.
+        level: Level = scalar("info", any_case(word(&[
             ("error", Level::Error),
             ("warn", Level::Warn),
             ("info", Level::Info),
             ("debug", Level::Debug),
-        ]));
+        ])));
         /// One JSON object a line, or text for people.
         format: LogFormat = scalar("json", word(&[("json", LogFormat::Json), ("text", LogFormat::Text)]));
         /// Whether each request is logged.

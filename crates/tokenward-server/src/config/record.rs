@@ -99,6 +99,10 @@ pub(crate) trait Record: Sized {
 
 /// What a record as a whole must meet beyond what each of its members says.
 pub(crate) trait Check {
+    /// What is told by the file alone, before members are read: one that cannot be read must not hide it.
+    fn look(_: &Section<'_>) {}
+
+    /// What is told by the members, once all of them are read.
     fn check(&self, _: &Section<'_>) {}
 }
 
@@ -142,6 +146,7 @@ macro_rules! record {
             }
 
             fn read(section: &$crate::config::record::Section<'_>) -> Option<Self> {
+                <Self as $crate::config::record::Check>::look(section);
                 $( let $name = $crate::config::record::Field::read(&$crate::config::record::field::<$type, _>($field), section, stringify!($name)); )*
                 let record = Self { $( $name: $name?, )* };
                 $crate::config::record::Check::check(&record, section);
@@ -221,6 +226,23 @@ impl<'a> Section<'a> {
             .first()
             .filter(|layer| layer.path == self.path)
             .map(|layer| layer.node)
+    }
+
+    /// The text of `name` in the first layer itself, whatever it may be read as.
+    pub(super) fn text(&self, name: &str) -> Option<&'a str> {
+        let node = &self.own()?.find(name)?.node;
+        match &node.value {
+            Value::Scalar { text, .. } if !node.is_null() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// How many elements the list `name` has.
+    pub(super) fn count(&self, name: &str) -> usize {
+        match self.find(name).map(|node| &node.value) {
+            Some(Value::List(nodes)) => nodes.len(),
+            _ => 0,
+        }
     }
 
     /// The full name of a member, for example `idps[0].url`, or `idp_defaults.leeway` where it stands there.

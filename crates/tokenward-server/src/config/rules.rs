@@ -145,6 +145,13 @@ pub(super) fn word<T: Copy + 'static>(words: &'static [(&'static str, T)]) -> Ru
     })
 }
 
+/// `rule`, whose words may be written in capitals too.
+pub(super) fn any_case<T: 'static>(rule: Rule<T>) -> Rule<T> {
+    Rule::new(rule.kind, rule.takes.clone(), move |text| {
+        rule.parse(&text.to_ascii_lowercase())
+    })
+}
+
 pub(super) fn boolean() -> Rule<bool> {
     Rule::new(Kind::Boolean, "`true`, `false`", |text| {
         text.parse().map_err(|_| "expected `true` or `false`".to_owned())

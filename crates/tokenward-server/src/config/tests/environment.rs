@@ -47,10 +47,10 @@ fn a_variable_wins_over_the_file_and_the_long_name_over_the_short_one() {
             .port,
         3
     );
-    assert_eq!(
-        with(text, [("LOG_LEVEL", "debug")]).unwrap().logging.level,
-        Level::Debug
-    );
+    for level in ["debug", "DEBUG", "Debug"] {
+        let config = with(text, [("LOG_LEVEL", level)]).unwrap();
+        assert_eq!(config.logging.level, Level::Debug);
+    }
     assert_eq!(
         with(text, [("LOG_LEVEL", "")]).unwrap().logging.level,
         Level::Error
@@ -158,6 +158,11 @@ fn variables_alone_are_enough() {
         ("TOKENWARD__IDPS__0__URL", "https://a.example/k"),
     ]);
     assert_eq!(load(None, false, &alone).unwrap().idps[0].name, "a");
+    let port = load(None, false, &Environment::from([("PORT", "8081")])).unwrap();
+    assert_eq!(port.server.port, 8081);
+    let level = load(None, false, &Environment::from([("LOG_LEVEL", "error")])).unwrap();
+    assert_eq!(level.logging.level, Level::Error);
+    assert!(load(None, false, &Environment::from([("PORT", "")])).is_err());
     assert!(load(None, true, &Environment::default()).unwrap().idps.is_empty());
     assert!(
         load(Some(&missing), true, &alone).is_err(),

@@ -146,11 +146,27 @@ refused! {
         "3:22: idps[1].issuer: `idps[0]` has the same issuer"
     ];
     two_idps_of_one_tenant: "idps:\n- { name: a, tenant: t, issuer: 'https://i.example' }\n- { name: a, tenant: t, issuer: 'https://i.example' }" => [
-        "3:11: idps[1].name: `idps[0]` has the same name in the tenant `t`",
-        "3:33: idps[1].issuer: `idps[0]` has the same issuer in the tenant `t`",
+        "3:11: idps[1].name: `idps[0]` has the same name in its tenant",
+        "3:33: idps[1].issuer: `idps[0]` has the same issuer in its tenant",
     ];
     a_tenant_that_is_no_name: "idps:\n- { name: a, tenant: 'a/b', url: 'https://a.example/k' }" => [
         "2:22: idps[0].tenant: must be 1 to 64 letters, digits, `_` or `-`"
+    ];
+    two_idps_with_one_name_beside_a_member_that_cannot_be_read: "server: { port: x }\nidps:\n- { name: a, issuer: 'https://i.example', leeway: x }\n- { name: a, issuer: 'https://i.example' }" => [
+        "1:17: server.port: expected an integer, found text",
+        "3:51: idps[0].leeway: expected a duration (`90`, `250ms`, `90s`, `15m`, `1h`, `30d`)",
+        "4:11: idps[1].name: `idps[0]` has the same name",
+        "4:22: idps[1].issuer: `idps[0]` has the same issuer",
+    ];
+    an_http_url_without_audiences: "idps: [{ name: a, issuer: i, url: 'http://a.example/k' }]" => [
+        "1:8: idps[0].audiences: needed to verify the tokens of `issuer`; `any` waives it",
+        "1:35: idps[0].url: keys are fetched by https only; `allow_http: true` allows http",
+    ];
+    a_type_that_no_token_has: idp("typ: application/").replace("name: a", "name: a\n  issuer: i\n  audiences: any") => [
+        "6:8: idps[0].typ: is empty; write a media type such as at+jwt, or leave it out"
+    ];
+    own_keys_before_there_are_any: "merged: { well_known: own }" => [
+        "1:23: merged.well_known: there are no own keys yet that could be served alone; `auto` will do so once there are"
     ];
     neither_url_nor_issuer: "idps:\n- name: a" => ["2:3: idps[0].url: needs `url`, or `issuer` for discovery"];
     a_relative_url: "idps: [{ name: a, url: /keys }]" => ["1:24: idps[0].url: expected an absolute URL: relative URL without a base"];
@@ -227,6 +243,16 @@ refused! {
     ];
     claims_in_our_own_headers: "authorize: { claim_headers: { X_Tokenward_Subject: a } }" => [
         "1:29: authorize.claim_headers: `x_tokenward_subject` cannot hold a claim: it has another meaning"
+    ];
+    claims_in_headers_that_are_set_for_another_purpose: "authorize: { claim_headers: { Cache-Control: a, X-Request-Id: b, Traceparent: c, X-Accel-Expires: d, Via: e } }" => [
+        "1:29: authorize.claim_headers: `cache-control` cannot hold a claim: it has another meaning",
+        "1:29: authorize.claim_headers: `traceparent` cannot hold a claim: it has another meaning",
+        "1:29: authorize.claim_headers: `via` cannot hold a claim: it has another meaning",
+        "1:29: authorize.claim_headers: `x-accel-expires` cannot hold a claim: it has another meaning",
+        "1:29: authorize.claim_headers: `x-request-id` cannot hold a claim: it has another meaning",
+    ];
+    a_claim_in_a_header_that_carries_the_token: "authorize: { headers: [X-Api_Token], claim_headers: { X_Api-Token: a } }" => [
+        "1:53: authorize.claim_headers: `x_api-token` cannot hold a claim: it has another meaning"
     ];
     claims_in_one_header: "authorize: { claim_headers: { X-A: a, x_a: b } }" => [
         "1:29: authorize.claim_headers: `x_a` is named twice"
