@@ -29,7 +29,7 @@ pub(super) enum Media {
     Object,
 }
 
-/// One body in both codings, with an entity tag for each (RFC 9110 section 8.8.3.3).
+/// One body in both codings, with an entity tag for each and for each type (RFC 9110 section 8.8.3.3).
 pub(super) struct Prepared {
     plain: Coded,
     /// None where compressing does not make it smaller.
@@ -38,7 +38,9 @@ pub(super) struct Prepared {
 
 struct Coded {
     bytes: Bytes,
-    etag: HeaderValue,
+    /// Its tag as JSON, and as a JWK Set: what differs in its type is another representation.
+    json_tag: HeaderValue,
+    key_set_tag: HeaderValue,
 }
 
 impl Prepared {
@@ -51,17 +53,16 @@ impl Prepared {
             .take(16)
             .map(|byte| format!("{byte:02x}"))
             .collect();
+        let coded = |bytes: Bytes, coding: &str| Coded {
+            bytes,
+            json_tag: etag(&tag, coding),
+            key_set_tag: etag(&tag, &format!("-jwk-set{coding}")),
+        };
         let gzip = compress(body.as_bytes())
             .filter(|bytes| bytes.len() < body.len())
-            .map(|bytes| Coded {
-                bytes: bytes.into(),
-                etag: etag(&tag, "-gzip"),
-            });
+            .map(|bytes| coded(bytes.into(), "-gzip"));
         Self {
-            plain: Coded {
-                bytes: body.into(),
-                etag: etag(&tag, ""),
-            },
+            plain: coded(body.into(), ""),
             gzip,
         }
     }
@@ -81,21 +82,27 @@ impl Prepared {
     ) -> Response {
         let gzip = self.gzip.as_ref().filter(|_| accepts_gzip(request));
         let coded = gzip.unwrap_or(&self.plain);
-        let known = coded.etag.to_str().is_ok_and(|etag| revalidates(request, etag));
+        let (kind, etag) = if media == Media::KeySet && prefers(request, KEY_SET, JSON) {
+            (KEY_SET, &coded.key_set_tag)
+        } else {
+            (JSON, &coded.json_tag)
+        };
+        let varies = match media {
+            Media::KeySet => "Accept, Accept-Encoding",
+            Media::Object => "Accept-Encoding",
+        };
         let mut response = Response::new(Body::empty());
         let headers = response.headers_mut();
-        headers.insert(header::ETAG, coded.etag.clone());
-        headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+        headers.insert(header::ETAG, etag.clone());
+        headers.insert(header::VARY, HeaderValue::from_static(varies));
         headers.extend(extra.iter().cloned());
-        if known {
+        if etag.to_str().is_ok_and(|etag| revalidates(request, etag)) {
+            // That of the body which is not sent, else it would be taken for empty (RFC 9110 section 8.6).
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(coded.bytes.len()));
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             return response;
         }
-        let named = media == Media::KeySet && prefers(request, KEY_SET, JSON);
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static(if named { KEY_SET } else { JSON }),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),

@@ -287,7 +287,12 @@ async fn answers_are_negotiated_and_revalidated() {
             etag.starts_with('"') && etag.ends_with('"'),
             "a strong validator: {etag}"
         );
-        assert_eq!(plain.header("vary"), Some("Accept, Accept-Encoding"));
+        let varies = if path == "/jwks" {
+            "Accept-Encoding"
+        } else {
+            "Accept, Accept-Encoding"
+        };
+        assert_eq!(plain.header("vary"), Some(varies));
         assert_eq!(plain.header("content-encoding"), None);
         assert_eq!(plain.header("content-type"), Some("application/json"));
         assert_eq!(program.get(path).await.body, plain.body, "stable bytes");
@@ -318,6 +323,17 @@ async fn answers_are_negotiated_and_revalidated() {
             for name in ["etag", "cache-control", "vary"] {
                 assert_eq!(answer.header(name), plain.header(name), "{name}");
             }
+            let head = program
+                .ask(Method::HEAD, path, &[("if-none-match", condition)])
+                .await;
+            assert_eq!(head.status, StatusCode::NOT_MODIFIED);
+            for length in [head.header("content-length"), answer.header("content-length")] {
+                let whole = plain.body.len().to_string();
+                assert!(
+                    length.is_none_or(|length| length == whole),
+                    "{length:?}, not {whole}"
+                );
+            }
         }
         let other = program
             .ask(
@@ -341,6 +357,20 @@ async fn answers_are_negotiated_and_revalidated() {
             "application/jwk-set+json"
         };
         assert_eq!(typed.header("content-type"), Some(expected), "{path}");
+        assert_eq!(
+            typed.header("etag") == Some(etag),
+            path == "/jwks",
+            "another type is another representation"
+        );
+        let typed = [
+            ("accept", "application/jwk-set+json"),
+            ("accept-encoding", "gzip"),
+            ("if-none-match", etag),
+        ];
+        assert_eq!(
+            program.ask(Method::GET, path, &typed).await.status,
+            StatusCode::OK
+        );
     }
 }
 
