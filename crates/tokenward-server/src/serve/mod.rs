@@ -1,6 +1,7 @@
 //! Runs the server: opens the store, brings the keys back, binds the listeners, and leaves in good order.
 
 mod connection;
+mod descriptors;
 mod error;
 mod lifecycle;
 mod listener;
@@ -53,6 +54,7 @@ pub(crate) async fn run(config: Config, dev: bool) -> Result<(), Error> {
     let public = bind("public", SocketAddr::new(config.server.host, config.server.port)).await?;
     let admin = bind("admin", config.server.admin).await?;
     let tls = config.server.tls.as_ref().map(tls::acceptor).transpose()?;
+    let max_connections = descriptors::connections(config.server.max_connections, 2);
     let mut signals = lifecycle::Signals::install()?;
 
     let (registry, ledger) = plan::registry(&config).await?;
@@ -105,7 +107,7 @@ pub(crate) async fn run(config: Config, dev: bool) -> Result<(), Error> {
             tls: tls.clone(),
             routes: site.public(),
             socket: public.socket,
-            max_connections: config.server.max_connections,
+            max_connections,
             clock: Arc::clone(&clock),
         },
         Listener {
@@ -113,7 +115,7 @@ pub(crate) async fn run(config: Config, dev: bool) -> Result<(), Error> {
             tls: None,
             routes: site.admin(),
             socket: admin.socket,
-            max_connections: config.server.max_connections,
+            max_connections,
             clock: Arc::clone(&clock),
         },
     ];

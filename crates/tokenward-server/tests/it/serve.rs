@@ -1,11 +1,6 @@
 //! The life of the process: readiness, logs, metrics, limits, the way out.
 
-use std::{
-    os::unix::fs::PermissionsExt as _,
-    process::{Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
 use rustix::process::Signal;
@@ -363,33 +358,6 @@ async fn logs_are_text_where_that_is_asked_for() {
         !line.starts_with('{') && line.contains("listener=\"public\""),
         "{line}"
     );
-}
-
-#[tokio::test]
-async fn running_out_of_descriptors_is_survived() {
-    let directory = TempDir::new().unwrap();
-    let plain = command(&directory, &config(""));
-    let mut limited = Command::new("sh");
-    limited
-        .arg("-c")
-        .arg("ulimit -n 64; exec \"$0\" \"$@\"")
-        .arg(plain.get_program())
-        .args(plain.get_args());
-    limited
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .current_dir(directory.path());
-    limited.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let program = Program::run(limited).await;
-    let mut connections = Vec::new();
-    for _ in 0..100 {
-        connections.push(TcpStream::connect(program.public).await.unwrap());
-    }
-    wait_for(|| program.logged("cannot accept a connection").pop())
-        .await
-        .expect("they ran out");
-    drop(connections);
-    assert_eq!(program.get("/livez").await.status, StatusCode::OK);
 }
 
 #[tokio::test]
