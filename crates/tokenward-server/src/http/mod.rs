@@ -5,6 +5,7 @@ mod caller;
 mod negotiate;
 mod observe;
 mod problem;
+mod rest;
 mod trace;
 
 pub(crate) use body::{Fault, MAX_BODY, Members, Rejected, read, within};

@@ -1,4 +1,4 @@
-//! Around every request: ids, the limit on bodies, one log line, metrics, and a 500 in place of a torn connection.
+//! Around every request: ids, the limit on bodies, what is left of them, one log line, metrics, and a 500 in place of a torn connection.
 
 use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
 
@@ -9,10 +9,10 @@ use axum::{
     response::Response,
 };
 use futures_util::FutureExt as _;
-use http::Method;
+use http::{HeaderValue, Method, Version, header};
 use tokenward_core::Clock;
 
-use super::{MAX_BODY, TrustedProxies, body_too_large, internal, trace::Ids};
+use super::{MAX_BODY, TrustedProxies, body_too_large, internal, rest, trace::Ids};
 use crate::telemetry;
 
 /// Why a request was answered as it was: a stable code, left by the handler in the response's extensions.
@@ -44,16 +44,33 @@ pub(crate) async fn observe(State(observer): State<Observer>, mut request: Reque
     // The template, never the path: a path is the client's text, and may hold what it should not.
     let route = request.extensions().get::<MatchedPath>().cloned();
 
-    let mut response = if request.body().size_hint().lower() > MAX_BODY as u64 {
-        body_too_large()
+    // On HTTP/2 a body that is not read costs no other request.
+    let in_a_row = request.version() < Version::HTTP_2;
+    let (mut response, spent) = if request.body().size_hint().lower() > MAX_BODY as u64 {
+        (body_too_large(), false)
     } else {
+        let rest = if in_a_row {
+            rest::lend(request.body_mut())
+        } else {
+            None
+        };
         // A fault in one request is no reason to tear down the others of its connection. Handlers share nothing
         // that they mutate in steps.
-        AssertUnwindSafe(next.run(request))
+        let response = AssertUnwindSafe(next.run(request))
             .catch_unwind()
             .await
-            .unwrap_or_else(|_| internal())
+            .unwrap_or_else(|_| internal());
+        let spent = match rest {
+            Some(rest) => rest.drain(MAX_BODY, &*observer.clock).await,
+            None => true,
+        };
+        (response, spent)
     };
+    if in_a_row && !spent {
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     ids.tell(response.headers_mut());
 
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);

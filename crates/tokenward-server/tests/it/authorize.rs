@@ -8,8 +8,12 @@ use serde_json::json;
 use tokenward::SystemClock;
 use tokenward_core::{Clock as _, Timestamp};
 use tokenward_testkit::{Behaviour, IdpServer, JWKS_PATH, TestKey, TokenBuilder};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
-use crate::program::{Answer, Program, ask, config};
+use crate::program::{Answer, Program, ask, config, pause};
 
 const ISSUER: &str = "https://issuer.test";
 
@@ -284,27 +288,79 @@ async fn the_default_decides_where_no_token_is_asked_for() {
 }
 
 #[tokio::test]
-async fn bodies_are_ignored_and_bounded() {
+async fn bodies_are_ignored_and_cost_no_connection() {
+    let (program, _upstream) = start("").await;
+    let bearer = signed(&good());
+    let head = |body: &str| {
+        format!("POST /authorize HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {bearer}\r\n{body}\r\n\r\n")
+    };
+    let mut connection = TcpStream::connect(program.public).await.unwrap();
+    let whole = "x".repeat(60_000);
+    // In one piece, late, in chunks, and after a question whether it is wanted.
+    for (length, body) in [
+        ("content-length: 60000", whole.as_str()),
+        ("content-length: 20", "01234567890123456789"),
+        ("transfer-encoding: chunked", "3\r\nabc\r\n0\r\n\r\n"),
+        ("content-length: 3\r\nexpect: 100-continue", "abc"),
+    ] {
+        if body == whole {
+            connection
+                .write_all((head(length) + body).as_bytes())
+                .await
+                .unwrap();
+        } else {
+            connection.write_all(head(length).as_bytes()).await.unwrap();
+            pause().await;
+            connection.write_all(body.as_bytes()).await.unwrap();
+        }
+        let answer = answer(&mut connection).await;
+        assert!(answer.contains("HTTP/1.1 200 "), "{length}: {answer:?}");
+        assert!(!answer.contains("connection: close"), "{length}: {answer}");
+    }
+    connection
+        .write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(answer(&mut connection).await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn bodies_are_bounded() {
     let (program, _upstream) = start("").await;
     let bearer = format!("Bearer {}", signed(&good()));
     let headers = [("authorization", bearer.as_str())];
-    let small = ask(
-        program.public,
-        Method::POST,
-        "/authorize",
-        &headers,
-        Bytes::from(vec![b'x'; 60_000]),
-    )
-    .await;
-    assert_eq!(small.status, StatusCode::OK);
-    let large = ask(
-        program.public,
-        Method::POST,
-        "/authorize",
-        &headers,
-        Bytes::from(vec![b'x'; 70_000]),
-    )
-    .await;
+    let body = Bytes::from(vec![b'x'; 70_000]);
+    let large = ask(program.public, Method::POST, "/authorize", &headers, body).await;
     assert_eq!(large.status, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(large.json()["error_code"], "request_too_large");
+    assert_eq!(large.header("connection"), Some("close"));
+
+    // Where the length is not announced the answer stands, and the connection ends.
+    let mut connection = TcpStream::connect(program.public).await.unwrap();
+    let head = format!(
+        "POST /authorize HTTP/1.1\r\nhost: a\r\nauthorization: {bearer}\r\ntransfer-encoding: chunked\r\n\r\n"
+    );
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let chunk = format!("{:x}\r\n{}\r\n", 10_000, "x".repeat(10_000));
+    for _ in 0..7 {
+        connection.write_all(chunk.as_bytes()).await.unwrap();
+    }
+    let answer = answer(&mut connection).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
+    assert!(answer.contains("connection: close"), "{answer}");
+}
+
+/// The head of a final answer.
+async fn answer(connection: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") || head.starts_with(b"HTTP/1.1 100 ") {
+        if head.ends_with(b"\r\n\r\n") {
+            head.clear();
+        }
+        let Ok(byte) = connection.read_u8().await else {
+            break;
+        };
+        head.push(byte);
+    }
+    String::from_utf8(head).unwrap()
 }
