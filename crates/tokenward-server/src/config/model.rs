@@ -101,8 +101,8 @@ impl Config {
                 continue;
             };
             // The audit log could not tell them apart, nor could scopes.
-            if let Some(first) = secrets.insert(credential.digest.bytes(), index) {
-                place.report("", format!("`credentials[{first}]` has the same secret"));
+            if let Some(first) = secrets.insert(credential.digest.bytes(), &credential.name) {
+                place.report("", format!("`{first}` has the same secret"));
             }
         }
         let open = !self.server.admin.ip().is_loopback();

@@ -113,7 +113,7 @@ refused! {
         "1:41: credentials[0].secret_sha256: is the digest of a secret that everyone knows; make one with `openssl rand -base64 48`"
     ];
     credentials_that_are_alike: format!("credentials:\n- {{ name: a, secret_sha256: {DIGEST} }}\n- {{ name: a, secret_sha256: {DIGEST}, scopes: [admin, admin] }}") => [
-        "3:3: credentials[1]: `credentials[0]` has the same secret",
+        "3:3: credentials[1]: `a` has the same secret",
         "3:11: credentials[1].name: `credentials[0]` has the same name",
         "3:103: credentials[1].scopes: `admin` is listed twice",
     ];
