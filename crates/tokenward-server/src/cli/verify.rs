@@ -85,7 +85,8 @@ fn by_config(
         Some(key) => KeySet::from_iter([key.map_err(|reason| failed(reason.to_string()))?]),
         None => {
             let keys_at = idp.keys_at().map_err(|error| failed(error.to_string()))?;
-            let mut keys = source::fetch(idp.guards(&config.allowed_domains.as_slice().into()), keys_at)?.keys;
+            let mut keys =
+                source::fetch(idp.guards(&config.allowed_domains.as_slice().into()), keys_at)?.keys;
             // As the server does with the first set that it fetches.
             let unknown = |_: &str| false;
             keys.truncate(idp.settings.max_keys, idp.settings.truncation, &unknown, &unknown);
