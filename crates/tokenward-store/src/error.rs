@@ -28,8 +28,9 @@ pub enum StoreErrorKind {
 }
 
 impl StoreError {
-    #[cfg(feature = "sqlite")]
-    pub(crate) fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
+    /// A failure of this kind. The message names no content: it is logged.
+    #[must_use]
+    pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
             message: message.into(),
@@ -37,8 +38,9 @@ impl StoreError {
         }
     }
 
-    #[cfg(feature = "sqlite")]
-    pub(crate) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    /// With what caused it.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(Arc::from(source.into()));
         self
     }

@@ -18,6 +18,10 @@ pub enum ErrorKind {
     InvalidConfig,
     /// No identity provider has this name.
     NotFound,
+    /// The identity provider has no such key.
+    KeyUnknown,
+    /// Keys cannot be had, or looked for, now.
+    Unavailable,
     /// A fetch of keys failed.
     Fetch,
     /// The snapshot store failed.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokenward_core::Timestamp;
+use tokenward_core::{Timestamp, freshness::Event as KeyEvent};
 
 /// Something happened to an identity provider's keys.
 #[derive(Clone, Debug)]
@@ -30,5 +30,5 @@ pub enum EventKind {
         code: &'static str,
     },
     /// A change of the set that deserves attention.
-    Notable(tokenward_core::freshness::Event),
+    Notable(KeyEvent),
 }

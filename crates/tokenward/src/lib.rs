@@ -40,10 +40,15 @@ pub use tokenward_core::{
     policy::{Audiences, Policy},
     revocation,
 };
-pub use tokenward_store::{Snapshot, Snapshots, StoreError};
+pub use tokenward_store::{Memory, Snapshot, Snapshots, StoreError, StoreErrorKind};
 pub use verifier::{DEFAULT_CACHE_BYTES, Explanation, VerifiedToken, Verifier};
 
 /// The example of the repository's front page compiles.
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The programs of the guide run.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../../../docs/library.md")]
+struct Guide;

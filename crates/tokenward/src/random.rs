@@ -41,8 +41,16 @@ mod tests {
     #[test]
     fn covers_the_unit_interval() {
         let random = system();
-        let drawn: Vec<f64> = (0..400).map(|_| random.unit()).collect();
-        assert!(drawn.iter().all(|number| (0.0..1.0).contains(number)));
-        assert!(drawn.iter().any(|number| *number < 0.1) && drawn.iter().any(|number| *number > 0.9));
+        let mut tenths = [0; 10];
+        for _ in 0..10_000 {
+            let number = random.unit();
+            assert!((0.0..1.0).contains(&number));
+            tenths[(number * 10.0) as usize] += 1;
+        }
+        // Six standard deviations around 1,000.
+        assert!(
+            tenths.iter().all(|count| (820..1_180).contains(count)),
+            "{tenths:?}"
+        );
     }
 }

@@ -282,8 +282,17 @@ pub(crate) fn log_refresh(config: &IdpConfig, finished: &Finished, status: &Stat
     }
 }
 
-pub(crate) fn verified(outcome: Result<(), Denial>, took: Duration) {
+/// `idp` is the one that the token was judged by; none where its issuer is unknown, and that is not told: it may be
+/// anything.
+pub(crate) fn verified(tenant: &str, idp: Option<&IdpConfig>, outcome: Result<(), Denial>, took: Duration) {
     let reason = outcome.map_or_else(Denial::code, |()| "ok");
+    tracing::debug!(
+        tenant,
+        issuer = idp.and_then(IdpConfig::issuer),
+        idp = idp.map(IdpConfig::name),
+        reason,
+        "Token judged"
+    );
     metrics::counter!(VERIFICATIONS, "reason" => reason).increment(1);
     metrics::histogram!(VERIFICATION_DURATION).record(took.as_secs_f64());
 }
@@ -298,7 +307,13 @@ pub(crate) fn fetches(queued: usize, running: usize) {
     metrics::gauge!(FETCHES_RUNNING).set(running as f64);
 }
 
-pub(crate) fn snapshot_failed(what: &'static str, error: &dyn std::error::Error) {
+/// A snapshot that could not be written or read, of which the caller is told.
+pub(crate) fn snapshot_error() {
     metrics::counter!(SNAPSHOT_ERRORS).increment(1);
+}
+
+/// The same where nobody is told.
+pub(crate) fn snapshot_failed(what: &'static str, error: &dyn std::error::Error) {
+    snapshot_error();
     tracing::warn!(error = %crate::error::chain(error), "{what}");
 }

@@ -1,25 +1,22 @@
 //! Verifies tokens of every registered issuer.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
-use futures_util::future::{Either, select};
+use futures_util::future::select;
 use serde::de::DeserializeOwned;
 use tokenward_core::{
     Check, Denial, Timestamp, Trace, Verified,
     claims::Claims,
-    freshness::{CallerId, Lookup as Found},
+    freshness::{CallerId, Lookup as Found, View},
     jose::{Algorithm, Key, MAX_TOKEN_BYTES, Selection, Token},
     revocation::{Index, Marks},
 };
 
 use crate::{
     cache::TokenCache,
-    registry::{Idp, IdpKeys, Registry, Search, Source},
-    telemetry::{self, Lookup},
+    registry::{Idp, IdpKeys, MAX_WAIT, NotFound, Registry, Seen, Source},
+    telemetry,
 };
-
-/// The longest that a token with an unknown key waits for a fetch of its issuer's keys.
-const MAX_WAIT: Duration = Duration::from_secs(2);
 
 /// The default bound of the cache of verified tokens, in bytes: 64 MiB.
 pub const DEFAULT_CACHE_BYTES: u64 = 64 << 20;
@@ -84,11 +81,17 @@ impl Verifier {
     ) -> Result<Arc<VerifiedToken>, Denial> {
         let clock = self.registry.clock_ref();
         let began = clock.steady();
+        let mut idp = None;
         let outcome = match self.cached(tenant, token) {
-            Some(verified) => self.check_revocations(&verified).map(|()| verified),
-            None => self.verify_anew(tenant, token, caller, &mut ()).await,
+            Some(verified) => {
+                idp = Some(Arc::clone(&verified.idp));
+                self.check_revocations(&verified).map(|()| verified)
+            }
+            None => self.verify_anew(tenant, token, caller, &mut (), &mut idp).await,
         };
         telemetry::verified(
+            tenant,
+            idp.as_deref().map(Idp::config),
             outcome.as_ref().map(|_| ()).map_err(|denial| *denial),
             clock.steady().since(began),
         );
@@ -99,7 +102,10 @@ impl Verifier {
     /// What comes back never holds the token.
     pub async fn explain(&self, tenant: &str, token: &str, caller: CallerId) -> Explanation {
         let mut checks = Vec::new();
-        let outcome = self.verify_anew(tenant, token, caller, &mut checks).await;
+        let mut idp = None;
+        let outcome = self
+            .verify_anew(tenant, token, caller, &mut checks, &mut idp)
+            .await;
         let clock = self.registry.clock_ref();
         let verified = outcome.as_ref().ok();
         Explanation {
@@ -135,17 +141,20 @@ impl Verifier {
         verified
     }
 
+    /// `selected` becomes the identity provider that the token claims to be of, also where it is refused.
     async fn verify_anew(
         &self,
         tenant: &str,
         text: &str,
         caller: CallerId,
         trace: &mut (impl Trace + Send),
+        selected: &mut Option<Arc<Idp>>,
     ) -> Result<Arc<VerifiedToken>, Denial> {
         let token = checked(trace, "format", Token::parse(text, MAX_TOKEN_BYTES))?;
         let issuer = token.claims().issuer();
         let idp = issuer.and_then(|issuer| self.registry.idp_by_issuer(tenant, issuer));
         let idp = checked(trace, "issuer_known", idp.ok_or(Denial::IssuerUnknown))?;
+        *selected = Some(Arc::clone(&idp));
         let policy = idp.config().policy().ok_or(Denial::IssuerUnknown)?;
         policy.admit(&token, trace)?;
         let key = match &idp.keys {
@@ -203,7 +212,18 @@ impl Verifier {
     ) -> Result<Chosen, Denial> {
         let (kid, algorithm) = (token.header().kid(), token.header().alg());
         let clock = self.registry.clock_ref();
-        let chosen = self.choose(source, kid, algorithm, caller).await;
+        let chosen = source
+            .search(
+                self.registry.inner(),
+                kid.unwrap_or_default(),
+                caller,
+                |view, now| choose(view, kid, algorithm, now),
+            )
+            .await
+            .map_err(|missing| match missing {
+                NotFound::Unknown => Denial::KeyUnknown,
+                NotFound::Unavailable => Denial::IssuerUnavailable,
+            });
         let chosen = checked(trace, "key", chosen)?;
         let outcome = token.verify_signature(&chosen.key, trace);
         if outcome.is_ok() {
@@ -216,74 +236,32 @@ impl Verifier {
             return Err(Denial::SignatureInvalid);
         };
         select(std::pin::pin!(landed), clock.sleep(MAX_WAIT)).await;
-        let again = self
-            .look(source, kid, algorithm)
-            .ok_or(Denial::SignatureInvalid)?;
+        let Seen::Found { value: again, .. } = choose(&source.view(), kid, algorithm, clock.steady()) else {
+            return Err(Denial::SignatureInvalid);
+        };
         if again.key.thumbprint() == chosen.key.thumbprint() {
             return Err(Denial::SignatureInvalid);
         }
         token.verify_signature(&again.key, trace)?;
         Ok(again)
     }
+}
 
-    /// The key for a token, after a fetch if it takes one and the budget allows it.
-    async fn choose(
-        &self,
-        source: &Arc<Source>,
-        kid: Option<&str>,
-        algorithm: Algorithm,
-        caller: CallerId,
-    ) -> Result<Chosen, Denial> {
-        let clock = self.registry.clock_ref();
-        let until = clock.steady() + MAX_WAIT;
-        loop {
-            let view = source.view();
-            let now = clock.steady();
-            let missing = match view.lookup(kid, algorithm, now) {
-                Found::Use { key, until, stale } => {
-                    source.count(if stale { Lookup::Stale } else { Lookup::Hit });
-                    return Ok(Chosen {
-                        key: Arc::clone(key),
-                        until,
-                        generation: view.generation(),
-                    });
-                }
-                Found::Ambiguous => Denial::KeyUnknown,
-                // Without a kid nothing can be looked for: another fetch would find the same set.
-                Found::Unknown if kid.is_none() => Denial::KeyUnknown,
-                Found::Unknown | Found::Unavailable => {
-                    match source.miss(self.registry.inner(), kid.unwrap_or_default(), caller) {
-                        Search::KnownAbsent if view.keys(now).is_some() => Denial::KeyUnknown,
-                        // What could not be checked is an outage, not a bad token.
-                        Search::KnownAbsent | Search::OverBudget => Denial::IssuerUnavailable,
-                        Search::Wait(landed) => {
-                            let left = until.since(now);
-                            match select(std::pin::pin!(landed), clock.sleep(left)).await {
-                                Either::Left(_) if clock.steady() < until => continue,
-                                _ => match self.look(source, kid, algorithm) {
-                                    Some(chosen) => return Ok(chosen),
-                                    None => Denial::IssuerUnavailable,
-                                },
-                            }
-                        }
-                    }
-                }
-            };
-            source.count(Lookup::Miss);
-            return Err(missing);
-        }
-    }
-
-    fn look(&self, source: &Source, kid: Option<&str>, algorithm: Algorithm) -> Option<Chosen> {
-        let view = source.view();
-        match view.lookup(kid, algorithm, self.registry.clock_ref().steady()) {
-            Found::Use { key, until, .. } => Some(Chosen {
+/// The key for a token among those of `view`.
+fn choose(view: &View, kid: Option<&str>, algorithm: Algorithm, now: Timestamp) -> Seen<Chosen> {
+    match view.lookup(kid, algorithm, now) {
+        Found::Use { key, until, stale } => Seen::Found {
+            value: Chosen {
                 key: Arc::clone(key),
                 until,
                 generation: view.generation(),
-            }),
-            Found::Unknown | Found::Ambiguous | Found::Unavailable => None,
-        }
+            },
+            stale,
+        },
+        Found::Ambiguous => Seen::Hopeless,
+        // Without a kid nothing can be looked for: another fetch would find the same set.
+        Found::Unknown if kid.is_none() => Seen::Hopeless,
+        Found::Unknown | Found::Unavailable => Seen::Missing,
     }
 }
 

@@ -273,6 +273,11 @@ impl Entry {
         if self.flight.is_some() {
             return Miss::Join;
         }
+        // What the schedule is about to do anyway costs nobody's share: a first lookup right after the registration
+        // must not be what a later rotation lacks.
+        if let Some(plan) = self.begin_fetch(Cause::Scheduled, now) {
+            return Miss::Fetch(plan);
+        }
         let limits = &self.settings.unknown_kid;
         if !self.budget.take(limits.budget, limits.refill, caller, now) {
             return Miss::OverBudget;

@@ -109,6 +109,12 @@ impl View {
         self.fetched_at
     }
 
+    /// Until when the set is fresh.
+    #[must_use]
+    pub fn fresh_until(&self) -> Timestamp {
+        self.fresh_until
+    }
+
     /// Until when the keys may be used if nothing else comes.
     #[must_use]
     pub fn usable_until(&self) -> Timestamp {

@@ -3,6 +3,7 @@
 mod driver;
 mod flight;
 mod health;
+mod search;
 mod shards;
 mod source;
 mod status;
@@ -29,7 +30,6 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub(crate) use self::source::{Search, Source};
 use self::{
     driver::{Driver, Inbox},
     health::Tally,
@@ -40,6 +40,10 @@ pub use self::{
     health::Health,
     status::{IdpDetails, IdpStatus},
 };
+pub(crate) use self::{
+    search::{MAX_WAIT, NotFound, Seen},
+    source::Source,
+};
 use crate::{
     clock::SystemClock,
     config::{IdpConfig, Keys},
@@ -47,7 +51,7 @@ use crate::{
     events::Event,
     fetch::{Fetch, HttpFetcher},
     random::Random,
-    telemetry::Series,
+    telemetry::{self, Series},
 };
 
 /// How many fetches may be in the air at once by default.
@@ -444,7 +448,14 @@ impl Registry {
         let Some(snapshots) = &self.inner.snapshots else {
             return Ok(0);
         };
-        let all = snapshots.load_all().await.map_err(store_error)?;
+        let all = snapshots.load_all().await;
+        let all = all.map_err(|error| {
+            telemetry::snapshot_failed(
+                "snapshots could not be read; their keys are fetched first",
+                &error,
+            );
+            store_error(error)
+        })?;
         let count = all.len();
         lock(&self.inner.writer).restored = all
             .into_iter()
@@ -734,6 +745,7 @@ impl fmt::Debug for Idp {
 }
 
 fn store_error(error: tokenward_store::StoreError) -> Error {
+    telemetry::snapshot_error();
     Error::new(ErrorKind::Store, "the snapshot store failed").caused_by(error)
 }
 

@@ -18,7 +18,7 @@ use http::{
 use tokenward_core::{
     Timestamp,
     freshness::{
-        CacheHeaders, CallerId, Cause, Entry, FetchPlan, Finished, Miss, Outcome, Restored, Status, Upstream,
+        CacheHeaders, CallerId, Cause, Entry, FetchPlan, Finished, Outcome, Restored, Status, Upstream,
         Validators, View,
     },
     jose::KeySet,
@@ -48,14 +48,14 @@ use crate::{
 pub(crate) struct Source {
     pub(super) id: u64,
     config: ArcSwap<IdpConfig>,
-    entry: Mutex<Entry>,
+    pub(super) entry: Mutex<Entry>,
     view: ArcSwap<View>,
     /// A fetch that was decided on outside the schedule, until the driver starts it.
     plan: Mutex<Option<FetchPlan>>,
     /// The key set's address, where discovery told it.
     resolved: Mutex<Option<Url>>,
     /// Wakes those who wait for the fetch in the air.
-    landed: Notify,
+    pub(super) landed: Notify,
     retired: AtomicBool,
     /// Moves when something of its tenant changes.
     generation: Generation,
@@ -64,16 +64,6 @@ pub(crate) struct Source {
     pub(super) poked: AtomicBool,
     pub(crate) metrics: IdpMetrics,
     pub(crate) lookups: Lookups,
-}
-
-/// What a token whose key is not there has to do.
-pub(crate) enum Search<'a> {
-    /// Wait for this and look again.
-    Wait(Notified<'a>),
-    /// The key is known to be absent.
-    KnownAbsent,
-    /// It cannot be looked for now.
-    OverBudget,
 }
 
 impl Source {
@@ -233,24 +223,6 @@ impl Source {
         }
     }
 
-    /// A token came whose key is not there; `kid` is empty where it names none.
-    pub(crate) fn miss(self: &Arc<Self>, inner: &Inner, kid: &str, caller: CallerId) -> Search<'_> {
-        let mut entry = lock(&self.entry);
-        // Made under the lock: whatever lands from here on wakes it, even before it is first polled.
-        let landed = self.landed.notified();
-        let (what, search) = match entry.miss(kid, caller, inner.clock.steady()) {
-            Miss::Fetch(plan) => {
-                self.launch(inner, plan);
-                ("fetch", Search::Wait(landed))
-            }
-            Miss::Join => ("join", Search::Wait(landed)),
-            Miss::KnownAbsent => ("known_absent", Search::KnownAbsent),
-            Miss::OverBudget => ("over_budget", Search::OverBudget),
-        };
-        self.metrics.unknown_kid(what);
-        search
-    }
-
     /// A signature did not verify under a known key id. Where the set may be looked at again: when that has landed.
     pub(crate) fn bad_signature(self: &Arc<Self>, inner: &Inner, caller: CallerId) -> Option<Notified<'_>> {
         let mut entry = lock(&self.entry);
@@ -264,7 +236,7 @@ impl Source {
         lock(&self.entry).note_use(kid, now);
     }
 
-    fn launch(self: &Arc<Self>, inner: &Inner, plan: FetchPlan) {
+    pub(super) fn launch(self: &Arc<Self>, inner: &Inner, plan: FetchPlan) {
         *lock(&self.plan) = Some(plan);
         inner.inbox.poke(self);
     }
@@ -430,7 +402,11 @@ fn upstream(headers: &HeaderMap, received: Timestamp) -> Upstream {
 
 /// Reads a snapshot as strictly as an answer. One that does not hold is as good as none.
 fn restored(snapshot: Snapshot) -> Option<Restored> {
-    let keys = KeySet::parse(&snapshot.body).ok()?;
+    let keys = KeySet::parse(&snapshot.body)
+        .inspect_err(|problem| {
+            telemetry::snapshot_failed("a stored key set is damaged; it is fetched first", problem);
+        })
+        .ok()?;
     Some(Restored {
         digest: keys.digest(),
         keys,

@@ -1,12 +1,12 @@
-//! A refresh is traced under its tenant and provider.
+//! What is traced: refreshes under their tenant and provider, verifications with their outcome.
 
 use std::{
     fmt::Debug,
     sync::{Arc, Mutex},
 };
 
-use tokenward_testkit::TestKey;
-use tracing::{Subscriber, field, span};
+use tokenward_testkit::{TestKey, with_broken_signature};
+use tracing::{Event, Subscriber, field, span};
 use tracing_subscriber::{Layer, layer::Context, prelude::*};
 
 use crate::world::World;
@@ -28,6 +28,12 @@ impl<S: Subscriber> Layer<S> for Spans {
         attributes.record(&mut fields);
         self.0.lock().unwrap().push(fields.0);
     }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields("event".to_owned());
+        event.record(&mut fields);
+        self.0.lock().unwrap().push(fields.0);
+    }
 }
 
 #[tokio::test]
@@ -42,4 +48,50 @@ async fn a_refresh_has_a_span_with_tenant_and_provider() {
         seen.contains(&r#"refresh tenant="default" provider="a""#.to_owned()),
         "{seen:?}"
     );
+}
+
+#[tokio::test]
+async fn a_verification_is_told_with_reason_issuer_and_tenant_and_without_the_token() {
+    let spans = Spans::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(spans.clone()));
+    let world = World::new();
+    let key = TestKey::es256(0);
+    world.serve("a", &[&key]);
+    world.add("a").await;
+    let good = world.token("a", &key);
+    let bad = with_broken_signature(&good);
+    let stranger = world.token("stranger", &key);
+    for (token, told) in [
+        (
+            &good,
+            r#"tenant="default" issuer="https://a.example/" idp="a" reason="ok""#,
+        ),
+        // Out of the cache this time.
+        (
+            &good,
+            r#"tenant="default" issuer="https://a.example/" idp="a" reason="ok""#,
+        ),
+        (
+            &bad,
+            r#"tenant="default" issuer="https://a.example/" idp="a" reason="signature_invalid""#,
+        ),
+        (&stranger, r#"tenant="default" reason="issuer_unknown""#),
+    ] {
+        spans.0.lock().unwrap().clear();
+        let _ = world.verify(token).await;
+        let seen = spans.0.lock().unwrap().clone();
+        let judged = seen.iter().filter(|line| line.contains("Token judged"));
+        assert_eq!(judged.clone().count(), 1, "{seen:?}");
+        assert!(
+            judged.clone().all(|line| line.contains(told)),
+            "{told} in {seen:?}"
+        );
+        let parts: Vec<&str> = token.split('.').collect();
+        assert!(
+            !seen
+                .iter()
+                .any(|line| parts.iter().any(|part| line.contains(part)) || line.contains("stranger")),
+            "{seen:?}"
+        );
+    }
 }

@@ -9,9 +9,10 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use tokenward::{
-    Audiences, CallerId, Clock, Denial, IdpConfig, Policy, Registry, Settings, Timestamp, VerifiedToken,
-    Verifier,
+    Audiences, CallerId, Clock, Denial, IdpConfig, Policy, Registry, Settings, Snapshots, Timestamp,
+    VerifiedToken, Verifier,
     fetch::{Fetch, FetchError, FetchErrorKind, FetchRequest, FetchResponse, Guards},
+    random::Random,
 };
 use tokenward_core::BoxFuture;
 use tokenward_store::Memory;
@@ -22,6 +23,8 @@ use url::Url;
 #[derive(Clone)]
 pub(crate) enum Site {
     Keys(Vec<u8>),
+    /// The same after so long.
+    Slow(Duration, Vec<u8>),
     Down,
     Hangs,
 }
@@ -63,12 +66,11 @@ impl Fetch for Scripted {
             .unwrap_or(Site::Down);
         Box::pin(async move {
             match site {
-                Site::Keys(body) => Ok(FetchResponse {
-                    status: 200,
-                    headers: HeaderMap::new(),
-                    body: Bytes::from(body),
-                    final_url: request.url.clone(),
-                }),
+                Site::Keys(body) => Ok(answer(request, body)),
+                Site::Slow(time, body) => {
+                    self.clock.sleep(time).await;
+                    Ok(answer(request, body))
+                }
                 Site::Down => Err(FetchError::new(FetchErrorKind::Connect, "down")),
                 Site::Hangs => {
                     // An attempt's own limit is the fetcher's business, so it is kept here too.
@@ -77,6 +79,15 @@ impl Fetch for Scripted {
                 }
             }
         })
+    }
+}
+
+fn answer(request: &FetchRequest, body: Vec<u8>) -> FetchResponse {
+    FetchResponse {
+        status: 200,
+        headers: HeaderMap::new(),
+        body: Bytes::from(body),
+        final_url: request.url.clone(),
     }
 }
 
@@ -89,31 +100,50 @@ pub(crate) struct World {
     pub(crate) store: Arc<Memory>,
 }
 
+const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 pub(crate) const CALLER: CallerId = CallerId::new(1);
 pub(crate) const OTHER: CallerId = CallerId::new(2);
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self::with(
-            Timestamp::from_secs(1_800_000_000),
-            Arc::default(),
-            Arc::new(Memory::new()),
-        )
+        Self::with(START, Arc::default(), Arc::new(Memory::new()))
     }
 
     pub(crate) fn with(start: Timestamp, sites: Arc<Sites>, store: Arc<Memory>) -> Self {
+        let snapshots = Some(Arc::clone(&store) as _);
+        Self::build(start, sites, store, snapshots, Arc::new(|| 0.5))
+    }
+
+    /// Draws its jitter from `random`.
+    pub(crate) fn with_random(random: Arc<dyn Random>) -> Self {
+        Self::build(START, Arc::default(), Arc::default(), None, random)
+    }
+
+    /// Keeps its key sets there, or nowhere.
+    pub(crate) fn with_snapshots(snapshots: Option<Arc<dyn Snapshots>>) -> Self {
+        Self::build(START, Arc::default(), Arc::default(), snapshots, Arc::new(|| 0.5))
+    }
+
+    fn build(
+        start: Timestamp,
+        sites: Arc<Sites>,
+        store: Arc<Memory>,
+        snapshots: Option<Arc<dyn Snapshots>>,
+        random: Arc<dyn Random>,
+    ) -> Self {
         let clock = ManualClock::new(start);
         let fetcher = Scripted {
             sites: Arc::clone(&sites),
             clock: clock.clone(),
         };
-        let registry = Registry::builder()
+        let mut builder = Registry::builder()
             .clock(Arc::new(clock.clone()))
             .fetcher(Arc::new(fetcher))
-            .random(Arc::new(|| 0.5))
-            .snapshots(Arc::clone(&store) as _)
-            .build()
-            .unwrap();
+            .random(random);
+        if let Some(snapshots) = snapshots {
+            builder = builder.snapshots(snapshots);
+        }
+        let registry = builder.build().unwrap();
         Self {
             clock,
             sites,
@@ -136,6 +166,12 @@ impl World {
     }
 
     pub(crate) async fn add_with(&self, name: &str, settings: Settings) {
+        self.register(name, settings);
+        self.clock.run_for(Duration::from_millis(1)).await;
+    }
+
+    /// Registers it and lets nothing happen yet.
+    pub(crate) fn register(&self, name: &str, settings: Settings) {
         let policy = Policy::builder(issuer(name), Audiences::OneOf(vec!["api".to_owned()]))
             .build()
             .unwrap();
@@ -147,7 +183,6 @@ impl World {
             .with_guards(Guards::default())
             .unwrap();
         self.registry.register(config).unwrap();
-        self.clock.run_for(Duration::from_millis(1)).await;
     }
 
     /// When the provider was asked.
@@ -180,7 +215,12 @@ impl World {
         token: &str,
         caller: CallerId,
     ) -> Result<Arc<VerifiedToken>, Denial> {
-        let verifying = self.verifier.verify("default", token, caller);
+        self.going_on(self.verifier.verify("default", token, caller))
+            .await
+    }
+
+    /// What `future` comes to while time goes on, so that what it waits for can end.
+    pub(crate) async fn going_on<T>(&self, future: impl Future<Output = T>) -> T {
         let going_on = async {
             loop {
                 self.clock.run_for(Duration::from_millis(10)).await;
@@ -188,7 +228,7 @@ impl World {
         };
         tokio::select! {
             biased;
-            outcome = verifying => outcome,
+            outcome = future => outcome,
             () = going_on => unreachable!(),
         }
     }

@@ -190,9 +190,13 @@ fn apply(step: &Step, entry: &mut Entry, onlooker: &mut Onlooker, now: &mut Time
         }
         Step::Manual => onlooker.took_off(entry.begin_fetch(Cause::Manual, *now), false),
         Step::Miss(kid, caller) => {
+            let due = entry.is_due(*now);
             if let Miss::Fetch(plan) = entry.miss(&format!("unknown-{kid}"), CallerId::new(*caller), *now) {
-                onlooker.asked.push((*now, *caller));
-                onlooker.took_off(Some(plan), true);
+                // What is due anyway is the schedule's.
+                if !due {
+                    onlooker.asked.push((*now, *caller));
+                }
+                onlooker.took_off(Some(plan), !due);
             }
         }
         Step::BadSignature(caller) => {
