@@ -448,14 +448,7 @@ impl Registry {
         let Some(snapshots) = &self.inner.snapshots else {
             return Ok(0);
         };
-        let all = snapshots.load_all().await;
-        let all = all.map_err(|error| {
-            telemetry::snapshot_failed(
-                "snapshots could not be read; their keys are fetched first",
-                &error,
-            );
-            store_error(error)
-        })?;
+        let all = snapshots.load_all().await.map_err(store_error)?;
         let count = all.len();
         lock(&self.inner.writer).restored = all
             .into_iter()

@@ -121,7 +121,7 @@ impl Registry {
             None => Seen::Missing,
         };
         let found = source.search(&self.inner, "", caller, look).await;
-        found.map_err(|missing| missed(&idp, missing, source.error_text()))
+        found.map_err(|missing| missed(&idp, missing, source.error_text().as_deref()))
     }
 
     /// The key of an identity provider that verifies tokens with this `kid` and `algorithm`. A known one is had at
@@ -161,7 +161,7 @@ impl Registry {
             Found::Unknown | Found::Unavailable => Seen::Missing,
         };
         let found = source.search(&self.inner, kid, caller, look).await;
-        found.map_err(|missing| missed(&idp, missing, source.error_text()))
+        found.map_err(|missing| missed(&idp, missing, source.error_text().as_deref()))
     }
 }
 
@@ -173,7 +173,7 @@ fn hidden(idp: &Idp) -> Error {
     )
 }
 
-fn missed(idp: &Idp, missing: NotFound, why: Option<String>) -> Error {
+fn missed(idp: &Idp, missing: NotFound, why: Option<&str>) -> Error {
     let (tenant, name) = (idp.tenant(), idp.name());
     match missing {
         NotFound::Unknown => Error::new(
@@ -184,7 +184,7 @@ fn missed(idp: &Idp, missing: NotFound, why: Option<String>) -> Error {
             ErrorKind::Unavailable,
             format!(
                 "keys of `{name}` of tenant `{tenant}`: {}",
-                why.as_deref().unwrap_or("not to be looked for now")
+                why.unwrap_or("not to be looked for now")
             ),
         ),
     }
