@@ -57,7 +57,13 @@ async fn each_listener_has_so_many_connections() {
         "{metrics}"
     );
     drop(first);
-    assert_eq!(program.get("/livez").await.status, StatusCode::OK);
+    for _ in 0..500 {
+        if kept(&program).await.is_some() {
+            return;
+        }
+        pause().await;
+    }
+    panic!("the place is not free again");
 }
 
 #[tokio::test]

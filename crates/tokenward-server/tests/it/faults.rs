@@ -8,6 +8,9 @@ use tokenward_testkit::{Behaviour, IdpServer, JWKS_PATH, TestKey, TokenBuilder};
 
 use crate::program::Program;
 
+/// The longest an attempt to fetch may take: what a request must not wait for.
+const ATTEMPT: Duration = Duration::from_secs(1);
+
 fn faults() -> Vec<(&'static str, Behaviour)> {
     vec![
         ("500", Behaviour::status(500)),
@@ -60,8 +63,9 @@ async fn the_other_provider_keeps_its_pace_and_the_bad_one_its_keys() {
         "server: {{ host: 127.0.0.1, port: 0, admin: \"127.0.0.1:0\" }}\n\
          store: {{ url: \"memory:\" }}\n\
          idp_defaults: {{ allow_http: true, allow_private_addresses: true, audiences: [api], refresh_interval: 1, \
-         stale_while_error: 8s, retry: {{ attempt: 1s, deadline: 3s }} }}\n\
-         idps:\n{idps}"
+         stale_while_error: 8s, retry: {{ attempt: {attempt}ms, deadline: 3s }} }}\n\
+         idps:\n{idps}",
+        attempt = ATTEMPT.as_millis(),
     ))
     .await;
     program.loaded("good").await;
@@ -81,7 +85,7 @@ async fn the_other_provider_keeps_its_pace_and_the_bad_one_its_keys() {
     let clock = SystemClock::new();
     let (began, hits) = (clock.steady(), good.hits(JWKS_PATH));
     clock.sleep(Duration::from_secs(5)).await;
-    // Within the stale window every one of them still verifies, at the pace of any other request.
+    // Within the stale window every one of them still verifies, and none waits for an attempt.
     for (n, (what, _, server)) in bad.iter().enumerate() {
         let bearer = token(&format!("https://bad{n}"), &bad_key);
         let asked = clock.steady();
@@ -89,10 +93,7 @@ async fn the_other_provider_keeps_its_pace_and_the_bad_one_its_keys() {
             .ask(Method::GET, "/authorize", &[("authorization", &bearer)])
             .await;
         assert_eq!(answer.status, StatusCode::OK, "{what}: {answer:?}");
-        assert!(
-            clock.steady().since(asked) < Duration::from_millis(500),
-            "{what} slows verification"
-        );
+        assert!(clock.steady().since(asked) < ATTEMPT, "{what} slows verification");
         assert!(server.hits(JWKS_PATH) > 1, "{what} was never asked again");
         let status = program.get(&format!("/status/bad{n}")).await.json();
         assert!(status["error_count"].as_u64().unwrap() > 0, "{what}: {status}");
@@ -105,7 +106,8 @@ async fn the_other_provider_keeps_its_pace_and_the_bad_one_its_keys() {
     );
     #[expect(clippy::cast_precision_loss, reason = "a handful")]
     let pace = refreshes as f64 / seconds;
-    assert!(pace > 0.7, "{refreshes} refreshes in {seconds} s");
+    // One a second, a little jitter and the fetch itself; a busy machine has room for twice that.
+    assert!(pace > 0.5, "{refreshes} refreshes in {seconds} s");
     // Past it their answer is an outage, and the good one's still is not.
     clock.sleep(Duration::from_secs(9)).await;
     for (n, (what, _, _)) in bad.iter().enumerate() {

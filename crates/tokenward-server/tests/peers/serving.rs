@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::http::Answer;
 use crate::provider::Provider;
-use crate::tokenward::{Tokenward, dead_url};
+use crate::tokenward::{DEAD_URL, Tokenward};
 
 struct Stage {
     tokenward: Tokenward,
@@ -20,10 +20,7 @@ fn stage() -> Stage {
          \x20 - {{ name: two, url: \"{}/jwks\", cache_duration: 600 }}\n\
          \x20 - {{ name: three, issuer: \"{}\", max_keys: 1 }}\n\
          \x20 - {{ name: down, url: \"{}\" }}\n",
-        one.issuer,
-        two.issuer,
-        three.issuer,
-        dead_url()
+        one.issuer, two.issuer, three.issuer, DEAD_URL
     );
     Stage {
         tokenward: Tokenward::start(&idps),

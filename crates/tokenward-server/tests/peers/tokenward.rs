@@ -1,9 +1,10 @@
 //! The program under test as a child, with a configuration of its own.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::child::{end, tail, wait_for};
@@ -21,10 +22,9 @@ impl Tokenward {
     /// every one of them was tried once. Plain HTTP and loopback are allowed for all of them.
     pub(crate) fn start(idps: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let [port, admin] = free_ports();
         let config = directory.path().join("tokenward.yaml");
         let text = format!(
-            "server: {{ host: 127.0.0.1, port: {port}, admin: \"127.0.0.1:{admin}\" }}\n\
+            "server: {{ host: 127.0.0.1, port: 0, admin: \"127.0.0.1:0\" }}\n\
              store: {{ url: \"memory:\" }}\n\
              idp_defaults: {{ allow_http: true, allow_private_addresses: true, refresh_interval: 3600, leeway: 0 }}\n\
              idps:\n{idps}"
@@ -43,9 +43,8 @@ impl Tokenward {
         let mut tokenward = Self {
             child,
             directory,
-            url: format!("http://127.0.0.1:{port}"),
+            url: String::new(),
         };
-        let ready = format!("{}/readyz", tokenward.url);
         wait_for("tokenward is ready", || {
             let ended = tokenward.child.try_wait().unwrap();
             assert!(
@@ -54,6 +53,11 @@ impl Tokenward {
                 ended.unwrap(),
                 tokenward.log()
             );
+            let Some(address) = tokenward.listening() else {
+                return false;
+            };
+            tokenward.url = format!("http://{address}");
+            let ready = format!("{}/readyz", tokenward.url);
             http::try_request("GET", &ready, &[], "").is_ok_and(|answer| answer.status == 200)
         });
         tokenward
@@ -72,6 +76,16 @@ impl Tokenward {
         self.get("/authorize", &[("authorization", &format!("Bearer {token}"))])
     }
 
+    /// The address that the public listener got.
+    fn listening(&self) -> Option<SocketAddr> {
+        let log = fs::read_to_string(self.directory.path().join("log")).ok()?;
+        let mut lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let line = lines.find(|line| line["message"] == "listening" && line["listener"] == "public")?;
+        line["address"].as_str()?.parse().ok()
+    }
+
     fn log(&self) -> String {
         tail(&self.directory.path().join("log"))
     }
@@ -83,14 +97,5 @@ impl Drop for Tokenward {
     }
 }
 
-/// Ports that nobody listens on at the moment, all different.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
-}
-
-/// A URL of the loopback at which every connection is refused.
-pub(crate) fn dead_url() -> String {
-    let [port] = free_ports();
-    format!("http://127.0.0.1:{port}/jwks")
-}
+/// A URL of the loopback at which every connection is refused: nobody serves anything at port 1.
+pub(crate) const DEAD_URL: &str = "http://127.0.0.1:1/jwks";
