@@ -9,6 +9,7 @@ mod raw;
 mod runtime;
 mod serve;
 mod source;
+mod store;
 mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -16,7 +17,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::config::Environment;
+use crate::config::{Environment, StoreUrl};
 use output::Output;
 
 /// A JWT trust plane: fetches, guards and serves the signing keys of identity providers, and verifies the tokens that
@@ -57,6 +58,9 @@ enum Command {
     Token(Token),
     /// Print the OpenAPI 3.1 document of the server's interface
     Openapi,
+    /// Back up, restore and move the store that the configuration names
+    #[command(subcommand)]
+    Store(Store),
     /// Print the completions of a shell
     Completions {
         /// The shell
@@ -98,6 +102,41 @@ enum Token {
     },
     /// Verify a token: signature and claims
     Verify(VerifyArgs),
+}
+
+#[derive(Subcommand)]
+enum Store {
+    /// Copy the store to a new file, while the server runs or not
+    Backup {
+        /// The backup; a file of this name is never overwritten
+        file: PathBuf,
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make the store from a backup; there must be none yet
+    Restore {
+        /// The backup
+        file: PathBuf,
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Copy everything to a new store, which may be of another engine; the server must not run
+    Migrate {
+        /// The new store, as `store.url` names one
+        #[arg(long, value_name = "URL")]
+        to: StoreUrl,
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Args)]
@@ -191,6 +230,7 @@ pub(crate) fn run() -> ExitCode {
             output.line(crate::admin::openapi_json());
             Ok(Ending::Ok)
         }
+        Command::Store(command) => store::run(&command, &environment, &output),
         Command::Completions { shell } => {
             // Made whole first: it panics where it cannot write, as to a pipe that `head` has closed.
             let mut script = Vec::new();

@@ -1,6 +1,6 @@
 //! The configuration as data: what each member means, its default and its limits.
 
-use std::{collections::HashMap, net::IpAddr, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::HashMap, net::IpAddr, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use http::HeaderName;
 use ipnet::IpNet;
@@ -193,7 +193,13 @@ pub(crate) enum StoreUrl {
 }
 
 fn store_url() -> Rule<StoreUrl> {
-    Rule::new(Kind::Text, "`sqlite:DIRECTORY`, `memory:`", |text| {
+    Rule::new(Kind::Text, "`sqlite:DIRECTORY`, `memory:`", str::parse)
+}
+
+impl FromStr for StoreUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
             Some(("memory", "")) => Ok(StoreUrl::Memory),
             Some(("sqlite", path)) if !path.trim_start_matches('/').is_empty() => {
@@ -206,7 +212,7 @@ fn store_url() -> Rule<StoreUrl> {
             }
             _ => Err("must be `sqlite:DIRECTORY` or `memory:`".into()),
         }
-    })
+    }
 }
 
 record! {

@@ -18,5 +18,6 @@ mod options;
 mod program;
 mod restart;
 mod serve;
+mod store;
 mod tenants;
 mod terminal;
