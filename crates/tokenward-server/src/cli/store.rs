@@ -16,7 +16,7 @@ pub(super) fn run(command: &Store, environment: &Environment, output: &Output) -
     match command {
         Store::Backup { file, config, json } => {
             let directory = configured(config, environment)?;
-            Sqlite::backup(&directory, file).map_err(failure)?;
+            Sqlite::backup(&directory, file).map_err(|error| failure(&error))?;
             if *json {
                 output.json(&json!({ "store": directory, "backup": file }));
             } else {
@@ -32,7 +32,7 @@ pub(super) fn run(command: &Store, environment: &Environment, output: &Output) -
             Sqlite::restore(file, &directory).map_err(|error| match error.kind() {
                 // It is the file that is not right.
                 StoreErrorKind::Corrupt | StoreErrorKind::Newer => Failure::Usage(explained(&error)),
-                _ => failure(error),
+                _ => failure(&error),
             })?;
             if *json {
                 output.json(&json!({ "store": directory, "backup": file }));
@@ -79,14 +79,11 @@ fn moved(from: &Path, to: &Path) -> Result<Migrated, Failure> {
             from.display()
         )));
     }
-    let source = Sqlite::open(from).map_err(failure)?;
-    let draft = Sqlite::draft(to).map_err(failure)?;
-    let copied = runtime::run(
-        Builder::new_current_thread(),
-        migrate(&source, draft.store()),
-    )?
-    .map_err(failure)?;
-    draft.finish().map_err(failure)?;
+    let source = Sqlite::open(from).map_err(|error| failure(&error))?;
+    let draft = Sqlite::draft(to).map_err(|error| failure(&error))?;
+    let copied = runtime::run(Builder::new_current_thread(), migrate(&source, draft.store()))?
+        .map_err(|error| failure(&error))?;
+    draft.finish().map_err(|error| failure(&error))?;
     Ok(copied)
 }
 
@@ -120,8 +117,8 @@ fn report(copied: &Migrated, json: bool, output: &Output) {
     output.line("Change `store.url` to the new store, and start the server.");
 }
 
-fn failure(error: StoreError) -> Failure {
-    let message = explained(&error);
+fn failure(error: &StoreError) -> Failure {
+    let message = explained(error);
     match error.kind() {
         StoreErrorKind::Exists | StoreErrorKind::Absent => Failure::Usage(message),
         _ => Failure::Network(message),
