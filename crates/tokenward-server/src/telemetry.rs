@@ -9,9 +9,10 @@ use std::{
 };
 
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use tokenward_core::Timestamp;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
-    Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    Layer as _, filter::Targets, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
 
 use crate::config::{Level, LogFormat};
@@ -24,6 +25,8 @@ const DECISIONS: &str = "tokenward_decisions_total";
 const DECISION_DURATION: &str = "tokenward_decision_duration_seconds";
 const COLLISIONS: &str = "tokenward_merged_kid_collisions";
 const AUDIT_LOST: &str = "tokenward_audit_records_lost_total";
+const RELOADED: &str = "tokenward_config_last_reload_successful";
+const RELOADED_AT: &str = "tokenward_config_last_reload_success_timestamp_seconds";
 const BUILD_INFO: &str = "tokenward_build_info";
 
 /// Tenants that have series of their own.
@@ -34,31 +37,58 @@ const BUCKETS: [f64; 14] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 2.5, 8.0,
 ];
 
+/// Where log lines go, and which.
+pub(crate) struct Log {
+    set: Box<dyn Fn(Level, LogFormat) + Send + Sync>,
+}
+
+impl Log {
+    /// Writes lines from `level` on in `format`, from now on.
+    pub(crate) fn set(&self, level: Level, format: LogFormat) {
+        (self.set)(level, format);
+    }
+}
+
 /// Sends log lines to stdout. Call it once, first of all.
 ///
 /// Lines of other crates are never finer than `warn`: below that the HTTP ones write header values, tokens among
 /// them.
-pub(crate) fn log(level: Level, format: LogFormat) {
+pub(crate) fn log(level: Level, format: LogFormat) -> Log {
+    // Both formats are there, and the filter of one of them lets nothing through.
+    let (json_filter, json) = reload::Layer::new(filter(level, format == LogFormat::Json));
+    let (text_filter, text) = reload::Layer::new(filter(level, format == LogFormat::Text));
+    let json_lines = tracing_subscriber::fmt::layer().with_ansi(false).json();
+    let json_lines = json_lines.flatten_event(true).with_current_span(false);
+    let text_lines = tracing_subscriber::fmt::layer().with_ansi(false);
+    // A second call, as tests of one process make, leaves the first in place.
+    let _ = tracing_subscriber::registry()
+        .with(json_lines.with_filter(json_filter))
+        .with(text_lines.with_filter(text_filter))
+        .try_init();
+    Log {
+        set: Box::new(move |level, format| {
+            // It fails only where the call was not the first.
+            let _ = json.reload(filter(level, format == LogFormat::Json));
+            let _ = text.reload(filter(level, format == LogFormat::Text));
+        }),
+    }
+}
+
+fn filter(level: Level, writes: bool) -> Targets {
+    if !writes {
+        return Targets::new();
+    }
     let level = match level {
         Level::Error => LevelFilter::ERROR,
         Level::Warn => LevelFilter::WARN,
         Level::Info => LevelFilter::INFO,
         Level::Debug => LevelFilter::DEBUG,
     };
-    let filter = Targets::new()
+    Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         .with_target("tokenward", level)
         .with_target("tokenward_core", level)
-        .with_target("tokenward_store", level);
-    let lines = tracing_subscriber::fmt::layer().with_ansi(false);
-    let lines = match format {
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
-        LogFormat::Text => lines.boxed(),
-    };
-    // A second call, as tests of one process make, leaves the first in place.
-    let _ = tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .try_init();
+        .with_target("tokenward_store", level)
 }
 
 /// Installs the recorder that `/metrics` shows. Call it before anything registers a metric.
@@ -93,6 +123,11 @@ pub(crate) fn metrics() -> Result<PrometheusHandle, BuildError> {
             COLLISIONS,
             "Key ids in the merged set of a tenant that more than one identity provider uses.",
         ),
+        (
+            RELOADED,
+            "Whether the configuration was taken over the last time it was read; 0: it was refused as a whole.",
+        ),
+        (RELOADED_AT, "When the configuration was taken over the last time, seconds since 1970."),
         (BUILD_INFO, "Always 1; the version is a label."),
     ] {
         metrics::describe_gauge!(name, help);
@@ -143,6 +178,15 @@ pub(crate) fn connection_refused(listener: &'static str) {
 pub(crate) fn decision(door: &'static str, reason: &'static str, took: Duration) {
     metrics::counter!(DECISIONS, "door" => door, "reason" => reason).increment(1);
     metrics::histogram!(DECISION_DURATION, "door" => door).record(took.as_secs_f64());
+}
+
+/// The configuration was taken over `at` a time, or refused.
+pub(crate) fn reloaded(at: Option<Timestamp>) {
+    metrics::gauge!(RELOADED).set(if at.is_some() { 1.0 } else { 0.0 });
+    if let Some(at) = at {
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+        metrics::gauge!(RELOADED_AT).set(at.as_millis() as f64 / 1_000.0);
+    }
 }
 
 /// The tenants that have series of their own: the first ones that were asked for. Others have none.

@@ -69,6 +69,14 @@ impl Guard {
         }
     }
 
+    /// The same with other credentials. Changes that are under way are carried out by either.
+    pub(crate) fn with(&self, access: Access) -> Self {
+        Self {
+            access,
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn reach(&self) -> Reach {
         self.reach
     }

@@ -10,7 +10,7 @@ use super::{
     Admin,
     call::{Call, json},
 };
-use crate::{access::Need, openapi::Operation};
+use crate::{access::Need, openapi::Operation, serve::ReloadStatus};
 
 pub(super) fn calls() -> Vec<Call> {
     let operation = Operation::new(
@@ -30,6 +30,8 @@ struct Running {
     /// Since when this configuration is in force.
     #[schema(value_type = String, format = DateTime)]
     since: Timestamp,
+    /// How the last reload went.
+    last_reload: ReloadStatus,
     /// How many identity providers the file has; `/v1/idps` lists them.
     configured_idps: usize,
     /// The value in force of every member by its name, as `server.port`, defaults included. Secrets are left out.
@@ -41,6 +43,7 @@ async fn config(State(admin): State<Admin>) -> Response {
     json(&Running {
         version: env!("CARGO_PKG_VERSION"),
         since: admin.0.since,
+        last_reload: ReloadStatus::clone(&admin.0.reloads.load()),
         configured_idps: admin.0.configured_idps,
         config: admin.0.effective.members().clone(),
     })

@@ -13,6 +13,7 @@ mod query;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::{Router, body::Bytes, response::IntoResponse as _, routing::get};
 use futures_util::future::{BoxFuture, Shared};
 use http::header;
@@ -25,6 +26,7 @@ use crate::{
     config::{Config, Effective},
     fleet::Fleet,
     openapi::{self, Operation},
+    serve::ReloadStatus,
 };
 
 /// What the calls work on.
@@ -36,6 +38,7 @@ struct Inner {
     verifier: Verifier,
     fleet: Fleet,
     audit: Audit,
+    reloads: Arc<ArcSwap<ReloadStatus>>,
     /// Ends what would never end by itself.
     drain: Drain,
     streams: Streams,
@@ -51,6 +54,7 @@ pub(crate) struct Lasting {
     pub(crate) verifier: Verifier,
     pub(crate) fleet: Fleet,
     pub(crate) audit: Audit,
+    pub(crate) reloads: Arc<ArcSwap<ReloadStatus>>,
     pub(crate) drain: Drain,
     pub(crate) streams: Streams,
 }
@@ -75,6 +79,7 @@ impl Admin {
             verifier,
             fleet,
             audit,
+            reloads,
             drain,
             streams,
         } = lasting;
@@ -86,6 +91,7 @@ impl Admin {
             verifier,
             fleet,
             audit,
+            reloads,
             drain,
             streams,
         }))

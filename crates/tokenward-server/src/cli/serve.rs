@@ -11,9 +11,11 @@ use crate::{
 };
 
 pub(super) fn run(file: Option<&Path>, dev: bool, environment: &Environment) -> Result<Ending, Failure> {
-    let config = config::load(file, dev, environment)
-        .map_err(|problems| Failure::usage(format!("the configuration is not valid\n{problems}")))?;
-    runtime::run(Builder::new_multi_thread(), serve::run(config, dev))?.map_err(|error| {
+    let source = config::Source::new(file, dev, environment);
+    let config::Reading { config, files } = source.read(None);
+    let config =
+        config.map_err(|problems| Failure::usage(format!("the configuration is not valid\n{problems}")))?;
+    runtime::run(Builder::new_multi_thread(), serve::run(config, files, source))?.map_err(|error| {
         let mut message = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {

@@ -59,7 +59,7 @@ impl Form {
     pub(crate) fn read(&self, tenant: &str, name: &str, document: &[u8]) -> Result<Idp, Vec<Problem>> {
         let cx = Context::new(self.defaults.dev);
         let idp = self.idp(tenant, name, document, &cx);
-        let problems: Vec<_> = cx.into_problems().into_iter().collect();
+        let problems: Vec<_> = cx.take_problems().into_iter().collect();
         match idp {
             Some(idp) if problems.is_empty() => Ok(idp),
             _ => Err(problems),

@@ -18,7 +18,7 @@ const SHORT: [(&str, &str); 2] = [
 ];
 
 /// The process's environment, read once.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Environment(BTreeMap<String, String>);
 
 impl Environment {

@@ -21,7 +21,10 @@ mod tree;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 pub(crate) use credential::{Credential, Scope};
 pub(crate) use document::Form;
@@ -43,48 +46,97 @@ const MAX_FILE: u64 = 1_024 * 1_024;
 /// The file that is looked for in the working directory where none is named.
 const DEFAULT_FILE: &str = "tokenward.yaml";
 
-/// Finds, reads and validates the configuration.
-///
-/// The file is `file`, else what `TOKENWARD_CONFIG` names, else what `CONFIG_PATH` names, else `tokenward.yaml` in the
-/// working directory. There need not be one under `--dev`, nor where members are set by variables.
+/// Where the configuration is read from, as often as it is.
+pub(crate) struct Source {
+    file: Option<PathBuf>,
+    dev: bool,
+    environment: Environment,
+}
+
+/// What came of reading the configuration.
+pub(crate) struct Reading {
+    /// The configuration, or everything that is wrong with it.
+    pub(crate) config: Result<Config, Problems>,
+    /// The file that was read or would be, and those that it names: a change of any of them may change the outcome.
+    pub(crate) files: BTreeSet<PathBuf>,
+}
+
+impl Source {
+    /// The file is `file`, else what `TOKENWARD_CONFIG` names, else what `CONFIG_PATH` names, else `tokenward.yaml` in
+    /// the working directory. There need not be one under `--dev`, nor where members are set by variables.
+    pub(crate) fn new(file: Option<&Path>, dev: bool, environment: &Environment) -> Self {
+        Self {
+            file: file.map(Path::to_owned),
+            dev,
+            environment: environment.clone(),
+        }
+    }
+
+    /// Whether `--dev` was given.
+    pub(crate) fn is_dev(&self) -> bool {
+        self.dev
+    }
+
+    /// Finds, reads and validates the configuration. Where one is `running` already, what only a restart can change
+    /// must be as it is there.
+    pub(crate) fn read(&self, running: Option<&Config>) -> Reading {
+        let cx = Context::new(self.dev);
+        let named = self.file.clone().map(|path| (path, String::new()));
+        let (path, named_by) = named
+            .or_else(|| by_variable(&self.environment, "TOKENWARD_CONFIG"))
+            .or_else(|| by_variable(&self.environment, "CONFIG_PATH"))
+            .unwrap_or_else(|| (DEFAULT_FILE.into(), String::new()));
+        let optional = self.file.is_none() && named_by.is_empty();
+        cx.note_file(&path);
+        let config = self.find(&path, optional, &named_by, running, &cx);
+        Reading {
+            config,
+            files: cx.into_files(),
+        }
+    }
+
+    fn find(
+        &self,
+        path: &Path,
+        optional: bool,
+        named_by: &str,
+        running: Option<&Config>,
+        cx: &Context,
+    ) -> Result<Config, Problems> {
+        if optional && !path.exists() {
+            if self.dev || self.environment.has_overrides() {
+                return parse("", None, &self.environment, running, cx);
+            }
+            return Err(Problems::one(
+                None,
+                Place::Whole,
+                "no configuration: write `tokenward.yaml` in the working directory, name a file by `--config` or \
+                 `TOKENWARD_CONFIG`, or try `tokenward serve --dev`",
+            ));
+        }
+        let problem = |message| Problems::one(Some(path.to_owned()), Place::Whole, message);
+        let bytes = read_limited(path, MAX_FILE).map_err(|message| problem(format!("{message}{named_by}")))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let line = error
+                .as_bytes()
+                .iter()
+                .take(error.utf8_error().valid_up_to())
+                .filter(|byte| **byte == b'\n')
+                .count()
+                + 1;
+            problem(format!("the file is not UTF-8, in line {line}"))
+        })?;
+        parse(&text, Some(path.to_owned()), &self.environment, running, cx)
+    }
+}
+
+/// Reads the configuration once, as [`Source::read`] does.
 ///
 /// # Errors
 ///
 /// Everything that is wrong with it, all at once.
 pub(crate) fn load(file: Option<&Path>, dev: bool, environment: &Environment) -> Result<Config, Problems> {
-    let named = file.map(|path| (path.to_owned(), String::new()));
-    let found = named
-        .or_else(|| by_variable(environment, "TOKENWARD_CONFIG"))
-        .or_else(|| by_variable(environment, "CONFIG_PATH"))
-        .or_else(|| {
-            Path::new(DEFAULT_FILE)
-                .exists()
-                .then(|| (DEFAULT_FILE.into(), String::new()))
-        });
-    let Some((path, named_by)) = found else {
-        if dev || environment.has_overrides() {
-            return parse("", None, dev, environment);
-        }
-        return Err(Problems::one(
-            None,
-            Place::Whole,
-            "no configuration: write `tokenward.yaml` in the working directory, name a file by `--config` or \
-             `TOKENWARD_CONFIG`, or try `tokenward serve --dev`",
-        ));
-    };
-    let problem = |message| Problems::one(Some(path.clone()), Place::Whole, message);
-    let bytes = read_limited(&path, MAX_FILE).map_err(|message| problem(format!("{message}{named_by}")))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let line = error
-            .as_bytes()
-            .iter()
-            .take(error.utf8_error().valid_up_to())
-            .filter(|byte| **byte == b'\n')
-            .count()
-            + 1;
-        problem(format!("the file is not UTF-8, in line {line}"))
-    })?;
-    parse(&text, Some(path.clone()), dev, environment)
+    Source::new(file, dev, environment).read(None).config
 }
 
 fn by_variable(environment: &Environment, variable: &str) -> Option<(PathBuf, String)> {
@@ -97,22 +149,26 @@ fn by_variable(environment: &Environment, variable: &str) -> Option<(PathBuf, St
 fn parse(
     text: &str,
     file: Option<PathBuf>,
-    dev: bool,
     environment: &Environment,
+    running: Option<&Config>,
+    cx: &Context,
 ) -> Result<Config, Problems> {
-    let cx = Context::new(dev);
-    let mut root = match tree::parse(text, &cx) {
+    let mut root = match tree::parse(text, cx) {
         Ok(root) if root.is_null() => Node::empty_map(root.place),
         Ok(root) => root,
         Err(problem) => {
             cx.report(problem.place, problem.member, problem.message);
-            return Err(Problems::new(file, cx.into_problems()));
+            return Err(Problems::new(file, cx.take_problems()));
         }
     };
-    environment.substitute(&mut root, &cx);
-    environment.overlay(&mut root, &Config::members(), &cx);
-    let config = Section::root(&cx, &root).read::<Config>();
-    let problems = cx.into_problems();
+    environment.substitute(&mut root, cx);
+    environment.overlay(&mut root, &Config::members(), cx);
+    let section = Section::root(cx, &root);
+    let config = section.read::<Config>();
+    if let (Some(running), Some(config)) = (running, &config) {
+        config.check_restart(running, &section);
+    }
+    let problems = cx.take_problems();
     match config {
         Some(config) if problems.is_empty() => Ok(config),
         _ => Err(Problems::new(file, problems)),

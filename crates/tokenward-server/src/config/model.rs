@@ -94,6 +94,22 @@ impl Check for Config {
 }
 
 impl Config {
+    /// Reports what is not as in `running` and cannot be changed while the server runs.
+    pub(super) fn check_restart(&self, running: &Self, section: &Section<'_>) {
+        let (old, new) = (&running.server, &self.server);
+        for (parent, member, is_same) in [
+            ("server", "host", old.host == new.host),
+            ("server", "port", old.port == new.port),
+            ("server", "admin", old.admin == new.admin),
+            ("server", "max_connections", old.max_connections == new.max_connections),
+            ("store", "url", running.store.url == self.store.url),
+        ] {
+            if !is_same {
+                section.child(parent).report(member, "only a restart can change this member");
+            }
+        }
+    }
+
     fn check_credentials(&self, section: &Section<'_>) {
         let mut secrets = HashMap::new();
         for (index, credential) in self.credentials.iter().enumerate() {
@@ -217,6 +233,7 @@ impl FromStr for StoreUrl {
 
 record! {
     /// The key set of all IdPs together.
+    #[derive(PartialEq)]
     pub(crate) struct Merged {
         /// The longest `max-age` that clients are told for it.
         max_age: Duration = scalar("900", duration(SECOND, DAY * 30));

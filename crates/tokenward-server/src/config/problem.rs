@@ -43,14 +43,14 @@ impl Problem {
 }
 
 /// Everything that is wrong with a configuration, in the order of its places.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Problems {
     file: Option<PathBuf>,
     list: BTreeSet<Problem>,
 }
 
 impl Problems {
-    pub(super) fn new(file: Option<PathBuf>, list: BTreeSet<Problem>) -> Self {
+    pub(crate) fn new(file: Option<PathBuf>, list: BTreeSet<Problem>) -> Self {
         Self { file, list }
     }
 

@@ -3,12 +3,16 @@
 //! Reading never stops at a problem. Each member that cannot be read is reported and becomes `None`, and a record
 //! is there only if all of its members are, so that everything wrong with a file is said at once.
 
-use std::{cell::RefCell, collections::BTreeSet};
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use super::{
     effective::Effective,
     problem::{Place, Problem, suggestion},
-    rules::Rule,
+    rules::{Kind, Rule},
     tree::{Node, Style, Value},
 };
 
@@ -18,6 +22,8 @@ pub(crate) struct Context {
     pub(super) dev: bool,
     problems: RefCell<BTreeSet<Problem>>,
     effective: RefCell<Effective>,
+    /// What was read, and what could not be.
+    files: RefCell<BTreeSet<PathBuf>>,
 }
 
 impl Context {
@@ -26,6 +32,7 @@ impl Context {
             dev,
             problems: RefCell::default(),
             effective: RefCell::default(),
+            files: RefCell::default(),
         }
     }
 
@@ -51,8 +58,16 @@ impl Context {
         self.effective.take()
     }
 
-    pub(super) fn into_problems(self) -> BTreeSet<Problem> {
-        self.problems.into_inner()
+    pub(super) fn take_problems(&self) -> BTreeSet<Problem> {
+        self.problems.take()
+    }
+
+    pub(super) fn note_file(&self, path: &Path) {
+        self.files.borrow_mut().insert(path.to_owned());
+    }
+
+    pub(super) fn into_files(self) -> BTreeSet<PathBuf> {
+        self.files.into_inner()
     }
 }
 
@@ -332,6 +347,9 @@ impl<'a> Section<'a> {
         let outcome = match &node.value {
             Value::Scalar { text, style } if rule.kind.admits(node.kind(), *style) => {
                 self.cx.note(&path, text, rule);
+                if rule.kind == Kind::File {
+                    self.cx.note_file(Path::new(text));
+                }
                 rule.parse(text)
             }
             Value::Invalid => return None,

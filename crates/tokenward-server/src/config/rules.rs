@@ -75,6 +75,8 @@ impl<T> Rule<T> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
+    /// The path of a file that is read.
+    File,
     Integer,
     Boolean,
     Duration,
@@ -85,7 +87,7 @@ impl Kind {
     pub(super) fn admits(self, found: &str, style: Style) -> bool {
         match self {
             _ if style == Style::Environment => true,
-            Self::Text => found == "text",
+            Self::Text | Self::File => found == "text",
             Self::Integer => found == "a number",
             Self::Boolean => found == "a boolean",
             Self::Duration => matches!(found, "a number" | "text"),
@@ -93,12 +95,12 @@ impl Kind {
     }
 
     pub(super) fn is_text(self) -> bool {
-        self == Self::Text
+        matches!(self, Self::Text | Self::File)
     }
 
     pub(super) fn plural(self) -> &'static str {
         match self {
-            Self::Text => "texts",
+            Self::Text | Self::File => "texts",
             Self::Integer => "integers",
             Self::Boolean => "booleans",
             Self::Duration => "durations",
@@ -109,7 +111,7 @@ impl Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Text => "text",
+            Self::Text | Self::File => "text",
             Self::Integer => "an integer",
             Self::Boolean => "`true` or `false`",
             Self::Duration => "a duration (`90`, `250ms`, `90s`, `15m`, `1h`, `30d`)",
@@ -333,20 +335,22 @@ pub(super) fn cookie() -> Rule<String> {
 
 /// A file that is there and can be read. A relative path starts in the working directory.
 pub(super) fn file() -> Rule<PathBuf> {
-    text()
-        .and(|text| {
-            let path = PathBuf::from(text);
-            let file = File::open(&path).map_err(|error| format!("cannot read the file: {error}"))?;
-            let kind = file
-                .metadata()
-                .map_err(|error| format!("cannot read the file: {error}"))?;
-            if kind.is_file() {
-                Ok(path)
-            } else {
-                Err("expected a file, found something else".to_owned())
-            }
-        })
-        .takes("path of a file")
+    let rule = text().and(|text| {
+        let path = PathBuf::from(text);
+        let file = File::open(&path).map_err(|error| format!("cannot read the file: {error}"))?;
+        let kind = file
+            .metadata()
+            .map_err(|error| format!("cannot read the file: {error}"))?;
+        if kind.is_file() {
+            Ok(path)
+        } else {
+            Err("expected a file, found something else".to_owned())
+        }
+    });
+    Rule {
+        kind: Kind::File,
+        ..rule.takes("path of a file")
+    }
 }
 
 /// Reads `path` up to `limit` bytes.

@@ -3,8 +3,6 @@
 //! One task changes them, one change at a time, so that a caller that goes away leaves nothing half done. Whoever
 //! only reads asks the registry.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "the calls that change it follow"))]
-
 mod plan;
 
 #[cfg(test)]

@@ -7,12 +7,13 @@ use std::{
 
 use serde::Serialize;
 use tokenward::{Changes, IdpConfig, Registry};
+use utoipa::ToSchema;
 
 use super::{Known, Name};
 use crate::config::{Config, Form, Problem};
 
 /// How many identity providers of the configuration a reload touched.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Changed {
     pub(crate) added: usize,
     pub(crate) changed: usize,

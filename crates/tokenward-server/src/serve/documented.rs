@@ -44,8 +44,8 @@ async fn methods(router: &Router, path: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn every_route_is_in_the_document_and_nothing_else() {
-    let config = Arc::new(config::tests::read("server: { metrics_on_public: true }").unwrap());
-    let registry = Registry::builder().build().unwrap();
+    let config = Arc::new(crate::config::tests::read("server: { metrics_on_public: true }").unwrap());
+    let registry = tokenward::Registry::builder().build().unwrap();
     let (_phase, phases) = watch::channel(Phase::Serving);
     let clock = registry.clock();
     let ledger: Arc<dyn tokenward_store::Ledger> = Arc::new(tokenward_store::Memory::new());
@@ -54,24 +54,27 @@ async fn every_route_is_in_the_document_and_nothing_else() {
     let fleet = Fleet::start(registry.clone(), ledger, Arc::clone(&config), &mut tasks)
         .await
         .unwrap();
+    let reloads = Arc::new(ArcSwap::from_pointee(ReloadStatus::started(clock.wall())));
     let access = Access::new([], Arc::default(), clock);
-    let site = Site {
-        config: &config,
-        registry: &registry,
+    let site = Site::new(Parts {
         lasting: Lasting {
             registry: registry.clone(),
             verifier: Verifier::new(registry.clone()),
             fleet,
             audit: audit.clone(),
+            reloads,
             drain: draining(phases.clone()),
             streams: Streams::default(),
         },
         guard: Guard::new(access, audit, Reach::Loopback),
+        failures: Arc::default(),
+        generated: None,
         readiness: Readiness::new(registry.clone(), phases),
         exporter: PrometheusBuilder::new().build_recorder().handle(),
-    };
+    });
+    let routes = site.routes(&config);
     let mut mounted: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for router in [site.public(), site.admin()] {
+    for router in [routes.public, routes.admin] {
         let paths = paths(&router);
         assert!(paths.len() > 10, "{router:?}");
         for path in paths {

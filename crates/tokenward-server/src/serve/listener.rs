@@ -5,6 +5,7 @@
 
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use axum::{Router, body::Body};
 use hyper::{
     Request, Response,
@@ -60,12 +61,17 @@ pub(crate) enum Phase {
     Ended,
 }
 
+/// What a listener serves. A connection takes the TLS of when it comes, a request the routes of when it does.
+pub(crate) struct Served {
+    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) routes: Router,
+}
+
 /// A bound socket, and what is served on it.
 pub(crate) struct Listener {
     pub(crate) name: &'static str,
     pub(crate) socket: TcpListener,
-    pub(crate) tls: Option<TlsAcceptor>,
-    pub(crate) routes: Router,
+    pub(crate) served: Arc<ArcSwap<Served>>,
     pub(crate) max_connections: usize,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -122,23 +128,19 @@ impl Listener {
         peer: SocketAddr,
         phase: watch::Receiver<Phase>,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let (name, tls, routes, clock) = (
-            self.name,
-            self.tls.clone(),
-            self.routes.clone(),
-            Arc::clone(&self.clock),
-        );
+        let (name, served, clock) = (self.name, Arc::clone(&self.served), Arc::clone(&self.clock));
         async move {
             // Small answers must not wait for acknowledgements of earlier ones.
             let _ = stream.set_nodelay(true);
+            let tls = served.load().tls.clone();
             let Some(tls) = tls else {
-                return converse(name, stream, Protocol::Http1, peer, routes, clock, phase).await;
+                return converse(name, stream, Protocol::Http1, peer, served, clock, phase).await;
             };
             match within(&*clock, HANDSHAKE_LIMIT, tls.accept(stream)).await {
                 Some(Ok(stream)) => {
                     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                     let protocol = if http2 { Protocol::Http2 } else { Protocol::Http1 };
-                    converse(name, stream, protocol, peer, routes, clock, phase).await;
+                    converse(name, stream, protocol, peer, served, clock, phase).await;
                 }
                 Some(Err(error)) => tracing::debug!(listener = name, %peer, %error, "TLS handshake failed"),
                 None => tracing::debug!(listener = name, %peer, "TLS handshake took too long"),
@@ -153,7 +155,7 @@ async fn converse<S>(
     stream: S,
     protocol: Protocol,
     peer: SocketAddr,
-    routes: Router,
+    served: Arc<ArcSwap<Served>>,
     clock: Arc<dyn Clock>,
     mut phase: watch::Receiver<Phase>,
 ) where
@@ -169,7 +171,8 @@ async fn converse<S>(
     let service = service_fn(move |mut request: Request<Incoming>| {
         let in_flight = requests.begin();
         request.extensions_mut().insert(Peer(peer));
-        let answer = routes.clone().call(request.map(Body::new));
+        let mut routes = served.load().routes.clone();
+        let answer = routes.call(request.map(Body::new));
         async move {
             answer.await.map(|response: Response<Body>| {
                 response.map(|body| Guarded {

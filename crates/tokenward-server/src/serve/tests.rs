@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use axum::{Router, body::Body, routing::get};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
@@ -18,7 +19,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::listener::{Listener, Phase};
+use super::listener::{Listener, Phase, Served};
 
 /// More than any buffer of the system takes.
 const LARGE: usize = 80 << 20;
@@ -56,8 +57,7 @@ impl Running {
         let listener = Listener {
             name: "test",
             socket,
-            tls,
-            routes,
+            served: Arc::new(ArcSwap::from_pointee(Served { tls, routes })),
             max_connections,
             clock: Arc::clone(&clock) as _,
         };

@@ -16,6 +16,7 @@ mod connections;
 mod faults;
 mod options;
 mod program;
+mod reload;
 mod restart;
 mod serve;
 mod store;

@@ -1,0 +1,143 @@
+//! What is mounted where.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::{Router, middleware::from_fn_with_state, response::IntoResponse as _, routing::get};
+use http::header;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use super::readiness::Readiness;
+use crate::{
+    access::{Access, Failures, Guard, Reach},
+    admin::{Admin, Lasting},
+    aggregate::{Aggregate, Detail},
+    authorize::Authorize,
+    config::{self, Config, Credential},
+    http::{Observer, TrustedProxies, no_route, observe, wrong_method},
+};
+
+/// What outlives a change of the configuration.
+pub(super) struct Parts {
+    pub(super) lasting: Lasting,
+    /// Which credentials it knows is a matter of the configuration; what it carries out is not.
+    pub(super) guard: Guard,
+    pub(super) failures: Arc<Failures>,
+    pub(super) readiness: Readiness,
+    pub(super) exporter: PrometheusHandle,
+    /// Of `--dev`, as long as none is configured.
+    pub(super) generated: Option<Credential>,
+}
+
+/// Makes the routes of both listeners for one configuration after another.
+pub(super) struct Site {
+    parts: Parts,
+    /// With its prepared bodies, for as long as its settings stay.
+    aggregate: Mutex<Option<(config::Merged, Aggregate)>>,
+}
+
+/// The routes of each listener.
+pub(super) struct Routes {
+    pub(super) public: Router,
+    pub(super) admin: Router,
+}
+
+impl Site {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            aggregate: Mutex::default(),
+        }
+    }
+
+    pub(super) fn routes(&self, config: &Config) -> Routes {
+        Routes {
+            public: self.public(config),
+            admin: self.admin(config),
+        }
+    }
+
+    /// Keys, status and authorization.
+    fn public(&self, config: &Config) -> Router {
+        let parts = &self.parts;
+        let authorize = Authorize::new(
+            parts.lasting.verifier.clone(),
+            parts.lasting.registry.clock(),
+            &config.authorize,
+        );
+        let aggregate = self.aggregate(&config.merged);
+        let mut routes = Router::new()
+            .merge(aggregate.keys())
+            .merge(aggregate.status(Detail::Public))
+            .merge(authorize.routes())
+            .merge(parts.readiness.routes());
+        if config.server.metrics_on_public {
+            routes = routes.merge(self.metrics());
+        }
+        self.finish("public", routes, config)
+    }
+
+    /// The admin API, metrics, and the status with what is not for everyone.
+    fn admin(&self, config: &Config) -> Router {
+        let guard = self.guard(config);
+        // Whoever is on this machine may see addresses and errors; others need a credential, for `/v1/idps`.
+        let detail = match guard.reach() {
+            Reach::Loopback => Detail::Operator,
+            Reach::Beyond => Detail::Public,
+        };
+        let api = Admin::new(self.parts.lasting.clone(), config);
+        let routes = Router::new()
+            .merge(api.routes(&guard))
+            .merge(self.aggregate(&config.merged).status(detail))
+            .merge(self.parts.readiness.routes())
+            .merge(self.metrics());
+        self.finish("admin", routes, config)
+    }
+
+    fn guard(&self, config: &Config) -> Guard {
+        let generated = self.parts.generated.iter().filter(|_| config.credentials.is_empty());
+        let access = Access::new(
+            config.credentials.iter().chain(generated).cloned(),
+            Arc::clone(&self.parts.failures),
+            self.parts.lasting.registry.clock(),
+        );
+        self.parts.guard.with(access)
+    }
+
+    fn aggregate(&self, settings: &config::Merged) -> Aggregate {
+        let mut last = self.aggregate.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((same, aggregate)) if same == settings => aggregate.clone(),
+            _ => {
+                let aggregate = Aggregate::new(self.parts.lasting.registry.clone(), settings);
+                *last = Some((settings.clone(), aggregate.clone()));
+                aggregate
+            }
+        }
+    }
+
+    fn metrics(&self) -> Router {
+        let exporter = self.parts.exporter.clone();
+        let render = move || async move {
+            let headers = [
+                (header::CONTENT_TYPE, "text/plain; version=0.0.4"),
+                (header::CACHE_CONTROL, "no-store"),
+            ];
+            (headers, exporter.render()).into_response()
+        };
+        Router::new().route("/metrics", get(render))
+    }
+
+    /// Adds what every request meets, known path or not.
+    fn finish(&self, listener: &'static str, routes: Router, config: &Config) -> Router {
+        let observer = Observer {
+            listener,
+            clock: self.parts.lasting.registry.clock(),
+            proxies: Arc::new(TrustedProxies::new(config.server.trusted_proxies.clone())),
+            log: config.logging.requests,
+        };
+        routes
+            .fallback(no_route)
+            .method_not_allowed_fallback(wrong_method)
+            .layer(from_fn_with_state(observer, observe))
+    }
+}
