@@ -127,7 +127,10 @@ pub(crate) fn metrics() -> Result<PrometheusHandle, BuildError> {
             RELOADED,
             "Whether the configuration was taken over the last time it was read; 0: it was refused as a whole.",
         ),
-        (RELOADED_AT, "When the configuration was taken over the last time, seconds since 1970."),
+        (
+            RELOADED_AT,
+            "When the configuration was taken over the last time, seconds since 1970.",
+        ),
         (BUILD_INFO, "Always 1; the version is a label."),
     ] {
         metrics::describe_gauge!(name, help);

@@ -115,7 +115,8 @@ impl Source {
             ));
         }
         let problem = |message| Problems::one(Some(path.to_owned()), Place::Whole, message);
-        let bytes = read_limited(path, MAX_FILE).map_err(|message| problem(format!("{message}{named_by}")))?;
+        let bytes =
+            read_limited(path, MAX_FILE).map_err(|message| problem(format!("{message}{named_by}")))?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let line = error
                 .as_bytes()

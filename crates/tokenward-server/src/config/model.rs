@@ -101,11 +101,17 @@ impl Config {
             ("server", "host", old.host == new.host),
             ("server", "port", old.port == new.port),
             ("server", "admin", old.admin == new.admin),
-            ("server", "max_connections", old.max_connections == new.max_connections),
+            (
+                "server",
+                "max_connections",
+                old.max_connections == new.max_connections,
+            ),
             ("store", "url", running.store.url == self.store.url),
         ] {
             if !is_same {
-                section.child(parent).report(member, "only a restart can change this member");
+                section
+                    .child(parent)
+                    .report(member, "only a restart can change this member");
             }
         }
     }

@@ -27,8 +27,8 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 pub(crate) use error::Error;
 use listener::{Listener, Phase};
 use readiness::Readiness;
-use reload::{Doors, Reloader};
 pub(crate) use reload::ReloadStatus;
+use reload::{Doors, Reloader};
 use site::{Parts, Site};
 
 use crate::{

@@ -288,7 +288,10 @@ impl Watched {
     /// Watches these files too. Those that were watched already are as they were before they were read, so that a
     /// change since then is seen.
     async fn add(&mut self, files: BTreeSet<PathBuf>) {
-        let new = files.into_iter().filter(|file| !self.seen.contains_key(file)).collect();
+        let new = files
+            .into_iter()
+            .filter(|file| !self.seen.contains_key(file))
+            .collect();
         self.seen.extend(look(new).await);
     }
 
@@ -301,7 +304,10 @@ async fn look(files: BTreeSet<PathBuf>) -> Looks {
     let looked = spawn_blocking(move || {
         let look = |path: PathBuf| {
             let look = std::fs::metadata(&path).ok().map(|file| {
-                let (content, status) = ((file.mtime(), file.mtime_nsec()), (file.ctime(), file.ctime_nsec()));
+                let (content, status) = (
+                    (file.mtime(), file.mtime_nsec()),
+                    (file.ctime(), file.ctime_nsec()),
+                );
                 (file.dev(), file.ino(), file.size(), content, status)
             });
             (path, look)

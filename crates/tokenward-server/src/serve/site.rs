@@ -94,7 +94,11 @@ impl Site {
     }
 
     fn guard(&self, config: &Config) -> Guard {
-        let generated = self.parts.generated.iter().filter(|_| config.credentials.is_empty());
+        let generated = self
+            .parts
+            .generated
+            .iter()
+            .filter(|_| config.credentials.is_empty());
         let access = Access::new(
             config.credentials.iter().chain(generated).cloned(),
             Arc::clone(&self.parts.failures),

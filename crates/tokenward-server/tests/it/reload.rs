@@ -65,7 +65,9 @@ impl Reloading {
     }
 
     fn refusals(&self) -> usize {
-        self.program.logged("configuration not reloaded: nothing is changed").len()
+        self.program
+            .logged("configuration not reloaded: nothing is changed")
+            .len()
     }
 
     /// Waits for one more reload since there were so many.
@@ -87,18 +89,28 @@ impl Reloading {
         let (before, said) = (self.refusals(), self.problems().len());
         self.write(yaml);
         self.program.signal(Signal::HUP);
-        wait_for(|| (self.refusals() > before).then_some(())).await.expect("it is refused");
+        wait_for(|| (self.refusals() > before).then_some(()))
+            .await
+            .expect("it is refused");
         self.problems().split_off(said)
     }
 
     fn problems(&self) -> Vec<String> {
-        let lines = self.program.logged("the new configuration is not valid").into_iter();
-        lines.map(|line| line["problem"].as_str().unwrap().to_owned()).collect()
+        let lines = self
+            .program
+            .logged("the new configuration is not valid")
+            .into_iter();
+        lines
+            .map(|line| line["problem"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     async fn metric(&self, name: &str) -> f64 {
         let text = self.program.admin("/metrics").await.text();
-        let line = text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} ")))
+            .unwrap();
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 }
@@ -111,7 +123,9 @@ fn idp(name: &str, server: &IdpServer, more: &str) -> String {
 }
 
 fn bearer(issuer: &str, key: &TestKey) -> String {
-    let token = TokenBuilder::new(SystemClock::new().wall()).issuer(issuer).audience("api");
+    let token = TokenBuilder::new(SystemClock::new().wall())
+        .issuer(issuer)
+        .audience("api");
     format!("Bearer {}", token.expires_in(Duration::from_secs(600)).sign(key))
 }
 
@@ -183,7 +197,13 @@ async fn no_request_fails_while_providers_come_change_and_go() {
             let mut n = client;
             while !stop.load(Ordering::Acquire) {
                 n += 1;
-                let path = ["/jwks.json", "/jwks/stay", "/jwks/change", "/authorize", "/status/stay"][n % 5];
+                let path = [
+                    "/jwks.json",
+                    "/jwks/stay",
+                    "/jwks/change",
+                    "/authorize",
+                    "/status/stay",
+                ][n % 5];
                 let (status, body) = kept.get(path, &bearers[n % 2]).await.unwrap();
                 assert_eq!(status, StatusCode::OK, "{path}: {body:?}");
                 if path == "/jwks.json" {
@@ -216,11 +236,20 @@ async fn no_request_fails_while_providers_come_change_and_go() {
     while let Some(client) = clients.join_next().await {
         client.unwrap();
     }
-    println!("{} requests while the configuration was reloaded 33 times", asked.load(Ordering::Acquire));
+    println!(
+        "{} requests while the configuration was reloaded 33 times",
+        asked.load(Ordering::Acquire)
+    );
     assert!(asked.load(Ordering::Acquire) > 1_000);
     // What stayed kept its keys, its counters and its schedule, and nobody asked its provider again.
     let after = server.program.get("/status/stay").await.json();
-    for member in ["update_count", "error_count", "last_updated", "next_refresh", "last_attempt"] {
+    for member in [
+        "update_count",
+        "error_count",
+        "last_updated",
+        "next_refresh",
+        "last_attempt",
+    ] {
         assert_eq!(before[member], after[member], "{member}");
     }
     assert_eq!(stay.hits(JWKS_PATH), 1);
@@ -230,25 +259,54 @@ async fn no_request_fails_while_providers_come_change_and_go() {
     // An invalid file changes nothing and says where it is wrong.
     let names = server.program.get("/status").await.json();
     let good = yaml(33);
-    let broken = good.replace("cache_duration: 133", "cache_duration: never").replace("name: stay", "nam: stay");
+    let broken = good
+        .replace("cache_duration: 133", "cache_duration: never")
+        .replace("name: stay", "nam: stay");
     let line = |text: &str| good.lines().position(|line| line.contains(text)).unwrap() + 1;
     let problems = server.refuse(&broken).await;
     let place = |n: usize| format!("tokenward.yaml:{n}:");
     assert!(
-        problems.iter().any(|p| p.contains(&place(line("name: change"))) && p.contains("cache_duration: expected a")),
+        problems
+            .iter()
+            .any(|p| p.contains(&place(line("name: change"))) && p.contains("cache_duration: expected a")),
         "{problems:?}"
     );
     assert!(
-        problems.iter().any(|p| p.contains(&place(line("name: stay"))) && p.contains("did you mean `name`")),
+        problems
+            .iter()
+            .any(|p| p.contains(&place(line("name: stay"))) && p.contains("did you mean `name`")),
         "{problems:?}"
     );
-    assert_eq!(server.metric("tokenward_config_last_reload_successful").await, 0.0);
-    assert_eq!(server.program.get("/status").await.json().as_object().unwrap().len(), names.as_object().unwrap().len());
+    assert_eq!(
+        server.metric("tokenward_config_last_reload_successful").await,
+        0.0
+    );
+    assert_eq!(
+        server
+            .program
+            .get("/status")
+            .await
+            .json()
+            .as_object()
+            .unwrap()
+            .len(),
+        names.as_object().unwrap().len()
+    );
     assert_eq!(stay.hits(JWKS_PATH), 1);
-    let success = server.metric("tokenward_config_last_reload_success_timestamp_seconds").await;
+    let success = server
+        .metric("tokenward_config_last_reload_success_timestamp_seconds")
+        .await;
     server.apply(&good).await;
-    assert_eq!(server.metric("tokenward_config_last_reload_successful").await, 1.0);
-    assert!(server.metric("tokenward_config_last_reload_success_timestamp_seconds").await > success);
+    assert_eq!(
+        server.metric("tokenward_config_last_reload_successful").await,
+        1.0
+    );
+    assert!(
+        server
+            .metric("tokenward_config_last_reload_success_timestamp_seconds")
+            .await
+            > success
+    );
 }
 
 #[tokio::test]
@@ -266,9 +324,20 @@ async fn what_only_a_restart_can_change_is_refused_with_all_the_rest() {
         .replace("name: a", "name: b");
     let problems = server.refuse(&other).await;
     let restart = "only a restart can change this member";
-    for member in ["server.host", "server.port", "server.admin", "server.max_connections", "store.url"] {
-        let said = problems.iter().find(|p| p.contains(&format!(": {member}: {restart}")));
-        assert!(said.is_some_and(|p| p.contains("tokenward.yaml:")), "{member}: {problems:?}");
+    for member in [
+        "server.host",
+        "server.port",
+        "server.admin",
+        "server.max_connections",
+        "store.url",
+    ] {
+        let said = problems
+            .iter()
+            .find(|p| p.contains(&format!(": {member}: {restart}")));
+        assert!(
+            said.is_some_and(|p| p.contains("tokenward.yaml:")),
+            "{member}: {problems:?}"
+        );
     }
     assert_eq!(problems.len(), 5);
     assert_eq!(server.program.get("/jwks/b").await.status, StatusCode::NOT_FOUND);
@@ -277,7 +346,9 @@ async fn what_only_a_restart_can_change_is_refused_with_all_the_rest() {
     // A file that is gone is no reason to stop either.
     let before = server.refusals();
     std::fs::remove_file(server.path("tokenward.yaml")).unwrap();
-    wait_for(|| (server.refusals() > before).then_some(())).await.expect("it is noticed");
+    wait_for(|| (server.refusals() > before).then_some(()))
+        .await
+        .expect("it is noticed");
     assert_eq!(server.program.get("/jwks/a").await.status, StatusCode::OK);
 }
 
@@ -295,9 +366,17 @@ async fn everything_else_is_taken_over() {
         program.ask(Method::GET, "/authorize", &[(name, &value)]).await
     };
     assert_eq!(ask("authorization", bearer.clone()).await.status, StatusCode::OK);
-    assert_eq!(program.get("/jwks.json").await.header("cache-control"), Some("public, max-age=900"));
+    assert_eq!(
+        program.get("/jwks.json").await.header("cache-control"),
+        Some("public, max-age=900")
+    );
     assert_eq!(program.get("/metrics").await.status, StatusCode::NOT_FOUND);
-    assert!(program.logged("request").iter().any(|line| line["route"] == "/authorize"));
+    assert!(
+        program
+            .logged("request")
+            .iter()
+            .any(|line| line["route"] == "/authorize")
+    );
 
     let digest = "a16d54362305e4d15e8bac260742a6d476b9731c830dcf85236595bbbd842dc1"; // of `SECRET`
     let rest = idps(", leeway: 1s")
@@ -310,10 +389,16 @@ async fn everything_else_is_taken_over() {
     );
     let seen = server.apply(&yaml).await;
     assert_eq!((&seen["changed"], &seen["unchanged"]), (&json!(1), &json!(0)));
-    assert_eq!(ask("authorization", bearer.clone()).await.json()["error_code"], "token_missing");
+    assert_eq!(
+        ask("authorization", bearer.clone()).await.json()["error_code"],
+        "token_missing"
+    );
     let bare = bearer.strip_prefix("Bearer ").unwrap().to_owned();
     assert_eq!(ask("x-token", bare).await.status, StatusCode::OK);
-    assert_eq!(program.get("/jwks.json").await.header("cache-control"), Some("public, max-age=77"));
+    assert_eq!(
+        program.get("/jwks.json").await.header("cache-control"),
+        Some("public, max-age=77")
+    );
     assert_eq!(program.get("/metrics").await.status, StatusCode::OK);
     let explain = |secret: &'static str| async move {
         let bearer = format!("Bearer {secret}");
@@ -323,14 +408,18 @@ async fn everything_else_is_taken_over() {
             ("content-type", "application/json"),
         ];
         let body = Bytes::from_static(b"{\"token\": \"x\"}");
-        crate::program::ask(program.admin, Method::POST, "/v1/explain", &headers, body).await.status
+        crate::program::ask(program.admin, Method::POST, "/v1/explain", &headers, body)
+            .await
+            .status
     };
     assert_eq!(explain("wrong").await, StatusCode::UNAUTHORIZED);
     assert_eq!(explain(SECRET).await, StatusCode::OK);
     let shown = || async {
         let bearer = format!("Bearer {SECRET}");
         let headers = [("host", "localhost"), ("authorization", bearer.as_str())];
-        crate::program::ask(program.admin, Method::GET, "/v1/config", &headers, Bytes::new()).await.json()
+        crate::program::ask(program.admin, Method::GET, "/v1/config", &headers, Bytes::new())
+            .await
+            .json()
     };
     let after = shown().await;
     assert_eq!(after["last_reload"]["outcome"], "applied");
@@ -348,7 +437,9 @@ async fn everything_else_is_taken_over() {
     assert!(refused["last_reload"]["problems"][0]["line"].is_u64());
     assert_eq!(refused["config"]["merged.max_age"], "77", "what runs");
 
-    let text = yaml.replace("level: debug", "format: text, level: error").replace("requests: false", "requests: true");
+    let text = yaml
+        .replace("level: debug", "format: text, level: error")
+        .replace("requests: false", "requests: true");
     let before = program.output().len();
     server.write(&text);
     program.signal(Signal::HUP);
@@ -360,9 +451,20 @@ async fn everything_else_is_taken_over() {
     }
     server.write(&text.replace("max_age: 77", "max_age: 0"));
     program.signal(Signal::HUP);
-    let said = wait_for(|| program.output().into_iter().skip(before).find(|line| line.contains("ERROR") && !line.starts_with('{')));
+    let said = wait_for(|| {
+        program
+            .output()
+            .into_iter()
+            .skip(before)
+            .find(|line| line.contains("ERROR") && !line.starts_with('{'))
+    });
     assert!(said.await.is_some(), "text, and nothing below an error");
-    let requests = program.output().iter().skip(before).filter(|line| line.contains("route=")).count();
+    let requests = program
+        .output()
+        .iter()
+        .skip(before)
+        .filter(|line| line.contains("route="))
+        .count();
     assert_eq!(requests, 0);
 }
 
@@ -383,13 +485,24 @@ async fn a_secret_is_rotated_by_writing_its_file() {
     let status = |key: &TestKey| {
         let bearer = bearer(ISSUER, &key.clone().without_kid());
         let program = &program;
-        async move { program.ask(Method::GET, "/authorize", &[("authorization", &bearer)]).await.status }
+        async move {
+            program
+                .ask(Method::GET, "/authorize", &[("authorization", &bearer)])
+                .await
+                .status
+        }
     };
-    assert_eq!((status(&old).await, status(&new).await), (StatusCode::OK, StatusCode::UNAUTHORIZED));
+    assert_eq!(
+        (status(&old).await, status(&new).await),
+        (StatusCode::OK, StatusCode::UNAUTHORIZED)
+    );
     write(&new);
     let reloaded = wait_for(|| program.logged("configuration reloaded").first().cloned()).await;
     assert!(reloaded.is_some(), "{:#?}", program.output());
-    assert_eq!((status(&old).await, status(&new).await), (StatusCode::UNAUTHORIZED, StatusCode::OK));
+    assert_eq!(
+        (status(&old).await, status(&new).await),
+        (StatusCode::UNAUTHORIZED, StatusCode::OK)
+    );
     let secret = new.secret().unwrap().to_vec();
     let log = program.output().concat().into_bytes();
     assert!(!log.windows(secret.len()).any(|part| part == secret));
@@ -419,8 +532,13 @@ async fn connect(program: &Program, trusted: &[&CertificateDer<'static>]) -> (Ke
         .with_no_client_auth();
     let stream = TcpStream::connect(program.public).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    let stream = TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap();
-    let met = stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned();
+    let stream = TlsConnector::from(Arc::new(client))
+        .connect(name, stream)
+        .await
+        .unwrap();
+    let met = stream.get_ref().1.peer_certificates().unwrap()[0]
+        .clone()
+        .into_owned();
     (Kept::new(stream).await, met)
 }
 
@@ -446,8 +564,18 @@ async fn a_new_certificate_is_for_new_connections_and_cuts_off_none() {
     let key = std::fs::read(server.path("key.pem")).unwrap();
     certificate(&server.directory);
     std::fs::write(server.path("key.pem"), key).unwrap();
-    wait_for(|| (server.refusals() > before).then_some(())).await.expect("it is refused");
-    assert!(server.problems().last().unwrap().contains("server.tls: cannot use cert.pem"), "{:?}", server.problems());
+    wait_for(|| (server.refusals() > before).then_some(()))
+        .await
+        .expect("it is refused");
+    assert!(
+        server
+            .problems()
+            .last()
+            .unwrap()
+            .contains("server.tls: cannot use cert.pem"),
+        "{:?}",
+        server.problems()
+    );
     let (_, met) = connect(&server.program, &[&first, &second]).await;
     assert_eq!(met, second);
     assert!(alive(old.get("/livez", "").await));

@@ -493,11 +493,18 @@ fn the_files_that_a_configuration_depends_on_are_told_good_or_bad() {
     let source = crate::config::Source::new(Some(&path), false, &Default::default());
     let reading = source.read(None);
     assert!(reading.config.is_err());
-    let mut expected: Vec<_> = ["/no/cert", "/no/key", "/no/secret", "/no/ca"].map(Into::into).into();
+    let mut expected: Vec<_> = ["/no/cert", "/no/key", "/no/secret", "/no/ca"]
+        .map(Into::into)
+        .into();
     expected.push(path);
     expected.sort();
     assert_eq!(reading.files.into_iter().collect::<Vec<_>>(), expected);
     // The one that is looked for where none is named, and is not there yet.
-    let files = crate::config::Source::new(None, true, &Default::default()).read(None).files;
-    assert_eq!(files.into_iter().collect::<Vec<_>>(), [std::path::PathBuf::from("tokenward.yaml")]);
+    let files = crate::config::Source::new(None, true, &Default::default())
+        .read(None)
+        .files;
+    assert_eq!(
+        files.into_iter().collect::<Vec<_>>(),
+        [std::path::PathBuf::from("tokenward.yaml")]
+    );
 }
