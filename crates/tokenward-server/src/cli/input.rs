@@ -76,3 +76,16 @@ fn bare(text: &str) -> Result<String, Failure> {
 pub(super) fn file(path: &Path) -> Result<Vec<u8>, Failure> {
     read_limited(path, MAX_FILE).map_err(|message| Failure::usage(format!("{}: {message}", path.display())))
 }
+
+/// All of standard input.
+pub(super) fn stdin() -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = io::stdin().lock().take(MAX_FILE + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::usage(format!("cannot read standard input: {error}")))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(Failure::usage(format!(
+            "standard input is longer than {MAX_FILE} bytes"
+        )));
+    }
+    Ok(bytes)
+}

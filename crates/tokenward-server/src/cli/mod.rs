@@ -1,7 +1,9 @@
 //! The command line.
 
+mod api;
 mod check;
 mod fetch;
+mod idps;
 mod input;
 mod inspect;
 mod output;
@@ -56,6 +58,9 @@ enum Command {
     /// Look at tokens, and verify them
     #[command(subcommand)]
     Token(Token),
+    /// List, add, change, remove, refresh and purge the identity providers of a running server
+    #[command(subcommand)]
+    Idps(idps::Idps),
     /// Print the OpenAPI 3.1 document of the server's interface
     Openapi,
     /// Back up, restore and move the store that the configuration names
@@ -226,6 +231,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Jwks(Jwks::Verify { jwk, token }) => raw::run(&jwk, token.as_deref(), &output),
         Command::Token(Token::Inspect { token, json }) => inspect::run(token.as_deref(), json, &output),
         Command::Token(Token::Verify(arguments)) => verify::run(&arguments, &environment, &output),
+        Command::Idps(command) => idps::run(&command, &environment, &output),
         Command::Openapi => {
             output.line(crate::admin::openapi_json());
             Ok(Ending::Ok)

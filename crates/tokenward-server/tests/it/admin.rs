@@ -16,9 +16,9 @@ use tokio::{net::TcpStream, task::JoinSet};
 use crate::program::{Answer, Program, ask, command, config};
 
 /// A secret for each scope, and for none.
-const ADMIN: &str = "Xb7-admin-0123456789abcdefghijklmnop";
+pub(crate) const ADMIN: &str = "Xb7-admin-0123456789abcdefghijklmnop";
 const NARROW: &str = "Xb7-narrow-0123456789abcdefghijklmno";
-const READER: &str = "Xb7-reader-0123456789abcdefghijklmno";
+pub(crate) const READER: &str = "Xb7-reader-0123456789abcdefghijklmno";
 const WRONG: &str = "Xb7-wrong-0123456789abcdefghijklmnopq";
 
 fn digest(secret: &str) -> String {
@@ -38,7 +38,7 @@ fn credentials() -> String {
     )
 }
 
-async fn start(rest: &str) -> Program {
+pub(crate) async fn start(rest: &str) -> Program {
     Program::start(&config(&format!("{}{rest}", credentials()))).await
 }
 

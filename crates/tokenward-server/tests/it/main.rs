@@ -14,6 +14,7 @@ mod chaos;
 mod cli;
 mod connections;
 mod faults;
+mod idps;
 mod options;
 mod program;
 mod reload;
