@@ -47,7 +47,7 @@ pub(super) fn calls() -> Vec<Call> {
 }
 
 async fn events(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<Response, Rejected> {
-    let tenant = query::only(query.as_deref(), &["tenant"])?.remove("tenant");
+    let tenant = query::name(&query::only(query.as_deref(), &["tenant"])?, "tenant")?;
     let Ok(place) = Arc::clone(&admin.0.streams.0).try_acquire_owned() else {
         return Ok(unavailable(
             "too_many_streams",

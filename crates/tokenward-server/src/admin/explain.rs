@@ -50,6 +50,7 @@ struct Question {
     /// The token. It is verified as any other, without the cache of verified tokens.
     token: String,
     /// The tenant whose issuers may have signed it; `default` where it is absent.
+    #[schema(nullable = false)]
     tenant: Option<String>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Each call stands on two paths: `/v1/idps/…` for the default tenant, `/v1/tenants/{tenant}/idps/…` for any.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use axum::{
     extract::{Path, RawQuery, Request, State, rejection::PathRejection},
@@ -13,7 +13,10 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokenward::{DEFAULT_TENANT, ErrorKind, Idp, IdpDetails, IdpStatus, State as KeyState, Timestamp};
-use utoipa::{ToSchema, openapi::HttpMethod};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{HttpMethod, RefOr, Schema},
+};
 
 use super::{
     Admin,
@@ -22,10 +25,10 @@ use super::{
 };
 use crate::{
     access::Need,
-    config::Scope,
+    config::{Scope, document_schema},
     fleet::{FleetError, Put},
     http::{Fault, Rejected, not_found, problem, read},
-    openapi::{Operation, Parameter},
+    openapi::{Operation, Parameter, any_object},
 };
 
 /// Identity providers on one page, and at most.
@@ -62,7 +65,8 @@ fn calls_below(prefix: &str) -> Vec<Call> {
             .answers::<Page>(
                 StatusCode::OK,
                 "Identity providers, and where the next page begins.",
-            ),
+            )
+            .problem(StatusCode::NOT_FOUND, "No tenant can have this name."),
             Need::Any,
             get(list),
         ),
@@ -165,19 +169,21 @@ struct Entry {
     last_error: Option<&'static str>,
 }
 
-/// The members of an identity provider of the configuration, save for `name` and `tenant`, which the path has, and
-/// `secret`, `secret_file` and `ca_file`. `docs/configuration.md` lists all of them.
-#[derive(ToSchema)]
-#[schema(as = IdpDocument)]
-#[expect(dead_code, reason = "only its schema is used; the configuration reads it")]
-struct Document {
-    /// The exact `iss` of its tokens.
-    issuer: Option<String>,
-    /// Its key set; absent, it is found by OIDC discovery from `issuer`.
-    url: Option<String>,
-    /// Audiences of which a token must name one, or `any`.
-    #[schema(value_type = Option<Object>)]
-    audiences: Option<Vec<String>>,
+/// The members of an identity provider of the configuration, save for `name` and `tenant`, which the path has, and for
+/// secrets and files, which belong to the configuration.
+struct Document;
+
+impl ToSchema for Document {
+    fn name() -> Cow<'static, str> {
+        "IdpDocument".into()
+    }
+}
+
+impl PartialSchema for Document {
+    fn schema() -> RefOr<Schema> {
+        // What is written as JSON Schema there is one here, too.
+        serde_json::from_value(document_schema()).unwrap_or_else(|_| any_object())
+    }
 }
 
 /// One identity provider, with everything that its status says.
@@ -270,9 +276,13 @@ async fn list(
 ) -> Result<Response, Rejected> {
     let values = query::only(query.as_deref(), &["after", "limit"])?;
     let limit = query::integer(&values, "limit", (1, MAX_PAGE), PAGE)?;
-    let after = values.get("after").map_or("", String::as_str);
-    let mut idps = admin.0.registry.idps(&Target::of(names).tenant);
-    idps.retain(|idp| idp.name() > after);
+    let after = query::name(&values, "after")?.unwrap_or_default();
+    let tenant = Target::of(names).tenant;
+    if !query::is_name(&tenant) {
+        return Ok(not_found("There is no tenant of this name."));
+    }
+    let mut idps = admin.0.registry.idps(&tenant);
+    idps.retain(|idp| idp.name() > after.as_str());
     idps.sort_unstable_by(|a, b| a.name().cmp(b.name()));
     let more = idps.len() > limit;
     idps.truncate(limit);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use tokenward::MAX_NAME_BYTES;
 use url::form_urlencoded;
 
 use crate::http::{Fault, Rejected};
@@ -35,6 +36,36 @@ pub(super) fn only(
     } else {
         Err(Rejected::Members(faults))
     }
+}
+
+/// The name, of an identity provider or a tenant, in the parameter `name`.
+///
+/// # Errors
+///
+/// Where it is none that anything could have.
+pub(super) fn name(
+    values: &HashMap<&'static str, String>,
+    name: &'static str,
+) -> Result<Option<String>, Rejected> {
+    let Some(value) = values.get(name) else {
+        return Ok(None);
+    };
+    if is_name(value) {
+        Ok(Some(value.clone()))
+    } else {
+        Err(Rejected::Members(vec![Fault::new(
+            name,
+            "must be 1 to 64 letters, digits, _ or -",
+        )]))
+    }
+}
+
+/// Whether an identity provider or a tenant could be called so.
+pub(super) fn is_name(text: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
 /// The integer of the parameter `name`, from `min` to `max`, or `default` where it is absent.

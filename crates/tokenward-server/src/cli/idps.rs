@@ -138,9 +138,9 @@ pub(super) fn run(command: &Idps, environment: &Environment, output: &Output) ->
             }
             let idp = answer.json()?;
             if common.json {
-                output.json(&idp)
+                output.json(&idp);
             } else {
-                show(&idp, output)
+                show(&idp, output);
             }
             Ok(Ending::Ok)
         }

@@ -3,13 +3,14 @@
 use std::{fmt, sync::Arc};
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::json;
 use tokenward::fetch::AllowedHost;
 
 use super::{
     idp::{Defaults, Idp},
     model::Config,
     problem::{Place, Problem},
-    record::{Context, Section},
+    record::{Context, Member, Record as _, Section, Shape},
     tree::{Entry, Node, Style, Value, entry},
 };
 
@@ -96,6 +97,37 @@ impl Form {
         }
         Some(idp)
     }
+}
+
+/// The JSON Schema of a document, made from the members themselves. It says their names and shapes; what a value must
+/// be is in words.
+pub(crate) fn schema() -> serde_json::Value {
+    let mut members = Idp::members();
+    members.retain(|member| ELSEWHERE.iter().all(|(name, _)| *name != member.name));
+    object_schema(&members)
+}
+
+fn object_schema(members: &[Member]) -> serde_json::Value {
+    let list = || json!({ "type": "array", "items": { "type": "string" } });
+    let properties = members.iter().map(|member| {
+        let mut schema = match &member.shape {
+            Shape::Scalar => json!({ "type": ["string", "integer", "boolean"] }),
+            Shape::List => list(),
+            Shape::ListOrWord => json!({ "oneOf": [list(), { "type": "string" }] }),
+            Shape::Map => json!({ "type": "object" }),
+            Shape::Section(members) | Shape::Sections(members) => object_schema(members),
+        };
+        let takes = match member.takes.as_str() {
+            "" => String::new(),
+            takes => format!(" Takes {takes}; default {}.", member.default),
+        };
+        if let Some(schema) = schema.as_object_mut() {
+            schema.insert("description".into(), format!("{}{takes}", member.doc).into());
+        }
+        (member.name.to_owned(), schema)
+    });
+    let properties: serde_json::Map<_, _> = properties.collect();
+    json!({ "type": "object", "properties": properties, "additionalProperties": false })
 }
 
 fn parse(document: &[u8], cx: &Context) -> Result<Node, String> {

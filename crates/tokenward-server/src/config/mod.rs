@@ -27,7 +27,7 @@ use std::{
 };
 
 pub(crate) use credential::{Credential, Scope};
-pub(crate) use document::Form;
+pub(crate) use document::{Form, schema as document_schema};
 pub(crate) use effective::Effective;
 pub(crate) use environment::Environment;
 pub(crate) use model::{

@@ -76,21 +76,9 @@ pub(crate) struct Member {
     pub(super) name: &'static str,
     pub(super) shape: Shape,
     /// As it would be written in the file; for people where there is none.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the reference is made from it, by a test")
-    )]
     pub(super) default: String,
     /// What values it takes.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the reference is made from it, by a test")
-    )]
     pub(super) takes: String,
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the reference is made from it, by a test")
-    )]
     pub(super) doc: String,
 }
 

@@ -569,6 +569,10 @@ async fn idps_are_listed_refreshed_and_purged() {
         (&one["name"], &one["url"]),
         (&"a".into(), &upstream.jwks_url().into())
     );
+    for wrong in ["after=", "after=a/b", "limit=0", "page=1", "after=a&after=b"] {
+        let answer = with(&program, READER, Method::GET, &format!("/v1/idps?{wrong}"), "").await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{wrong}");
+    }
     for (method, path) in [
         (Method::GET, "/v1/idps/none"),
         (Method::POST, "/v1/idps/none/refresh"),

@@ -1,5 +1,6 @@
 //! The `tokenward` program and the core's verifier against real peers: oidc-provider issues the tokens, jose and PyJWT
-//! read the key sets and judge the same tokens. `scripts/test` installs them; where they are missing the tests fail.
+//! read the key sets and judge the same tokens, schemathesis asks
+//! the admin API all that its document allows, and more. `scripts/test` installs them; where they are missing the tests fail.
 
 #![expect(
     clippy::unwrap_used,
@@ -15,6 +16,7 @@ mod clients;
 mod differential;
 mod http;
 mod judges;
+mod openapi;
 mod process;
 mod provider;
 mod serving;

@@ -30,6 +30,13 @@ pub(crate) fn python_script(name: &str) -> Command {
     command
 }
 
+/// A program that a package of `peers/python` brings.
+pub(crate) fn python_tool(name: &str) -> Command {
+    let tool = root().join(".venv/bin").join(name);
+    must_exist(&tool);
+    Command::new(tool)
+}
+
 fn must_exist(path: &Path) {
     assert!(
         path.exists(),

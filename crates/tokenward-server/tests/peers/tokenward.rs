@@ -15,6 +15,8 @@ pub(crate) struct Tokenward {
     directory: TempDir,
     /// Of the public listener, for example `http://127.0.0.1:40123`.
     pub(crate) url: String,
+    /// Of the admin listener.
+    pub(crate) admin: String,
 }
 
 impl Tokenward {
@@ -44,6 +46,7 @@ impl Tokenward {
             child,
             directory,
             url: String::new(),
+            admin: String::new(),
         };
         wait_for("tokenward is ready", || {
             let ended = tokenward.child.try_wait().unwrap();
@@ -53,10 +56,11 @@ impl Tokenward {
                 ended.unwrap(),
                 tokenward.log()
             );
-            let Some(address) = tokenward.listening() else {
+            let (Some(public), Some(admin)) = (tokenward.listening("public"), tokenward.listening("admin")) else {
                 return false;
             };
-            tokenward.url = format!("http://{address}");
+            tokenward.url = format!("http://{public}");
+            tokenward.admin = format!("http://{admin}");
             let ready = format!("{}/readyz", tokenward.url);
             http::try_request("GET", &ready, &[], "").is_ok_and(|answer| answer.status == 200)
         });
@@ -76,13 +80,13 @@ impl Tokenward {
         self.get("/authorize", &[("authorization", &format!("Bearer {token}"))])
     }
 
-    /// The address that the public listener got.
-    fn listening(&self) -> Option<SocketAddr> {
+    /// The address that a listener got.
+    fn listening(&self, listener: &str) -> Option<SocketAddr> {
         let log = fs::read_to_string(self.directory.path().join("log")).ok()?;
         let mut lines = log
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let line = lines.find(|line| line["message"] == "listening" && line["listener"] == "public")?;
+        let line = lines.find(|line| line["message"] == "listening" && line["listener"] == listener)?;
         line["address"].as_str()?.parse().ok()
     }
 
