@@ -56,7 +56,8 @@ impl Tokenward {
                 ended.unwrap(),
                 tokenward.log()
             );
-            let (Some(public), Some(admin)) = (tokenward.listening("public"), tokenward.listening("admin")) else {
+            let (Some(public), Some(admin)) = (tokenward.listening("public"), tokenward.listening("admin"))
+            else {
                 return false;
             };
             tokenward.url = format!("http://{public}");
