@@ -97,13 +97,14 @@ impl Purpose {
 impl Entry {
     /// An entry without keys, due at once.
     #[must_use]
-    pub fn new(settings: Settings, now: Timestamp) -> Self {
+    pub fn new(settings: impl Into<Arc<Settings>>, now: Timestamp) -> Self {
+        let settings = settings.into();
         let view = View {
             advertised: settings.cache_duration,
             ..View::default()
         };
         Self {
-            settings: Arc::new(settings),
+            settings,
             view: Arc::new(view),
             flight: None,
             next_ticket: 0,
@@ -130,7 +131,12 @@ impl Entry {
     /// An entry with the keys of a snapshot. Their deadlines count from when they were fetched; a set that is past
     /// them is not taken. One from the future is of unknown age, and taken for one that just stopped being fresh.
     #[must_use]
-    pub fn restored(settings: Settings, restored: Restored, now: Timestamp, unit: f64) -> Self {
+    pub fn restored(
+        settings: impl Into<Arc<Settings>>,
+        restored: Restored,
+        now: Timestamp,
+        unit: f64,
+    ) -> Self {
         let mut entry = Self::new(settings, now);
         let cadence = entry.settings.cadence(restored.upstream, unit);
         let fresh_until = match restored.fetched_at <= now {
@@ -350,6 +356,12 @@ impl Entry {
         self.failures > 0
     }
 
+    /// Whether an attempt has succeeded since the start. Keys out of a snapshot tell nothing of that.
+    #[must_use]
+    pub fn has_succeeded(&self) -> bool {
+        self.update_count > 0
+    }
+
     /// When [`Entry::tick`] or a scheduled fetch has something to do next.
     #[must_use]
     pub fn next_wakeup(&self) -> Timestamp {
@@ -380,8 +392,8 @@ impl Entry {
 
     /// Takes other settings. The set is fetched anew at once, as its truncation may differ; until then its
     /// deadlines are those of the new settings.
-    pub fn reconfigure(&mut self, settings: Settings, now: Timestamp) {
-        self.settings = Arc::new(settings);
+    pub fn reconfigure(&mut self, settings: impl Into<Arc<Settings>>, now: Timestamp) {
+        self.settings = settings.into();
         let fresh_for = self.settings.cadence(self.upstream, 0.0).fresh_for;
         let (advertised, stale) = (
             self.settings.advertised(self.upstream),

@@ -1,6 +1,6 @@
 //! One JWK (RFC 7517): what it is, and whether it may verify signatures.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde_json::{Map, Value};
 
@@ -146,7 +146,12 @@ impl From<Fault> for SkipReason {
 
 /// How many keys of one set may still have their material examined. Arithmetic on hostile numbers is the only part
 /// of parsing whose cost is not proportional to the text.
-pub(super) struct Budget(pub(super) usize);
+pub(super) enum Budget {
+    /// So many.
+    Keys(usize),
+    /// None needs to be, since all of them were before.
+    Examined,
+}
 
 /// One element of a fetched set.
 pub(super) struct Element {
@@ -159,7 +164,7 @@ pub(super) struct Element {
 }
 
 /// Reads one element of a fetched set.
-pub(super) fn read(text: &str, budget: &mut Budget) -> Element {
+pub(super) fn read(text: &Arc<str>, budget: &mut Budget) -> Element {
     let unreadable = |reason| Element {
         kid: None,
         outcome: Err(reason),
@@ -178,7 +183,7 @@ pub(super) fn read(text: &str, budget: &mut Budget) -> Element {
         Err(fault) => return unreadable(fault.into()),
     };
     let jwk = Jwk(&members);
-    let outcome = jwk.key(budget);
+    let outcome = jwk.key(text, budget);
     let leaked = match outcome {
         Err(SkipReason::PrivateMaterial) => jwk.material(budget).ok(),
         _ => None,
@@ -190,12 +195,20 @@ pub(super) fn read(text: &str, budget: &mut Budget) -> Element {
     }
 }
 
+/// The material of a public key that was found good before, as the verifier takes it.
+pub(super) fn material(text: &str) -> Option<Vec<u8>> {
+    let members = json::object(text.as_bytes()).ok()?;
+    let material = Jwk(&members).material(&mut Budget::Examined).ok()?;
+    Some(material.bytes)
+}
+
 /// Reads a JWK that may be symmetric, since it does not come from a fetched set.
 pub(super) fn trusted(text: &[u8]) -> Result<Key, SkipReason> {
     let members = json::object(text)?;
     let jwk = Jwk(&members);
     if jwk.text("kty")? != Some("oct") {
-        return jwk.key(&mut Budget(1));
+        let text = str::from_utf8(text).map_err(|_| SkipReason::Malformed)?;
+        return jwk.key(&text.into(), &mut Budget::Keys(1));
     }
     jwk.check_use()?;
     let algorithm = jwk.text("alg")?.ok_or(SkipReason::MemberMissing)?;
@@ -215,7 +228,7 @@ struct Jwk<'a>(&'a Map<String, Value>);
 
 impl<'a> Jwk<'a> {
     /// The public key. Material is judged before purpose, so that a weak key for encryption is not served either.
-    fn key(&self, budget: &mut Budget) -> Result<Key, SkipReason> {
+    fn key(&self, text: &Arc<str>, budget: &mut Budget) -> Result<Key, SkipReason> {
         if self.0.get("kty").is_some_and(|kty| kty == "oct") {
             return Err(SkipReason::SymmetricMaterial);
         }
@@ -241,7 +254,7 @@ impl<'a> Jwk<'a> {
             kid,
             permitted,
             material.thumbprint,
-            material.bytes,
+            Arc::clone(text),
             material.signature_len,
         ))
     }
@@ -267,8 +280,7 @@ impl<'a> Jwk<'a> {
         let (modulus, exponent) = (self.bytes("n")?, self.bytes("e")?);
         let key = rsa::PublicKey::new(&modulus, &exponent)?;
         let bytes = key.to_der();
-        budget.spend()?;
-        key::parse(Algorithm::Rs256, &bytes).ok_or(SkipReason::RsaModulus)?;
+        budget.examine(Algorithm::Rs256, &bytes, SkipReason::RsaModulus)?;
         Ok(Material {
             permitted: AlgorithmSet::RSA,
             thumbprint: Thumbprint::of(&format!(
@@ -298,8 +310,7 @@ impl<'a> Jwk<'a> {
         let mut bytes = vec![4];
         bytes.extend_from_slice(&x);
         bytes.extend_from_slice(&y);
-        budget.spend()?;
-        key::parse(algorithm, &bytes).ok_or(SkipReason::PointNotOnCurve)?;
+        budget.examine(algorithm, &bytes, SkipReason::PointNotOnCurve)?;
         Ok(Material {
             permitted: AlgorithmSet::only(algorithm),
             thumbprint: Thumbprint::of(&format!(
@@ -323,8 +334,7 @@ impl<'a> Jwk<'a> {
         if is_small_order(&bytes) {
             return Err(SkipReason::SmallOrderPoint);
         }
-        budget.spend()?;
-        key::parse(Algorithm::EdDsa, &bytes).ok_or(SkipReason::PointNotOnCurve)?;
+        budget.examine(Algorithm::EdDsa, &bytes, SkipReason::PointNotOnCurve)?;
         Ok(Material {
             permitted: AlgorithmSet::only(Algorithm::EdDsa),
             thumbprint: Thumbprint::of(&format!(
@@ -387,9 +397,11 @@ struct Material {
 }
 
 impl Budget {
-    fn spend(&mut self) -> Result<(), SkipReason> {
-        self.0 = self.0.checked_sub(1).ok_or(SkipReason::OverLimit)?;
-        Ok(())
+    /// Whether `bytes` are a key. Where they are not, that is for `fault`.
+    fn examine(&mut self, algorithm: Algorithm, bytes: &[u8], fault: SkipReason) -> Result<(), SkipReason> {
+        let Self::Keys(left) = self else { return Ok(()) };
+        *left = left.checked_sub(1).ok_or(SkipReason::OverLimit)?;
+        key::parse(algorithm, bytes).map(|_| ()).ok_or(fault)
     }
 }
 

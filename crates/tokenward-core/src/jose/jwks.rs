@@ -96,10 +96,20 @@ pub struct KeySet {
 /// One key as it is served.
 #[derive(Clone, Debug)]
 struct Document {
-    kid: Option<Box<str>>,
+    /// Of a key that is not used, as the others know theirs.
+    unused_kid: Option<Box<str>>,
     index: usize,
-    json: Box<str>,
+    json: Arc<str>,
     key: Option<Arc<Key>>,
+}
+
+impl Document {
+    fn kid(&self) -> Option<&str> {
+        match &self.key {
+            Some(key) => key.kid(),
+            None => self.unused_kid.as_deref(),
+        }
+    }
 }
 
 /// The outcome of looking for the key of a token.
@@ -122,6 +132,20 @@ impl KeySet {
     /// # Errors
     /// Only if the body as a whole is not a key set. One without any usable key is not an error here.
     pub fn parse(body: &[u8]) -> Result<Self, SetProblem> {
+        Self::read(body, Budget::Keys(MAX_KEYS))
+    }
+
+    /// As [`KeySet::parse`], for a [`KeySet::sanitized_body`] that was kept: the arithmetic of the keys' material was
+    /// checked when they came, which is most of the work, and is not again. A key that was damaged since verifies
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`KeySet::parse`].
+    pub fn parse_kept(body: &[u8]) -> Result<Self, SetProblem> {
+        Self::read(body, Budget::Examined)
+    }
+
+    fn read(body: &[u8], budget: Budget) -> Result<Self, SetProblem> {
         let raw: &RawValue = serde_json::from_slice(body).map_err(|_| SetProblem::NotJson)?;
         if !raw.get().starts_with('{') {
             return Err(SetProblem::NotAnObject);
@@ -136,12 +160,16 @@ impl KeySet {
         let mut set = Self::default();
         let elements = Elements {
             set: &mut set,
-            budget: Budget(MAX_KEYS),
+            budget,
         };
         serde_json::Deserializer::from_str(keys.get())
             .deserialize_seq(elements)
             .map_err(|_| SetProblem::NotJson)?;
         set.skip_leaked();
+        // Sets are many and live long; room to grow is of no use to them.
+        set.usable.shrink_to_fit();
+        set.skipped.shrink_to_fit();
+        set.served.shrink_to_fit();
         Ok(set)
     }
 
@@ -175,7 +203,7 @@ impl KeySet {
     pub fn documents(&self) -> impl Iterator<Item = (Option<&str>, &str)> {
         self.served
             .iter()
-            .map(|document| (document.kid.as_deref(), &*document.json))
+            .map(|document| (document.kid(), &*document.json))
     }
 
     /// A key set of what is served: safe to store, and [`KeySet::parse`] finds the same usable keys in it.
@@ -255,8 +283,7 @@ impl KeySet {
             return Vec::new();
         }
         if truncation == Truncation::KeepActive {
-            let known =
-                |document: &Document, test: &dyn Fn(&str) -> bool| document.kid.as_deref().is_some_and(test);
+            let known = |document: &Document, test: &dyn Fn(&str) -> bool| document.kid().is_some_and(test);
             // A stable sort: document order decides among equals.
             self.served.sort_by_cached_key(|document| match &document.key {
                 Some(_) if known(document, recent) => 0,
@@ -277,8 +304,8 @@ impl KeySet {
             .into_iter()
             .map(|document| {
                 document
-                    .kid
-                    .map_or_else(|| format!("#{}", document.index), String::from)
+                    .kid()
+                    .map_or_else(|| format!("#{}", document.index), str::to_owned)
             })
             .collect()
     }
@@ -304,7 +331,8 @@ impl KeySet {
     fn push(&mut self, text: &str, budget: &mut Budget) {
         let index = self.original_count;
         self.original_count += 1;
-        let jwk::Element { kid, outcome, leaked } = jwk::read(text, budget);
+        let json: Arc<str> = compact(text).into();
+        let jwk::Element { kid, outcome, leaked } = jwk::read(&json, budget);
         self.leaked.extend(leaked);
         let key = match outcome {
             Ok(key) => Some(Arc::new(key)),
@@ -318,9 +346,9 @@ impl KeySet {
         };
         self.usable.extend(key.clone());
         self.served.push(Document {
-            kid: kid.map(Into::into),
+            unused_kid: kid.filter(|_| key.is_none()).map(Into::into),
             index,
-            json: compact(text),
+            json,
             key,
         });
     }
@@ -347,7 +375,7 @@ impl KeySet {
                     .as_ref()
                     .is_some_and(|key| leaked.contains(key.thumbprint()))
             })
-            .map(|document| (document.kid.as_deref().map(str::to_owned), document.index))
+            .map(|document| (document.kid().map(str::to_owned), document.index))
             .collect();
         for (kid, index) in found {
             self.skip(kid, index, SkipReason::PrivateMaterial);
@@ -416,7 +444,7 @@ impl<'de> Visitor<'de> for Elements<'_> {
 
 /// JSON text without the blanks between its tokens. Order and spelling stay, so that the bytes that are served
 /// change only when the issuer's document does.
-fn compact(text: &str) -> Box<str> {
+fn compact(text: &str) -> String {
     let mut in_string = false;
     let mut escaped = false;
     let mut out = String::with_capacity(text.len());
@@ -433,5 +461,5 @@ fn compact(text: &str) -> Box<str> {
         in_string = *char == '"';
         !matches!(char, ' ' | '\t' | '\n' | '\r')
     }));
-    out.into_boxed_str()
+    out
 }

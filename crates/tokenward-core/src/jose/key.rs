@@ -1,6 +1,9 @@
 //! One verification key.
 
-use std::{fmt, sync::OnceLock};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use aws_lc_rs::{
     hmac,
@@ -15,8 +18,8 @@ use super::{
 
 /// A key that can verify signatures of the algorithms it permits, and of no other.
 ///
-/// A public key is kept as its bytes. It is checked once when it is loaded, and parsed for the verifier when an
-/// algorithm of it is first used: most keys of most issuers never are.
+/// A public key is kept as the text that is served of it. It is checked once when it is loaded, and parsed for the
+/// verifier when an algorithm of it is first used: most keys of most issuers never are.
 pub struct Key {
     kid: Option<Box<str>>,
     permitted: AlgorithmSet,
@@ -26,8 +29,8 @@ pub struct Key {
 
 enum Material {
     Public {
-        /// As the verifier takes it: `RSAPublicKey` in DER, an uncompressed point, or 32 bytes of Ed25519.
-        bytes: Box<[u8]>,
+        /// The JWK that it was read from, shared with whoever serves it.
+        text: Arc<str>,
         /// The one length that a signature can have, in bytes.
         signature_len: usize,
         /// One for each permitted algorithm.
@@ -85,12 +88,12 @@ impl Key {
         jwk::trusted(text)
     }
 
-    /// A public key whose bytes have been checked.
+    /// A public key whose JWK has been checked.
     pub(super) fn public(
         kid: Option<Box<str>>,
         permitted: AlgorithmSet,
         thumbprint: Thumbprint,
-        bytes: Vec<u8>,
+        text: Arc<str>,
         signature_len: usize,
     ) -> Self {
         Self {
@@ -98,7 +101,7 @@ impl Key {
             permitted,
             thumbprint,
             material: Material::Public {
-                bytes: bytes.into_boxed_slice(),
+                text,
                 signature_len,
                 parsed: permitted.iter().map(|_| OnceLock::new()).collect(),
             },
@@ -140,14 +143,14 @@ impl Key {
         let place = self.permitted.rank(algorithm);
         match &self.material {
             Material::Public {
-                bytes,
+                text,
                 signature_len,
                 parsed,
             } => {
                 signature.len() == *signature_len
                     && parsed
                         .get(place)
-                        .and_then(|slot| parsed_key(slot, algorithm, bytes))
+                        .and_then(|slot| parsed_key(slot, algorithm, text))
                         .is_some_and(|key| key.verify_sig(input, signature).is_ok())
             }
             // Compares in constant time.
@@ -161,16 +164,17 @@ impl Key {
 fn parsed_key<'k>(
     slot: &'k OnceLock<Box<ParsedPublicKey>>,
     algorithm: Algorithm,
-    bytes: &[u8],
+    text: &str,
 ) -> Option<&'k ParsedPublicKey> {
     if let Some(key) = slot.get() {
         return Some(key);
     }
-    let key = parse(algorithm, bytes)?;
+    let key = parse(algorithm, &jwk::material(text)?)?;
     Some(slot.get_or_init(|| Box::new(key)))
 }
 
-/// The verifier's own form of a public key; None where it refuses the bytes, a point off the curve for example.
+/// The verifier's own form of a public key, which it takes as `RSAPublicKey` in DER, an uncompressed point, or 32 bytes
+/// of Ed25519; None where it refuses the bytes, a point off the curve for example.
 pub(super) fn parse(algorithm: Algorithm, bytes: &[u8]) -> Option<ParsedPublicKey> {
     let verifier: &'static dyn VerificationAlgorithm = match algorithm {
         Algorithm::Rs256 => &signature::RSA_PKCS1_2048_8192_SHA256,

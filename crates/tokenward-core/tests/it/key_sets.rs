@@ -45,6 +45,9 @@ fn a_stored_body_gives_the_same_keys_again() {
     assert_eq!(kids(&keys), ["a", "pq", "enc", "b", "-"]);
     assert_eq!(keys.skipped().len(), 4);
     assert_eq!(keys.skipped()[1].index, 2);
+    let kept = KeySet::parse_kept(keys.sanitized_body().as_bytes()).unwrap();
+    assert_eq!(format!("{:?}", kept.usable()), format!("{:?}", keys.usable()));
+    assert_eq!(kept.sanitized_body(), keys.sanitized_body());
     let again = KeySet::parse(keys.sanitized_body().as_bytes()).unwrap();
     assert_eq!(kids(&again), kids(&keys));
     assert_eq!(again.sanitized_body(), keys.sanitized_body());
@@ -168,4 +171,14 @@ fn a_ceiling_holds_without_a_limit_too() {
     assert_eq!(keys.documents().count(), MAX_KEYS);
     let mut keys = set(&(0..MAX_KEYS + 5).map(unknown).collect::<Vec<_>>());
     assert_eq!(keys.truncate(5_000, Truncation::FirstN, &never, &never).len(), 5);
+}
+
+#[test]
+fn a_kept_key_that_was_damaged_verifies_nothing() {
+    // The point is on no curve.
+    let body = br#"{"keys":[{"kty":"EC","crv":"P-256","kid":"a","x":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE","y":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI"}]}"#;
+    assert!(KeySet::parse(body).unwrap().usable().is_empty());
+    let kept = KeySet::parse_kept(body).unwrap();
+    assert_eq!(kept.usable().len(), 1);
+    assert!(!kept.usable()[0].verify(Algorithm::Es256, b"", &[1; 64]));
 }
