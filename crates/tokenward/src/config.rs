@@ -1,6 +1,10 @@
 //! The settings of one identity provider.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use tokenward_core::{
@@ -38,7 +42,7 @@ pub struct IdpConfig {
     tenant: Arc<str>,
     name: Arc<str>,
     keys: Keys,
-    settings: Settings,
+    settings: Arc<Settings>,
     guards: Arc<Guards>,
     policy: Option<Policy>,
     required: bool,
@@ -146,7 +150,7 @@ impl IdpConfig {
             tenant: DEFAULT_TENANT.into(),
             name: checked_name("name", name)?,
             keys,
-            settings: Settings::default(),
+            settings: Arc::default(),
             guards: Arc::new(Guards::default()),
             policy: None,
             required: false,
@@ -168,7 +172,8 @@ impl IdpConfig {
     /// # Errors
     ///
     /// With every setting that is out of its range.
-    pub fn with_settings(mut self, settings: Settings) -> Result<Self, Error> {
+    pub fn with_settings(mut self, settings: impl Into<Arc<Settings>>) -> Result<Self, Error> {
+        let settings = settings.into();
         all_good(&self.name, &settings.check())?;
         self.settings = settings;
         Ok(self)
@@ -179,9 +184,10 @@ impl IdpConfig {
     /// # Errors
     ///
     /// With every guard that is out of its range.
-    pub fn with_guards(mut self, guards: Guards) -> Result<Self, Error> {
+    pub fn with_guards(mut self, guards: impl Into<Arc<Guards>>) -> Result<Self, Error> {
+        let guards = guards.into();
         all_good(&self.name, &guards.check())?;
-        self.guards = Arc::new(guards);
+        self.guards = guards;
         Ok(self)
     }
 
@@ -264,6 +270,16 @@ impl IdpConfig {
         Arc::clone(&self.name)
     }
 
+    pub(crate) fn shared_settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings)
+    }
+
+    /// Takes equal parts of others instead of its own: with many identity providers most of them are the same.
+    pub(crate) fn share(&mut self, parts: &mut Parts) {
+        parts.settings.share(&mut self.settings);
+        parts.guards.share(&mut self.guards);
+    }
+
     pub(crate) fn keys(&self) -> &Keys {
         &self.keys
     }
@@ -323,6 +339,39 @@ impl IdpConfig {
     }
 }
 
+/// Parts of configurations that were seen lately, for [`IdpConfig::share`].
+#[derive(Default)]
+pub(crate) struct Parts {
+    settings: Recent<Settings>,
+    guards: Recent<Guards>,
+}
+
+/// How many different values [`Recent`] knows. More are simply not shared.
+const RECENT: usize = 8;
+
+/// The last few different values.
+struct Recent<T>(VecDeque<Weak<T>>);
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<T: PartialEq> Recent<T> {
+    fn share(&mut self, value: &mut Arc<T>) {
+        let mut known = self.0.iter().filter_map(Weak::upgrade);
+        if let Some(equal) = known.find(|known| **known == **value) {
+            *value = equal;
+            return;
+        }
+        if self.0.len() == RECENT {
+            self.0.pop_front();
+        }
+        self.0.push_back(Arc::downgrade(value));
+    }
+}
+
 /// The secret stays out of it.
 impl fmt::Debug for IdpConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -360,4 +409,41 @@ fn all_good(name: &str, problems: &[(&'static str, String)]) -> Result<(), Error
         "identity provider `{name}`: {}",
         text.join("; ")
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn equal_settings_and_guards_are_kept_once() {
+        let mut parts = Parts::default();
+        let mut config = |interval| {
+            let settings = Settings {
+                refresh_interval: Duration::from_secs(interval),
+                ..Settings::default()
+            };
+            let url = Url::parse("https://a.example").unwrap();
+            let config = IdpConfig::at("a", url, None).unwrap();
+            let mut config = config.with_settings(settings).unwrap();
+            config.share(&mut parts);
+            config
+        };
+        let first = config(7);
+        let (other, same) = (config(8), config(7));
+        assert!(Arc::ptr_eq(&first.settings, &same.settings));
+        assert!(!Arc::ptr_eq(&first.settings, &other.settings));
+        assert!(Arc::ptr_eq(&first.guards, &other.guards));
+        drop((first, same));
+        // Nothing is kept for nobody.
+        assert_eq!(config(7).settings.refresh_interval, Duration::from_secs(7));
+        assert!(
+            (100..200)
+                .map(&mut config)
+                .all(|config| config.settings.refresh_interval.as_secs() >= 100)
+        );
+        assert_eq!(parts.settings.0.len(), RECENT);
+    }
 }

@@ -8,7 +8,7 @@
 use std::{
     collections::HashSet,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -98,21 +98,24 @@ pub fn describe() {
 
 /// Which label an identity provider's series carry, decided at its first registration. One that comes again has
 /// its series again; a name that had none before gets none once all are given.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Series {
     given: Mutex<HashSet<(Box<str>, Box<str>)>>,
+    /// Those of all that have none of their own.
+    other: OnceLock<Arc<IdpMetrics>>,
 }
 
 impl Series {
-    pub(crate) fn of(&self, tenant: &str, idp: &str) -> IdpMetrics {
+    pub(crate) fn of(&self, tenant: &str, idp: &str) -> Arc<IdpMetrics> {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let name = (tenant.into(), idp.into());
         let own = given.contains(&name) || given.len() < OWN_SERIES && given.insert(name);
         drop(given);
         if own {
-            IdpMetrics::new(tenant, idp)
+            Arc::new(IdpMetrics::new(tenant, idp))
         } else {
-            IdpMetrics::new(OTHER, OTHER)
+            let other = || Arc::new(IdpMetrics::new(OTHER, OTHER));
+            Arc::clone(self.other.get_or_init(other))
         }
     }
 }

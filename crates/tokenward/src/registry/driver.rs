@@ -16,11 +16,17 @@ use tokio::{
 };
 use tracing::Instrument as _;
 
-use super::{Inner, Source, flight, lock};
+use super::{
+    Inner, Source, flight, lock,
+    places::{Places, Ticket},
+};
 use crate::telemetry;
 
 /// The longest sleep: after a suspend the kernel's timers are late, so the schedule is looked at this often.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
+
+/// Snapshots that are written at once: as many as the store takes together, and no more than it can be given.
+pub(super) const MAX_WRITES: usize = 256;
 
 /// What others tell the driver. Each source stands in it at most once, so it is bounded by their number.
 #[derive(Default)]
@@ -47,62 +53,6 @@ impl Inbox {
     }
 }
 
-/// Places for fetches, of which those whose last attempt failed get at most a quarter: dead providers cannot
-/// keep the healthy ones waiting.
-struct Places {
-    max: usize,
-    healthy: VecDeque<Arc<Source>>,
-    failing: VecDeque<Arc<Source>>,
-    running: usize,
-    running_failing: usize,
-}
-
-impl Places {
-    fn new(max: usize) -> Self {
-        Self {
-            max,
-            healthy: VecDeque::new(),
-            failing: VecDeque::new(),
-            running: 0,
-            running_failing: 0,
-        }
-    }
-
-    fn queue(&mut self, source: Arc<Source>) {
-        if source.is_failing() {
-            self.failing.push_back(source);
-        } else {
-            self.healthy.push_back(source);
-        }
-    }
-
-    /// The next one that may start now, and whether it counts as failing.
-    fn next(&mut self) -> Option<(Arc<Source>, bool)> {
-        if self.running >= self.max {
-            return None;
-        }
-        if self.running_failing < (self.max / 4).max(1)
-            && let Some(source) = self.failing.pop_front()
-        {
-            self.running += 1;
-            self.running_failing += 1;
-            return Some((source, true));
-        }
-        let source = self.healthy.pop_front()?;
-        self.running += 1;
-        Some((source, false))
-    }
-
-    fn free(&mut self, failing: bool) {
-        self.running -= 1;
-        self.running_failing -= usize::from(failing);
-    }
-
-    fn waiting(&self) -> usize {
-        self.healthy.len() + self.failing.len()
-    }
-}
-
 /// Why a place is held.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
@@ -122,11 +72,16 @@ pub(super) struct Driver {
     inner: Arc<Inner>,
     wakeups: BTreeSet<(Timestamp, u64)>,
     known: HashMap<u64, Known>,
-    scheduled: Places,
+    scheduled: Places<Arc<Source>>,
     /// Fetches that a caller waits for have places of their own, so that a busy schedule does not hold them up.
-    on_demand: Places,
-    flights: JoinSet<()>,
-    places: HashMap<tokio::task::Id, (u64, Class, bool)>,
+    on_demand: Places<Arc<Source>>,
+    flights: JoinSet<bool>,
+    places: HashMap<tokio::task::Id, (u64, Class, Ticket)>,
+    /// Whose snapshots are to be written, each once. A slow store keeps nobody from fetching.
+    unsaved: VecDeque<Arc<Source>>,
+    /// Writes under way, and whose they are: those of one source are never two.
+    writes: JoinSet<()>,
+    writing: HashMap<tokio::task::Id, u64>,
 }
 
 impl Driver {
@@ -139,6 +94,9 @@ impl Driver {
             on_demand: Places::new(max_concurrent_fetches),
             flights: JoinSet::new(),
             places: HashMap::new(),
+            unsaved: VecDeque::new(),
+            writes: JoinSet::new(),
+            writing: HashMap::new(),
         }
     }
 
@@ -157,22 +115,30 @@ impl Driver {
                 self.wake_up(id, now);
             }
             self.start(now);
+            self.save();
             let running = self.flights.len();
             telemetry::fetches(self.scheduled.waiting() + self.on_demand.waiting(), running);
-            let sleep = self
-                .wakeups
-                .first()
-                .map_or(MAX_SLEEP, |(at, _)| at.since(now).min(MAX_SLEEP));
+            let changes = [self.scheduled.next_change(), self.on_demand.next_change()];
+            let next = changes
+                .into_iter()
+                .flatten()
+                .chain(self.wakeups.first().map(|(at, _)| *at));
+            let sleep = next.min().map_or(MAX_SLEEP, |at| at.since(now).min(MAX_SLEEP));
             tokio::select! {
                 changed = stop.changed() => if changed.is_err() { break },
                 Some(ended) = self.flights.join_next_with_id() => {
-                    self.ended(&ended.map_or_else(|error| error.id(), |(id, ())| id));
+                    let (task, changed) = ended.unwrap_or_else(|error| (error.id(), false));
+                    self.ended(&task, changed);
+                }
+                Some(written) = self.writes.join_next_with_id() => {
+                    self.writing.remove(&written.map_or_else(|error| error.id(), |(id, ())| id));
                 }
                 () = self.inner.inbox.wake.notified() => {}
                 () = self.inner.clock.sleep(sleep) => {}
             }
         }
         self.flights.shutdown().await;
+        while self.writes.join_next().await.is_some() {}
     }
 
     /// A source is new, was changed, was retired, or has a fetch that a caller waits for.
@@ -187,7 +153,8 @@ impl Driver {
             return;
         }
         if source.has_plan() {
-            self.on_demand.queue(Arc::clone(&source));
+            let standing = source.standing();
+            self.on_demand.queue(Arc::clone(&source), standing);
         }
         self.known.entry(id).or_insert(Known {
             source,
@@ -220,51 +187,86 @@ impl Driver {
         known.wakeup = None;
         if known.source.tick(&self.inner, now) {
             known.queued = true;
-            self.scheduled.queue(Arc::clone(&known.source));
+            let standing = known.source.standing();
+            self.scheduled.queue(Arc::clone(&known.source), standing);
         } else {
             self.schedule(id);
         }
     }
 
     fn start(&mut self, now: Timestamp) {
-        while let Some((source, failing)) = self.on_demand.next() {
+        while let Some((source, ticket)) = self.on_demand.next(now) {
             let plan = source.take_plan();
-            self.take_off(source, plan, Class::OnDemand, failing);
+            self.take_off(source, plan, Class::OnDemand, ticket);
         }
-        while let Some((source, failing)) = self.scheduled.next() {
+        while let Some((source, ticket)) = self.scheduled.next(now) {
             if let Some(known) = self.known.get_mut(&source.id) {
                 known.queued = false;
             }
             let plan = source.begin(Cause::Scheduled, now);
-            self.take_off(source, plan, Class::Scheduled, failing);
+            self.take_off(source, plan, Class::Scheduled, ticket);
         }
     }
 
-    fn take_off(&mut self, source: Arc<Source>, plan: Option<FetchPlan>, class: Class, failing: bool) {
+    fn take_off(&mut self, source: Arc<Source>, plan: Option<FetchPlan>, class: Class, ticket: Ticket) {
         let id = source.id;
         match plan {
             Some(plan) if !source.is_retired() => {
                 let span = telemetry::refresh_span(&source.config());
                 let flight = flight::fly(Arc::clone(&self.inner), source, plan).instrument(span);
                 let task = self.flights.spawn(flight);
-                self.places.insert(task.id(), (id, class, failing));
+                self.places.insert(task.id(), (id, class, ticket));
             }
-            _ => self.free(class, failing),
+            _ => self.free(class, &ticket),
         }
         self.schedule(id);
     }
 
-    fn ended(&mut self, task: &tokio::task::Id) {
-        if let Some((id, class, failing)) = self.places.remove(task) {
-            self.free(class, failing);
-            self.schedule(id);
+    fn ended(&mut self, task: &tokio::task::Id, changed: bool) {
+        let Some((id, class, ticket)) = self.places.remove(task) else {
+            return;
+        };
+        self.free(class, &ticket);
+        self.schedule(id);
+        if changed
+            && self.inner.snapshots.is_some()
+            && let Some(known) = self.known.get(&id)
+            && !known.source.unsaved.swap(true, Ordering::AcqRel)
+        {
+            self.unsaved.push_back(Arc::clone(&known.source));
         }
     }
 
-    fn free(&mut self, class: Class, failing: bool) {
+    fn save(&mut self) {
+        for _ in 0..self.unsaved.len() {
+            if self.writes.len() >= MAX_WRITES {
+                return;
+            }
+            let Some(source) = self.unsaved.pop_front() else {
+                return;
+            };
+            let id = source.id;
+            if self.writing.values().any(|writing| *writing == id) {
+                self.unsaved.push_back(source);
+                continue;
+            }
+            let inner = Arc::clone(&self.inner);
+            let write = self.writes.spawn(async move {
+                if let Err(error) = flight::save(&inner, &source).await {
+                    telemetry::snapshot_failed(
+                        "a key set could not be stored; a restart will not know it",
+                        &error,
+                    );
+                }
+            });
+            self.writing.insert(write.id(), id);
+        }
+    }
+
+    fn free(&mut self, class: Class, ticket: &Ticket) {
         match class {
-            Class::Scheduled => self.scheduled.free(failing),
-            Class::OnDemand => self.on_demand.free(failing),
+            Class::Scheduled => self.scheduled.free(ticket),
+            Class::OnDemand => self.on_demand.free(ticket),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod driver;
 mod flight;
 mod health;
+mod places;
 mod search;
 mod shards;
 mod source;
@@ -19,6 +20,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt as _};
 use tokenward_core::{
     Clock,
     freshness::View,
@@ -31,7 +33,7 @@ use tokio::{
 };
 
 use self::{
-    driver::{Driver, Inbox},
+    driver::{Driver, Inbox, MAX_WRITES},
     health::Tally,
     shards::Index,
     tenants::{Generation, Tenants, UNARRANGED},
@@ -46,7 +48,7 @@ pub(crate) use self::{
 };
 use crate::{
     clock::SystemClock,
-    config::{IdpConfig, Keys},
+    config::{IdpConfig, Keys, Parts},
     error::{Error, ErrorKind},
     events::Event,
     fetch::{Fetch, HttpFetcher},
@@ -94,6 +96,7 @@ pub(crate) struct Inner {
 struct Writer {
     /// Of the next registration; also the place of one that has none yet.
     next_id: u64,
+    parts: Parts,
     /// Snapshots that were read at start and wait for their identity provider to be registered.
     restored: HashMap<(String, String), Snapshot>,
 }
@@ -102,6 +105,7 @@ impl Default for Writer {
     fn default() -> Self {
         Self {
             next_id: UNARRANGED,
+            parts: Parts::default(),
             restored: HashMap::new(),
         }
     }
@@ -164,7 +168,8 @@ impl RegistryBuilder {
     }
 
     /// How many scheduled fetches may be in the air at once, at least 4; 128 by default. Providers whose last
-    /// attempt failed share at most a quarter. Fetches that a caller waits for have as many places again.
+    /// attempt failed share at most a quarter. A fetch that takes longer than a fifth of a second makes room for another;
+    /// of those there are at most three times as many. Fetches that a caller waits for have as many places again.
     #[must_use]
     pub fn max_concurrent_fetches(mut self, max: usize) -> Self {
         self.max_concurrent_fetches = Some(max.max(4));
@@ -474,23 +479,25 @@ impl Registry {
         Ok(())
     }
 
-    /// Writes a snapshot of every key set that has one. They are written as they change anyway.
+    /// Writes the snapshots that are not stored yet: they are written as the sets change, but that may have failed or
+    /// been cut short.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Store`] with the first failure; the others are written all the same.
     pub async fn persist_all(&self) -> Result<(), Error> {
-        let Some(snapshots) = &self.inner.snapshots else {
-            return Ok(());
-        };
+        let inner = &self.inner;
+        let idps = inner.by_name.all();
+        let unsaved = idps.iter().filter_map(|idp| match &idp.keys {
+            IdpKeys::Fetched(source) if source.unsaved.load(Ordering::Acquire) => Some(source),
+            _ => None,
+        });
+        let mut writes = stream::iter(unsaved)
+            .map(|source| flight::save(inner, source))
+            .buffer_unordered(MAX_WRITES);
         let mut outcome = Ok(());
-        for idp in self.inner.by_name.all() {
-            if let IdpKeys::Fetched(source) = &idp.keys
-                && let Some(snapshot) = source.snapshot()
-                && let Err(error) = snapshots.put(&snapshot).await
-            {
-                outcome = outcome.and(Err(store_error(error)));
-            }
+        while let Some(written) = writes.next().await {
+            outcome = outcome.and(written.map_err(store_error));
         }
         outcome
     }
@@ -501,7 +508,7 @@ impl Registry {
         Arc::clone(&self.inner.clock)
     }
 
-    /// Ends the registry's task. What it holds can still be read, but is not refreshed any more.
+    /// Ends the registry's task, once the snapshots that it is writing are written. What it holds can still be read, but is not refreshed any more.
     pub async fn shutdown(&self) {
         self.inner.stop.send_replace(true);
         let task = lock(&self.inner.driver).take();
@@ -573,7 +580,8 @@ impl Inner {
 
     /// Registers `config`, and gives the registration that it replaces, which is still in the index of issuers
     /// unless the new one has the same. The caller holds the writer and has looked whether it is admissible.
-    fn put(&self, writer: &mut Writer, config: IdpConfig) -> Option<Arc<Idp>> {
+    fn put(&self, writer: &mut Writer, mut config: IdpConfig) -> Option<Arc<Idp>> {
+        config.share(&mut writer.parts);
         let old = self.by_name.get(config.tenant(), config.name());
         if old.as_ref().is_some_and(|old| *old.config == config) {
             return None;

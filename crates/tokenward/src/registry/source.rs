@@ -31,6 +31,7 @@ use super::{
     Inner,
     health::{FAILING, KEYLESS_REQUIRED, Marks, UNTRIED},
     lock,
+    places::Standing,
     tenants::Generation,
 };
 use crate::{
@@ -60,9 +61,11 @@ pub(crate) struct Source {
     /// Moves when something of its tenant changes.
     generation: Generation,
     marks: Marks,
+    /// Whether what is stored of it is to change.
+    pub(super) unsaved: AtomicBool,
     /// Whether the source stands in the driver's inbox.
     pub(super) poked: AtomicBool,
-    pub(crate) metrics: IdpMetrics,
+    pub(crate) metrics: Arc<IdpMetrics>,
     pub(crate) lookups: Lookups,
 }
 
@@ -79,8 +82,8 @@ impl Source {
             .as_ref()
             .and_then(|snapshot| Url::parse(&snapshot.url).ok());
         let entry = match snapshot.and_then(restored) {
-            Some(restored) => Entry::restored(config.settings().clone(), restored, now, inner.random.unit()),
-            None => Entry::new(config.settings().clone(), now),
+            Some(restored) => Entry::restored(config.shared_settings(), restored, now, inner.random.unit()),
+            None => Entry::new(config.shared_settings(), now),
         };
         let marks = Marks::default();
         inner.tally.note(&marks, faults(&entry, &config, now));
@@ -94,6 +97,7 @@ impl Source {
             resolved: Mutex::new(resolved),
             landed: Notify::new(),
             retired: AtomicBool::new(false),
+            unsaved: AtomicBool::new(false),
             poked: AtomicBool::new(false),
             metrics: inner.series.of(config.tenant(), config.name()),
             lookups: Lookups::default(),
@@ -144,9 +148,14 @@ impl Source {
         self.retired.load(Ordering::Acquire)
     }
 
-    /// Whether its last attempt failed.
-    pub(super) fn is_failing(&self) -> bool {
-        lock(&self.entry).is_failing()
+    /// How well it does, for a place to fetch.
+    pub(super) fn standing(&self) -> Standing {
+        let entry = lock(&self.entry);
+        match (entry.is_failing(), entry.has_succeeded()) {
+            (true, _) => Standing::Failing,
+            (false, true) => Standing::Proven,
+            (false, false) => Standing::New,
+        }
     }
 
     pub(super) fn next_wakeup(&self) -> Timestamp {
@@ -187,7 +196,7 @@ impl Source {
     pub(super) fn reconfigure(&self, inner: &Inner, config: &Arc<IdpConfig>) {
         self.config.store(Arc::clone(config));
         let mut entry = lock(&self.entry);
-        entry.reconfigure(config.settings().clone(), inner.clock.steady());
+        entry.reconfigure(config.shared_settings(), inner.clock.steady());
         self.publish(inner, &entry);
     }
 
@@ -400,9 +409,9 @@ fn upstream(headers: &HeaderMap, received: Timestamp) -> Upstream {
     Upstream::read(&headers, received)
 }
 
-/// Reads a snapshot as strictly as an answer. One that does not hold is as good as none.
+/// Reads a snapshot. One that does not hold is as good as none.
 fn restored(snapshot: Snapshot) -> Option<Restored> {
-    let keys = KeySet::parse(&snapshot.body)
+    let keys = KeySet::parse_kept(&snapshot.body)
         .inspect_err(|problem| {
             telemetry::snapshot_failed("a stored key set is damaged; it is fetched first", problem);
         })

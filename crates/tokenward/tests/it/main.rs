@@ -9,6 +9,7 @@
 
 mod acquire;
 mod compromised;
+mod crowd;
 mod fetch_body;
 mod fetch_client;
 mod fetch_guards;

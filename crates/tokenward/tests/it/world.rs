@@ -185,6 +185,15 @@ impl World {
         self.registry.register(config).unwrap();
     }
 
+    /// When each provider was asked.
+    pub(crate) fn asked_all(&self) -> HashMap<String, Vec<Timestamp>> {
+        let mut all: HashMap<String, Vec<Timestamp>> = HashMap::new();
+        for (name, at) in self.sites.log.lock().unwrap().iter() {
+            all.entry(name.clone()).or_default().push(*at);
+        }
+        all
+    }
+
     /// When the provider was asked.
     pub(crate) fn asked(&self, name: &str) -> Vec<Timestamp> {
         let log = self.sites.log.lock().unwrap();
