@@ -91,7 +91,10 @@ impl Form {
         let section = Section::over(cx, &node, "idp_defaults", &self.defaults.node);
         let mut idp = section.read::<Idp>()?;
         // A file is read once, with the configuration.
-        idp.settings.ca_file.clone_from(&self.defaults.settings.ca_file);
+        let ca_file = &self.defaults.settings.ca_file;
+        if idp.settings.ca_file != *ca_file {
+            Arc::make_mut(&mut idp.settings).ca_file.clone_from(ca_file);
+        }
         if let Some((member, message)) = idp.outside(&self.allowed_domains) {
             section.report(member, message);
         }

@@ -1,6 +1,6 @@
 //! The kinds of members: one value, a list, free names, records inside records.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, sync::Arc};
 
 use super::{
     record::{Field, Member, Record, Section, Shape},
@@ -362,19 +362,26 @@ impl<R: Record> Field for NestedOption<R> {
 /// Members of another record that stand in this one.
 pub(super) struct Flat<R>(PhantomData<R>);
 
+/// Members of `R` that stand in the record itself. Those that say none of them share one `R`, as the same layers lie
+/// beneath all of them.
 pub(super) fn flat<R: Record>() -> Flat<R> {
     Flat(PhantomData)
 }
 
 impl<R: Record> Field for Flat<R> {
-    type Output = R;
+    type Output = Arc<R>;
 
     fn members(&self, _: &'static str, _: String) -> Vec<Member> {
         R::members()
     }
 
-    fn read(&self, section: &Section<'_>, _: &'static str) -> Option<R> {
-        R::read(section)
+    fn read(&self, section: &Section<'_>, _: &'static str) -> Option<Arc<R>> {
+        let names = section.cx.names::<R>();
+        if names.iter().any(|name| section.says(name)) {
+            return R::read(section).map(Arc::new);
+        }
+        // Only what lies beneath the sections speaks, and that is the same for all of them.
+        section.cx.once(|| R::read(section))
     }
 }
 

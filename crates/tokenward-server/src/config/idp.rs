@@ -1,6 +1,6 @@
 //! One identity provider, as it is configured.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretSlice};
 use tokenward::{
@@ -42,7 +42,7 @@ record! {
         /// The secret that its tokens are signed with (HS256, HS384, HS512), for an IdP that has no keys to fetch.
         secret: Option<SecretSlice<u8>> = Secret;
         /// What may stand in `idp_defaults` too.
-        settings: IdpSettings = flat();
+        settings: Arc<IdpSettings> = flat();
     }
 }
 

@@ -40,8 +40,8 @@ pub(crate) use secret::SecretDigest;
 use record::{Context, Record, Section};
 use tree::Node;
 
-/// The longest file that is read, in bytes.
-const MAX_FILE: u64 = 1_024 * 1_024;
+/// The longest file that is read, in bytes: 100,000 identity providers with some members of their own.
+const MAX_FILE: u64 = 64 * 1_024 * 1_024;
 
 /// The file that is looked for in the working directory where none is named.
 const DEFAULT_FILE: &str = "tokenward.yaml";

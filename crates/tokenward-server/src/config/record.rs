@@ -4,9 +4,12 @@
 //! is there only if all of its members are, so that everything wrong with a file is said at once.
 
 use std::{
+    any::{Any, TypeId},
     cell::RefCell,
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
 };
 
 use super::{
@@ -24,6 +27,10 @@ pub(crate) struct Context {
     effective: RefCell<Effective>,
     /// What was read, and what could not be.
     files: RefCell<BTreeSet<PathBuf>>,
+    /// The members' names of each kind of record: a file may have many thousand records of one kind.
+    names: RefCell<HashMap<TypeId, Rc<[&'static str]>>>,
+    /// Records that stand for all that say nothing of their own, and those that could not be read.
+    shared: RefCell<HashMap<TypeId, Option<Arc<dyn Any + Send + Sync>>>>,
 }
 
 impl Context {
@@ -33,7 +40,27 @@ impl Context {
             problems: RefCell::default(),
             effective: RefCell::default(),
             files: RefCell::default(),
+            names: RefCell::default(),
+            shared: RefCell::default(),
         }
+    }
+
+    /// The names of `R`'s members.
+    pub(super) fn names<R: Record>(&self) -> Rc<[&'static str]> {
+        let mut names = self.names.borrow_mut();
+        let of_record = names.entry(TypeId::of::<R>());
+        Rc::clone(of_record.or_insert_with(|| R::members().iter().map(|member| member.name).collect()))
+    }
+
+    /// What `read` gives the first time it is asked for an `R`.
+    pub(super) fn once<R: Record>(&self, read: impl FnOnce() -> Option<R>) -> Option<Arc<R>> {
+        let known = self.shared.borrow().get(&TypeId::of::<R>()).cloned();
+        let record = known.unwrap_or_else(|| {
+            let record = read().map(|record| Arc::new(record) as Arc<dyn Any + Send + Sync>);
+            self.shared.borrow_mut().insert(TypeId::of::<R>(), record.clone());
+            record
+        });
+        record.and_then(|record| record.downcast().ok())
     }
 
     pub(super) fn report(&self, place: Place, member: impl Into<String>, message: impl Into<String>) {
@@ -93,7 +120,7 @@ pub(crate) enum Shape {
 }
 
 /// A mapping with fixed members; made by [`record!`].
-pub(crate) trait Record: Sized {
+pub(crate) trait Record: Sized + Send + Sync + 'static {
     fn members() -> Vec<Member>;
 
     /// Reads all members; `None` if any of them has a problem, all of which are then reported.
@@ -312,10 +339,10 @@ impl<'a> Section<'a> {
     /// Reads `R`, and reports members of the first layer that it does not have.
     pub(super) fn read<R: Record>(&self) -> Option<R> {
         if let Some(Value::Map(entries)) = self.own().map(|node| &node.value) {
-            let members = R::members();
+            let names = self.cx.names::<R>();
             for entry in entries {
-                if !members.iter().any(|member| member.name == entry.key) {
-                    let near = suggestion(&entry.key, members.iter().map(|member| member.name));
+                if !names.contains(&entry.key.as_str()) {
+                    let near = suggestion(&entry.key, names.iter().copied());
                     let message = match entry.key.as_str() {
                         "<<" => {
                             "merge keys are not supported; `idp_defaults` holds what IdPs share".to_owned()

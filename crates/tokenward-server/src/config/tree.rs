@@ -9,8 +9,9 @@ use super::{
     record::Context,
 };
 
-/// How many nodes a file may have once its aliases are expanded: against "billion laughs".
-const MAX_NODES: usize = 200_000;
+/// How many values anchors and aliases may add by repetition: against "billion laughs". What is written out is bounded by
+/// the length of the file.
+const MAX_REPEATED: usize = 200_000;
 
 /// How deep mappings and lists may nest. The configuration itself needs five levels.
 const MAX_DEPTH: usize = 32;
@@ -143,7 +144,7 @@ pub(super) fn parse(text: &str, cx: &Context) -> Result<Node, Problem> {
         cx,
         open: Vec::new(),
         anchors: HashMap::new(),
-        nodes: 0,
+        repeated: 0,
         root: None,
         documents: 0,
     };
@@ -174,7 +175,7 @@ struct Builder<'a> {
     cx: &'a Context,
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
-    nodes: usize,
+    repeated: usize,
     root: Option<Node>,
     documents: usize,
 }
@@ -245,7 +246,7 @@ impl Builder<'_> {
             }
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
                 Some(node) => {
-                    self.nodes += node.size();
+                    self.repeat(&node)?;
                     self.finish(node, 0)?;
                 }
                 // An anchor is known only once its node has ended, so an alias inside it finds nothing.
@@ -256,16 +257,21 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn finish(&mut self, node: Node, anchor: usize) -> Result<(), Problem> {
-        self.nodes += 1;
-        if self.nodes > MAX_NODES {
+    /// Counts a copy of `node`.
+    fn repeat(&mut self, node: &Node) -> Result<(), Problem> {
+        self.repeated += node.size();
+        if self.repeated > MAX_REPEATED {
             return Err(problem(
-                node.place,
-                format!("more than {MAX_NODES} values, aliases counted each time"),
+                node.place.clone(),
+                format!("anchors and aliases repeat more than {MAX_REPEATED} values"),
             ));
         }
+        Ok(())
+    }
+
+    fn finish(&mut self, node: Node, anchor: usize) -> Result<(), Problem> {
         if anchor != 0 {
-            self.nodes += node.size();
+            self.repeat(&node)?;
             self.anchors.insert(anchor, node.clone());
         }
         match self.open.last_mut().map(|open| &mut open.items) {
