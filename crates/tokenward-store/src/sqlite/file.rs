@@ -201,6 +201,13 @@ pub(super) fn sqlite_error(path: &Path, what: &str, error: rusqlite::Error) -> S
             StoreErrorKind::Io,
             format!("cannot {what} the store {path}: the disk is full. Nothing was stored; free some space"),
         ),
+        Some(ErrorCode::SystemIoFailure) => (
+            StoreErrorKind::Io,
+            format!(
+                "cannot {what} the store {path}: the disk failed. Nothing was stored; see the system's log, and \
+                 replace what is broken"
+            ),
+        ),
         Some(ErrorCode::ReadOnly) => (
             StoreErrorKind::Io,
             format!("cannot {what} the store {path}: it is read-only. Nothing was stored"),

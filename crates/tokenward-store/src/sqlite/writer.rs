@@ -179,13 +179,12 @@ impl Opened {
             }
             return;
         }
-        let of_the_disk = failure.is_of_the_disk();
+        if failure.is_of_the_disk() {
+            self.mark(health);
+        }
         let error = self.error("write to", failure);
         for write in writes {
             write.answer(Some(error.clone()));
-        }
-        if of_the_disk {
-            self.mark(health);
         }
     }
 

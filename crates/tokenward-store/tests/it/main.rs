@@ -5,5 +5,6 @@ mod copy;
 mod crash;
 mod damage;
 mod engines;
+mod faults;
 mod sqlite;
 mod upgrade;
