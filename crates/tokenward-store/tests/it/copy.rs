@@ -205,6 +205,27 @@ async fn a_damaged_store_gives_no_backup() {
     );
 }
 
+/// After a crash the newest commits are in the log alone: they are in the backup, and the log stays as it is.
+#[tokio::test]
+async fn a_backup_of_a_store_that_nobody_runs_changes_nothing_in_it() {
+    let living = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let store = Sqlite::open(living.path()).unwrap();
+    fill(&store).await;
+    fs::create_dir(path("dead")).unwrap();
+    let files = ["tokenward.db", "tokenward.db-wal"];
+    for name in files {
+        fs::copy(living.path().join(name), path("dead").join(name)).unwrap();
+    }
+    let content = || files.map(|name| fs::read(path("dead").join(name)).unwrap());
+    let before = content();
+    Sqlite::backup(&path("dead"), &path("backup")).unwrap();
+    assert!(content() == before, "the files changed");
+    Sqlite::restore(&path("backup"), &path("new")).unwrap();
+    same(&store, &Sqlite::open(&path("new")).unwrap()).await;
+}
+
 #[tokio::test]
 async fn an_older_backup_is_upgraded_when_it_is_restored() {
     let directory = tempfile::tempdir().unwrap();
