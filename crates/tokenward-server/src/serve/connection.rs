@@ -15,8 +15,6 @@ use std::{
     time::Duration,
 };
 
-use axum::body::{Body, Bytes};
-use hyper::body::{Frame, SizeHint};
 use tokenward_core::{Clock, Timestamp};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -44,6 +42,9 @@ pub(super) struct Activity {
     head_since: AtomicI64,
     /// Since when the peer takes nothing.
     blocked_since: AtomicI64,
+    /// HTTP/2: answers of which the peer has to take a piece before the next one is asked for, and when it last did.
+    offered: AtomicUsize,
+    taken_at: AtomicI64,
 }
 
 impl Activity {
@@ -56,6 +57,8 @@ impl Activity {
             // A connection that never asks anything is not one that a client keeps for later.
             head_since: AtomicI64::new(now),
             blocked_since: AtomicI64::new(NEVER),
+            offered: AtomicUsize::new(0),
+            taken_at: AtomicI64::new(now),
         })
     }
 
@@ -81,7 +84,9 @@ impl Activity {
             NEVER => false,
             since => now.since(Timestamp::from_millis(since)) > limit,
         };
-        if over(&self.blocked_since, WRITE_LIMIT) {
+        // On HTTP/2 a peer that opens no window takes nothing either, while the connection itself is writable.
+        let offered = self.offered.load(Ordering::Acquire) > 0;
+        if over(&self.blocked_since, WRITE_LIMIT) || offered && over(&self.taken_at, WRITE_LIMIT) {
             return Some("write");
         }
         if self.in_flight.load(Ordering::Acquire) > 0 {
@@ -108,10 +113,11 @@ impl Activity {
     }
 
     /// Bytes of an answer were offered, and taken or not. What hyper has buffered counts as answered, so without
-    /// this a large answer to a slow client looks idle.
-    fn wrote<T>(&self, result: &Poll<T>) {
+    /// this a large answer to a slow client looks idle. On HTTP/2 they may be pings, ours or answers to the peer's, and
+    /// an answer is in flight for as long as there is more of it than a piece.
+    fn wrote<T>(&self, result: &Poll<T>, protocol: Protocol) {
         self.flushed(result);
-        if result.is_ready() {
+        if result.is_ready() && protocol == Protocol::Http1 {
             self.idle_since.store(self.now(), Ordering::Release);
         }
     }
@@ -126,6 +132,24 @@ impl Activity {
     }
 }
 
+impl InFlight {
+    /// The peer is to take a piece of an answer.
+    pub(super) fn offer(&self) {
+        self.0.offered.fetch_add(1, Ordering::AcqRel);
+        self.taken();
+    }
+
+    /// The peer has taken a piece.
+    pub(super) fn taken(&self) {
+        self.0.taken_at.store(self.0.now(), Ordering::Release);
+    }
+
+    /// There is nothing that the peer could take now.
+    pub(super) fn withdraw(&self) {
+        self.0.offered.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// A request in flight.
 pub(super) struct InFlight(Arc<Activity>);
 
@@ -133,32 +157,6 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.idle_since.store(self.0.now(), Ordering::Release);
         self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// A response body that keeps its request in flight until it is written or dropped.
-pub(super) struct Guarded {
-    pub(super) body: Body,
-    pub(super) _in_flight: InFlight,
-}
-
-impl hyper::body::Body for Guarded {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
@@ -195,7 +193,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.activity.wrote(&result);
+        self.activity.wrote(&result, self.protocol);
         result
     }
 
@@ -217,7 +215,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.activity.wrote(&result);
+        self.activity.wrote(&result, self.protocol);
         result
     }
 

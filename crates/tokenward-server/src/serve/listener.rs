@@ -3,7 +3,7 @@
 //! The accept loop is our own because of what it must survive: descriptors that run out, handshakes that fail or
 //! hang, connections that are slow or too many. It owns the task of each of its connections.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use axum::{Router, body::Body};
@@ -24,9 +24,12 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 
-use super::connection::{Activity, Guarded, Protocol, Watched};
+use super::{
+    connection::{Activity, Protocol, Watched},
+    message::{Answer, names_one_host},
+};
 use crate::{
-    http::{Peer, within},
+    http::{Peer, bad_request, within},
     telemetry,
 };
 
@@ -171,15 +174,16 @@ async fn converse<S>(
     let service = service_fn(move |mut request: Request<Incoming>| {
         let in_flight = requests.begin();
         request.extensions_mut().insert(Peer(peer));
-        let mut routes = served.load().routes.clone();
-        let answer = routes.call(request.map(Body::new));
+        let answer = names_one_host(&request).then(|| {
+            let mut routes = served.load().routes.clone();
+            routes.call(request.map(Body::new))
+        });
         async move {
-            answer.await.map(|response: Response<Body>| {
-                response.map(|body| Guarded {
-                    body,
-                    _in_flight: in_flight,
-                })
-            })
+            let response: Response<Body> = match answer {
+                Some(answer) => answer.await?,
+                None => bad_request("A request names one host, once."),
+            };
+            Ok::<_, Infallible>(response.map(|body| Answer::new(body, in_flight, protocol)))
         }
     });
     // The two protocols' connections are different types with the same three methods.

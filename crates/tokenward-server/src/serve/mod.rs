@@ -5,6 +5,7 @@ mod descriptors;
 mod error;
 mod lifecycle;
 mod listener;
+mod message;
 mod plan;
 mod readiness;
 mod reload;

@@ -1,12 +1,26 @@
 //! What a listener bears: slow, many, large and hostile connections, and its own end.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+mod http1;
+mod http2;
+
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
-use axum::{Router, body::Body, routing::get};
+use axum::{
+    Router,
+    body::Body,
+    response::IntoResponse as _,
+    routing::{get, post},
+};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
-use hyper::Request;
+use hyper::{Request, body::Frame};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use tokenward_core::Timestamp;
@@ -48,9 +62,18 @@ impl Running {
             pass.acquire().await.unwrap().forget();
             "done"
         };
+        let times = Arc::clone(&clock);
+        let read = move |body: Body| async move {
+            match crate::http::read(body, &*times).await {
+                Ok(body) => body.len().to_string().into_response(),
+                Err(rejected) => rejected.into_response(),
+            }
+        };
         let routes = Router::new()
             .route("/", get(|| async { "here" }))
             .route("/slow", get(slow))
+            .route("/body", post(read))
+            .route("/events", get(|| async { Body::new(Events(false)) }))
             .route("/large", get(|| async { Body::from(vec![b'x'; LARGE]) }));
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
@@ -95,6 +118,24 @@ impl Running {
 
     async fn ended(mut self) {
         self.tasks.join_next().await.unwrap().unwrap();
+    }
+}
+
+/// One event, and then nothing, without an end.
+struct Events(bool);
+
+impl hyper::body::Body for Events {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match std::mem::replace(&mut self.0, true) {
+            false => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"event"))))),
+            true => Poll::Pending,
+        }
     }
 }
 
