@@ -22,9 +22,9 @@ pub(super) fn names_one_host<B>(request: &Request<B>) -> bool {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (hosts.next(), hosts.next(), request.uri().authority()) {
         (_, Some(_), _) => false,
-        (Some(host), None, Some(authority)) => {
-            host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
-        }
+        (Some(host), None, Some(authority)) => host
+            .as_bytes()
+            .eq_ignore_ascii_case(authority.as_str().as_bytes()),
         (None, None, _) => request.version() != Version::HTTP_11,
         (Some(_), None, None) => true,
     }

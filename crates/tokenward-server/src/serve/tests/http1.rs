@@ -34,7 +34,10 @@ async fn a_second_request_cannot_hide_in_the_first() {
     for (framing, body) in [
         ("content-length: 5\r\ntransfer-encoding: chunked", "0\r\n\r\n"),
         ("transfer-encoding: chunked\r\ncontent-length: 5", "0\r\n\r\n"),
-        ("transfer-encoding: chunked\r\ncontent-length: 0", "5\r\nhello\r\n0\r\n\r\n"),
+        (
+            "transfer-encoding: chunked\r\ncontent-length: 0",
+            "5\r\nhello\r\n0\r\n\r\n",
+        ),
     ] {
         let request = format!("POST /body HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n{body}{hidden}");
         let answers = exchange(&running, request.as_bytes()).await;
@@ -42,7 +45,10 @@ async fn a_second_request_cannot_hide_in_the_first() {
         assert!(answers.contains("connection: close"), "{framing}: {answers}");
     }
     // One framing alone: what follows is another request, and is answered as one.
-    for framing in ["content-length: 5\r\n\r\nhello", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"] {
+    for framing in [
+        "content-length: 5\r\n\r\nhello",
+        "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ] {
         let request = format!("POST /body HTTP/1.1\r\nhost: a\r\n{framing}{hidden}");
         let answers = exchange(&running, request.as_bytes()).await;
         assert_eq!(statuses(&answers), ["200", "200"], "{framing}: {answers}");
@@ -69,9 +75,14 @@ async fn lengths_that_two_readers_take_differently_are_refused() {
         "transfer-encoding\0: chunked",
         "transfer-encoding:\r\n chunked",
     ] {
-        let request = format!("POST /body HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\nhelloGET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        let request = format!(
+            "POST /body HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\nhelloGET / HTTP/1.1\r\nhost: a\r\n\r\n"
+        );
         let answers = exchange(&running, request.as_bytes()).await;
-        assert!(matches!(statuses(&answers)[..], [] | ["400"]), "{framing:?}: {answers}");
+        assert!(
+            matches!(statuses(&answers)[..], [] | ["400"]),
+            "{framing:?}: {answers}"
+        );
     }
     let old = b"POST /body HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.0\r\n\r\n";
     assert_eq!(statuses(&exchange(&running, old).await), ["400"]);
@@ -82,7 +93,10 @@ async fn chunks_are_exact_and_what_surrounds_them_is_bounded() {
     let running = Running::start(100, None).await;
     let hidden = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
     let flood = format!("5;{}\r\nhello\r\n0\r\n\r\n", "e".repeat(64 * 1024));
-    let many = format!("{}0\r\n\r\n", "1;eeeeeeeeeeeeeeeeeeeeeeeeeeeeee\r\nx\r\n".repeat(4_000));
+    let many = format!(
+        "{}0\r\n\r\n",
+        "1;eeeeeeeeeeeeeeeeeeeeeeeeeeeeee\r\nx\r\n".repeat(4_000)
+    );
     let trailers = format!("0\r\n{}\r\n", "x: y\r\n".repeat(20_000));
     let trailer = format!("0\r\nx: {}\r\n\r\n", "y".repeat(64 * 1024));
     for body in [
@@ -100,7 +114,8 @@ async fn chunks_are_exact_and_what_surrounds_them_is_bounded() {
         &trailers,
         &trailer,
     ] {
-        let request = format!("POST /body HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{body}{hidden}");
+        let request =
+            format!("POST /body HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{body}{hidden}");
         let answers = exchange(&running, request.as_bytes()).await;
         let refused = matches!(statuses(&answers)[..], [] | ["400"]);
         assert!(refused, "{:?}: {answers}", &body[..body.len().min(40)]);
@@ -126,7 +141,10 @@ async fn a_head_with_bare_line_feeds_is_one_request_or_none() {
         "GET /\r\n\r\n",
     ] {
         let answers = exchange(&running, head.as_bytes()).await;
-        assert!(matches!(statuses(&answers)[..], [] | ["200"] | ["400"]), "{head:?}: {answers}");
+        assert!(
+            matches!(statuses(&answers)[..], [] | ["200"] | ["400"]),
+            "{head:?}: {answers}"
+        );
     }
 }
 
@@ -182,7 +200,8 @@ async fn nobody_is_upgraded() {
         "upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\nconnection: upgrade, http2-settings",
         "upgrade: websocket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\nconnection: upgrade",
     ] {
-        let request = format!("GET / HTTP/1.1\r\nhost: a\r\n{upgrade}\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        let request =
+            format!("GET / HTTP/1.1\r\nhost: a\r\n{upgrade}\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n");
         let answers = exchange(&running, request.as_bytes()).await;
         assert_eq!(statuses(&answers), ["200", "200"], "{answers}");
     }
@@ -206,13 +225,20 @@ async fn a_slow_body_is_given_up() {
     running.pass(5).await;
     let answer = rest(&mut slow).await;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
-    assert!(alive(&mut running.connect().await).await, "its place is free again");
+    assert!(
+        alive(&mut running.connect().await).await,
+        "its place is free again"
+    );
 }
 
 #[tokio::test]
 async fn a_body_that_nobody_reads_is_not_waited_for() {
     let running = Running::start(1, None).await;
-    for framing in ["content-length: 1000000", "transfer-encoding: chunked", "content-length: 9\r\nexpect: 100-continue"] {
+    for framing in [
+        "content-length: 1000000",
+        "transfer-encoding: chunked",
+        "content-length: 9\r\nexpect: 100-continue",
+    ] {
         let mut client = running.connect().await;
         let request = format!("GET / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n");
         client.write_all(request.as_bytes()).await.unwrap();
@@ -228,7 +254,10 @@ async fn pipelined_requests_are_answered_in_order_and_a_flood_of_them_is_cut_off
     let mut client = running.connect().await;
     let burst = GET.repeat(500);
     client.write_all(&burst).await.unwrap();
-    client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
     assert_eq!(rest(&mut client).await.matches("HTTP/1.1 200 ").count(), 501);
 
     // One that takes no answer gets no further than the system's buffers.
@@ -257,12 +286,17 @@ async fn pipelined_requests_are_answered_in_order_and_a_flood_of_them_is_cut_off
 async fn a_client_that_goes_away_frees_its_place() {
     let mut running = Running::start(1, None).await;
     let mut client = running.connect().await;
-    client.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    client
+        .write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
     running.arrived(1).await;
     drop(client);
     settle().await;
     let mut half = running.connect().await;
-    half.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    half.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
     running.arrived(2).await;
     // Half-closed: nobody says whether an answer would still be read.
     half.shutdown().await.unwrap();

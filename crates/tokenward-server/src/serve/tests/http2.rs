@@ -100,7 +100,9 @@ impl Peer {
 
     /// The status of an answer, where it is one of HPACK's static table; its first byte else.
     async fn status(&mut self, stream: u32) -> Option<u16> {
-        let headers = self.find(|frame| frame.kind == HEADERS && frame.stream == stream).await?;
+        let headers = self
+            .find(|frame| frame.kind == HEADERS && frame.stream == stream)
+            .await?;
         Some(match headers.payload[0] {
             0x88 => 200,
             0x8c => 400,
@@ -236,16 +238,19 @@ async fn headers_that_unpack_to_megabytes_are_refused() {
     // One entry of the dynamic table with 4,000 bytes, and references to it.
     let value = [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e], vec![b'y'; 4000].as_slice()].concat();
     let bomb = |references| [&get_of("/")[..], &value, &vec![0xbe; references]].concat();
-    peer.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &bomb(10))).await;
+    peer.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &bomb(10)))
+        .await;
     assert_eq!(peer.status(1).await, Some(431));
     assert!(peer.works(3).await, "the connection is as good as before");
     // What is over the limit in many small ones is refused as well.
     let mut peer = Peer::connect(&running, &connector, &[]).await;
     let many = [&get_of("/")[..], &[0, 1, b'x', 1, b'y'].repeat(1_500)].concat();
-    peer.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &many)).await;
+    peer.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &many))
+        .await;
     assert_eq!(peer.status(1).await, Some(431));
     // 40 MB out of 14 kB: no mistake.
-    peer.send(&frame(HEADERS, END_STREAM | END_HEADERS, 3, &bomb(10_000))).await;
+    peer.send(&frame(HEADERS, END_STREAM | END_HEADERS, 3, &bomb(10_000)))
+        .await;
     assert!(peer.goodbye().await.is_some_and(|code| code != 0));
     assert!(Peer::connect(&running, &connector, &[]).await.works(1).await);
 }
@@ -255,7 +260,13 @@ async fn a_connection_has_so_many_streams_and_no_more() {
     let (mut running, connector) = listener(10).await;
     let mut peer = Peer::connect(&running, &connector, &[]).await;
     for stream in (1..=2 * 129).step_by(2) {
-        peer.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &get_of("/slow"))).await;
+        peer.send(&frame(
+            HEADERS,
+            END_STREAM | END_HEADERS,
+            stream,
+            &get_of("/slow"),
+        ))
+        .await;
     }
     let refused = peer.find(|frame| frame.kind == RST_STREAM).await.unwrap();
     assert_eq!((refused.stream, refused.code()), (257, REFUSED_STREAM));
@@ -294,7 +305,11 @@ async fn pings_do_not_keep_an_idle_connection_open() {
         if !peer.send(&frame(PING, 0, 0, &[7; 8])).await {
             break;
         }
-        if peer.find(|frame| frame.kind == PING && frame.flags == ACK).await.is_none() {
+        if peer
+            .find(|frame| frame.kind == PING && frame.flags == ACK)
+            .await
+            .is_none()
+        {
             break;
         }
         answered += 1;
@@ -327,7 +342,13 @@ async fn a_peer_that_opens_no_window_is_cut_off() {
     let (running, connector) = listener(1).await;
     let mut peer = Peer::connect(&running, &connector, CLOSED_WINDOWS).await;
     for stream in [1, 3, 5] {
-        peer.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &get_of("/large"))).await;
+        peer.send(&frame(
+            HEADERS,
+            END_STREAM | END_HEADERS,
+            stream,
+            &get_of("/large"),
+        ))
+        .await;
     }
     assert_eq!(peer.status(5).await, Some(200));
     running.pass(15).await;
@@ -342,7 +363,8 @@ async fn a_peer_that_opens_no_window_is_cut_off() {
 async fn a_peer_that_opens_its_window_slowly_is_not() {
     let (running, connector) = listener(1).await;
     let mut peer = Peer::connect(&running, &connector, CLOSED_WINDOWS).await;
-    peer.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &get_of("/large"))).await;
+    peer.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &get_of("/large")))
+        .await;
     assert_eq!(peer.status(1).await, Some(200));
     // Longer than an idle connection may last.
     for _ in 0..8 {
@@ -352,7 +374,12 @@ async fn a_peer_that_opens_its_window_slowly_is_not() {
         assert!(peer.send(&[grows, all].concat()).await);
         let mut taken = 0;
         while taken < 16 * 1024 {
-            taken += peer.find(|frame| frame.kind == DATA).await.expect("more of it").payload.len();
+            taken += peer
+                .find(|frame| frame.kind == DATA)
+                .await
+                .expect("more of it")
+                .payload
+                .len();
         }
     }
 }
@@ -361,7 +388,8 @@ async fn a_peer_that_opens_its_window_slowly_is_not() {
 async fn an_answer_without_end_is_no_idle_connection() {
     let (running, connector) = listener(1).await;
     let mut peer = Peer::connect(&running, &connector, &[]).await;
-    peer.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &get_of("/events"))).await;
+    peer.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &get_of("/events")))
+        .await;
     let event = peer.find(|frame| frame.kind == DATA).await.unwrap();
     assert_eq!(event.payload, b"event");
     running.pass(300).await;
@@ -398,7 +426,13 @@ async fn requests_that_http_1_would_read_in_another_way_are_refused() {
     let (running, connector) = listener(10).await;
     let literal = |name: &str, value: &str| {
         let length = |text: &str| u8::try_from(text.len()).unwrap();
-        [&[0, length(name)], name.as_bytes(), &[length(value)], value.as_bytes()].concat()
+        [
+            &[0, length(name)],
+            name.as_bytes(),
+            &[length(value)],
+            value.as_bytes(),
+        ]
+        .concat()
     };
     for (name, value) in [
         ("transfer-encoding", "chunked"),
@@ -412,7 +446,8 @@ async fn requests_that_http_1_would_read_in_another_way_are_refused() {
     ] {
         let mut peer = Peer::connect(&running, &connector, &[]).await;
         let block = [get_of("/"), literal(name, value)].concat();
-        peer.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &block)).await;
+        peer.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &block))
+            .await;
         let refused = peer
             .find(|frame| matches!(frame.kind, RST_STREAM | HEADERS | GOAWAY))
             .await;
@@ -421,7 +456,8 @@ async fn requests_that_http_1_would_read_in_another_way_are_refused() {
     }
     let mut peer = Peer::connect(&running, &connector, &[]).await;
     let block = [get_of("/"), literal("host", "LOCALHOST")].concat();
-    peer.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &block)).await;
+    peer.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &block))
+        .await;
     assert_eq!(peer.status(1).await, Some(200));
 }
 
