@@ -16,6 +16,7 @@ mod connections;
 mod faults;
 mod idps;
 mod options;
+mod floods;
 mod program;
 mod reload;
 mod restart;

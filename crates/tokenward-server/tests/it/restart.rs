@@ -78,3 +78,40 @@ async fn a_second_server_on_the_same_store_is_refused_with_what_to_do() {
     assert!(said.contains("tokenward-data"), "{said}");
     assert_eq!(first.get("/livez").await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn hundreds_of_stored_sets_are_served_at_once_while_every_provider_is_down() {
+    const IDPS: usize = 300;
+    let (server, key) = (IdpServer::spawn(), TestKey::es256(0));
+    server.set_keys(&[&key]);
+    let idps: String = (0..IDPS)
+        .map(|n| {
+            format!(
+                "- {{ name: a{n}, issuer: \"https://a{n}.example\", url: \"{}\" }}\n",
+                server.jwks_url()
+            )
+        })
+        .collect();
+    let yaml = format!(
+        "server: {{ host: 127.0.0.1, port: 0, admin: \"127.0.0.1:0\" }}\n\
+         idp_defaults: {{ allow_http: true, allow_private_addresses: true, audiences: [api], refresh_interval: 1 }}\n\
+         idps:\n{idps}"
+    );
+    let directory = TempDir::new().unwrap();
+    let mut first = Program::run(command(&directory, &yaml)).await;
+    for n in 0..IDPS {
+        first.loaded(&format!("a{n}")).await;
+    }
+    // What is left is written on the way out.
+    first.signal(Signal::TERM);
+    assert!(first.ended().await.success());
+
+    // All of them are due again, and none answers.
+    server.behave(JWKS_PATH, Behaviour::HangBeforeHeaders);
+    let second = Program::run(command(&directory, &yaml)).await;
+    assert_eq!(second.get("/readyz").await.status, StatusCode::OK);
+    for n in 0..IDPS {
+        let keys = second.get(&format!("/jwks/a{n}")).await;
+        assert_eq!(keys.status, StatusCode::OK, "a{n}");
+    }
+}
