@@ -43,12 +43,12 @@ fn good() -> TokenBuilder {
         .expires_in(Duration::from_secs(3_600))
 }
 
-/// Judges the tokens of these numbers over a few connections that stay open, and expects the same answer to each.
+/// Judges the tokens of these numbers over a few connections that stay open, and expects one of these answers to each.
 async fn judge(
     program: &Program,
     numbers: std::ops::Range<usize>,
     token: fn(usize) -> String,
-    status: StatusCode,
+    statuses: &'static [StatusCode],
 ) {
     const CONNECTIONS: usize = 4;
     let mut clients = JoinSet::new();
@@ -67,7 +67,11 @@ async fn judge(
                         .body(Empty::<Bytes>::new())
                         .unwrap();
                     let answer = requests.send_request(request).await.unwrap();
-                    assert_eq!(answer.status(), status, "token {n}");
+                    assert!(
+                        statuses.contains(&answer.status()),
+                        "token {n}: {}",
+                        answer.status()
+                    );
                     answer.into_body().collect().await.unwrap();
                 }
                 drop(requests);
@@ -88,26 +92,33 @@ fn forged(issuer: &str, kid: &str) -> String {
 }
 
 /// That `flood` for further numbers adds less than `most` bytes to what the first ones have brought about.
-async fn grows_less(program: &Program, most: usize, token: fn(usize) -> String, status: StatusCode) {
-    judge(program, 0..2_000, token, status).await;
+async fn grows_less(
+    program: &Program,
+    most: usize,
+    token: fn(usize) -> String,
+    statuses: &'static [StatusCode],
+) {
+    judge(program, 0..2_000, token, statuses).await;
     let before = program.resident();
-    judge(program, 2_000..12_000, token, status).await;
+    judge(program, 2_000..12_000, token, statuses).await;
     let after = program.resident();
     assert!(after < before + most, "{before} bytes, then {after}");
 }
 
 #[tokio::test]
 async fn random_key_ids_leave_nothing_behind() {
+    // The few that the budget allows to look for are known to be absent, the others could not be looked for.
+    const UNKNOWN: &[StatusCode] = &[StatusCode::UNAUTHORIZED, StatusCode::SERVICE_UNAVAILABLE];
     let (program, _upstream) = start("").await;
     let token = |n| forged(ISSUER, &format!("key-{n}-{}", "x".repeat(200)));
-    grows_less(&program, 2 * MIB, token, StatusCode::SERVICE_UNAVAILABLE).await;
+    grows_less(&program, 2 * MIB, token, UNKNOWN).await;
 }
 
 #[tokio::test]
 async fn random_issuers_leave_nothing_behind() {
     let (program, _upstream) = start("").await;
     let token = |n| forged(&format!("https://issuer-{n}.test/{}", "x".repeat(200)), "k");
-    grows_less(&program, 2 * MIB, token, StatusCode::UNAUTHORIZED).await;
+    grows_less(&program, 2 * MIB, token, &[StatusCode::UNAUTHORIZED]).await;
 }
 
 #[tokio::test]
@@ -121,9 +132,9 @@ async fn good_tokens_fill_their_cache_and_no_more() {
             .sign(&key())
     };
     let empty = program.resident();
-    judge(&program, 0..4_000, token, StatusCode::OK).await;
+    judge(&program, 0..4_000, token, &[StatusCode::OK]).await;
     let full = program.resident();
-    judge(&program, 4_000..8_000, token, StatusCode::OK).await;
+    judge(&program, 4_000..8_000, token, &[StatusCode::OK]).await;
     let later = program.resident();
     println!("{empty} bytes without tokens, {full} after 4,000, {later} after 8,000");
     assert!(full > empty + 16 * MIB, "nothing is cached: {empty}, then {full}");
