@@ -21,7 +21,7 @@ installed() { [ "$(cat "$1" 2>/dev/null)" = "$(digest "$2")" ]; }
 
 make_venv() {
     [ -x "$venv/bin/pip" ] && return
-    need python3 "install Python 3.9 or newer, with its venv module"
+    need python3 "install Python 3.11 or newer, with its venv module"
     echo "creating .venv"
     python3 -m venv "$venv"
 }

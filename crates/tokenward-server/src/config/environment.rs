@@ -17,6 +17,9 @@ const SHORT: [(&str, &str); 2] = [
     ("LOG_LEVEL", "TOKENWARD__LOGGING__LEVEL"),
 ];
 
+/// Names the file with the secret of a credential `admin` that may do everything, beside those of the configuration.
+const ADMIN_SECRET_FILE: &str = "TOKENWARD_ADMIN_SECRET_FILE";
+
 /// The process's environment, read once.
 #[derive(Clone, Default)]
 pub(crate) struct Environment(BTreeMap<String, String>);
@@ -131,6 +134,9 @@ impl Environment {
                 cx.report(place, "", message);
             }
         }
+        if let Some(path) = self.get(ADMIN_SECRET_FILE) {
+            add_admin(root, path);
+        }
     }
 }
 
@@ -226,6 +232,40 @@ fn set(node: &mut Node, members: &[Member], path: &[Segment], scalar: Node) -> R
         }
     }
     Ok(())
+}
+
+/// Adds the credential `admin`, whose secret is in the file `path`, to those that are configured.
+fn add_admin(root: &mut Node, path: &str) {
+    let place = Place::Variable(Arc::from(ADMIN_SECRET_FILE));
+    let node = |value| Node {
+        place: place.clone(),
+        value,
+    };
+    let text = |text: &str| {
+        node(Value::Scalar {
+            text: text.to_owned(),
+            style: Style::Environment,
+        })
+    };
+    let mut credential = Vec::new();
+    put(&mut credential, "name", text("admin"));
+    put(&mut credential, "secret_file", text(path));
+    put(&mut credential, "scopes", node(Value::List(vec![text("admin")])));
+    let Value::Map(members) = &mut root.value else {
+        return;
+    };
+    let list = slot(members, "credentials", &place);
+    let empty = match &list.value {
+        Value::Map(members) => members.is_empty(),
+        _ => list.is_null(),
+    };
+    if empty {
+        *list = node(Value::List(Vec::new()));
+    }
+    // What is no list is told where it is read.
+    if let Value::List(credentials) = &mut list.value {
+        credentials.push(node(Value::Map(credential)));
+    }
 }
 
 fn put(entries: &mut Vec<Entry>, name: &str, node: Node) {

@@ -38,6 +38,16 @@ pub(super) fn print(config: &Config, public: SocketAddr, admin: SocketAddr, gene
         ),
         ("metrics", format!("curl {admin}/metrics")),
         (
+            "the identity providers",
+            format!("curl -H \"Authorization: Bearer $CREDENTIAL\" {admin}/v1/idps"),
+        ),
+        (
+            "add one",
+            format!(
+                "curl -X PUT -H \"Authorization: Bearer $CREDENTIAL\" -d '{{\"issuer\":\"https://accounts.google.com\",\"audiences\":\"any\"}}' {admin}/v1/idps/google"
+            ),
+        ),
+        (
             "why is a token accepted, or not",
             format!(
                 "curl -H \"Authorization: Bearer $CREDENTIAL\" -d '{{\"token\":\"'$TOKEN'\"}}' {admin}/v1/explain"

@@ -2,6 +2,7 @@
 
 use std::{os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use rustix::process::Signal;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -16,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::program::{Program, command, config, pause, wait_for};
+use crate::program::{Program, ask, command, config, pause, wait_for};
 
 const ISSUER: &str = "https://issuer.test";
 
@@ -374,6 +375,9 @@ async fn development_says_what_can_be_tried() {
         "/authorize",
         "/readyz",
         "/metrics",
+        "/v1/idps",
+        "/v1/explain",
+        "/openapi.json",
     ] {
         assert!(
             printed
@@ -382,6 +386,17 @@ async fn development_says_what_can_be_tried() {
             "{path} in {printed}"
         );
     }
+    // The credential of this run is printed once, and works.
+    let lines: Vec<_> = printed
+        .lines()
+        .filter_map(|line| line.split_once("CREDENTIAL="))
+        .collect();
+    assert_eq!(lines.len(), 1, "{printed}");
+    let bearer = format!("Bearer {}", lines[0].1);
+    assert_eq!(printed.matches(lines[0].1).count(), 1, "{printed}");
+    let headers = [("host", "localhost"), ("authorization", bearer.as_str())];
+    let answer = ask(program.admin, Method::GET, "/v1/audit", &headers, Bytes::new()).await;
+    assert_eq!(answer.status, StatusCode::OK);
     let asked = SystemClock::new();
     let start = asked.steady();
     program.signal(Signal::INT);

@@ -284,6 +284,38 @@ fn every_scalar_can_be_overridden_by_a_variable() {
 }
 
 #[test]
+fn a_variable_alone_gives_the_admin_credential() {
+    let file = private_file("Xb7-0123456789abcdefghijklmnopqrs\n");
+    let path = file.path().to_str().unwrap();
+    let environment = Environment::from([("TOKENWARD_ADMIN_SECRET_FILE", path)]);
+    let ops = "credentials: [{ name: ops, secret_sha256: 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef }]";
+    for (text, names) in [
+        ("", &["admin"][..]),
+        ("credentials:", &["admin"]),
+        (ops, &["ops", "admin"]),
+    ] {
+        let credentials = read_with(text, &environment).unwrap().credentials;
+        let found: Vec<_> = credentials
+            .iter()
+            .map(|credential| credential.name.as_str())
+            .collect();
+        assert_eq!(found, names, "{text}");
+        let admin = credentials.last().unwrap();
+        assert_eq!(admin.scopes, [Scope::Admin]);
+        assert_eq!(
+            admin.digest,
+            SecretDigest::of(b"Xb7-0123456789abcdefghijklmnopqrs")
+        );
+    }
+    let missing = Environment::from([("TOKENWARD_ADMIN_SECRET_FILE", "/no/such")]);
+    let error = read_with("", &missing).unwrap_err();
+    assert!(
+        error.starts_with("TOKENWARD_ADMIN_SECRET_FILE: credentials[0].secret_file: "),
+        "{error}"
+    );
+}
+
+#[test]
 fn an_empty_file_has_the_defaults_of_the_reference() {
     let config = read("").unwrap();
     assert_eq!(config.server.host.to_string(), "0.0.0.0");
