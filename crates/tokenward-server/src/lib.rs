@@ -8,6 +8,8 @@ mod authorize;
 mod cli;
 mod config;
 mod fleet;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod http;
 mod openapi;
 mod serve;

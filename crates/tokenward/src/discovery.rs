@@ -112,7 +112,12 @@ impl Discovery {
     ///
     /// Its issuer must equal ours byte for byte, or one tenant of a shared host could speak for another
     /// (RFC 8414 section 3.3). Keys of an https issuer must come over https.
-    fn jwks_uri(&self, body: &[u8]) -> Result<Url, FetchError> {
+    ///
+    /// # Errors
+    ///
+    /// [`FetchErrorKind::DiscoveryInvalid`] for what is no JSON object with `issuer` and `jwks_uri`, each once and a text;
+    /// [`FetchErrorKind::IssuerMismatch`]; [`FetchErrorKind::JwksUriForbidden`].
+    pub fn jwks_uri(&self, body: &[u8]) -> Result<Url, FetchError> {
         let fault = |kind, what: &str| {
             FetchError::new(
                 kind,

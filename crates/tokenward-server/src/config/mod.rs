@@ -146,6 +146,16 @@ fn by_variable(environment: &Environment, variable: &str) -> Option<(PathBuf, St
         .map(|path| (path.into(), format!(" (named by `{variable}`)")))
 }
 
+/// Validates `text`, which stands in no file.
+///
+/// # Errors
+///
+/// Everything that is wrong with it, all at once.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn parse_text(text: &str, dev: bool, environment: &Environment) -> Result<Config, Problems> {
+    parse(text, None, environment, None, &Context::new(dev))
+}
+
 /// Validates `text`; `file` is only for the messages.
 fn parse(
     text: &str,

@@ -66,6 +66,11 @@ impl Problems {
         }
     }
 
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.list.iter()
+    }
+
     /// One line a problem, as editors understand it: `file:line:column: member: message`.
     pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
         self.list.iter().map(|problem| {
