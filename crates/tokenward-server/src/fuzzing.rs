@@ -37,12 +37,18 @@ impl From<&config::Problem> for Problem {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn configuration(text: &str, dev: bool, environment: &[(&str, &str)]) -> Result<Vec<String>, Vec<Problem>> {
+pub fn configuration(
+    text: &str,
+    dev: bool,
+    environment: &[(&str, &str)],
+) -> Result<Vec<String>, Vec<Problem>> {
     let config = config::parse_text(text, dev, &Environment::of(environment))
         .map_err(|problems| problems.iter().map(Problem::from).collect::<Vec<_>>())?;
     let domains = config.form().allowed_domains;
     let outcomes = config.idps.iter().map(|idp| idp.library(&domains));
-    Ok(outcomes.filter_map(|outcome| Some(outcome.err()?.to_string())).collect())
+    Ok(outcomes
+        .filter_map(|outcome| Some(outcome.err()?.to_string()))
+        .collect())
 }
 
 /// What an identity provider's document says, as it was understood.
@@ -74,7 +80,10 @@ pub fn document(json: &[u8]) -> Result<Document, Vec<Problem>> {
         .read("tenant", "name", json)
         .map_err(|problems| problems.iter().map(Problem::from).collect::<Vec<_>>())?;
     Ok(Document {
-        unusable: idp.library(&form.allowed_domains).err().map(|error| error.to_string()),
+        unusable: idp
+            .library(&form.allowed_domains)
+            .err()
+            .map(|error| error.to_string()),
         url: idp.url.map(String::from),
         max_keys: idp.settings.max_keys,
         required: idp.settings.required,
