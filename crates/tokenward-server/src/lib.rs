@@ -11,8 +11,10 @@ mod fleet;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod http;
+mod issue;
 mod openapi;
 mod serve;
+mod signer;
 mod telemetry;
 
 use std::process::ExitCode;

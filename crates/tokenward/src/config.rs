@@ -133,8 +133,9 @@ impl IdpConfig {
         Ok(config)
     }
 
-    /// An issuer whose public keys are known already, such as the program's own: nothing is fetched, and the keys are
-    /// neither stored nor shown. Register it anew when they change.
+    /// An issuer whose public keys are known already, such as the program's own: nothing is fetched, the keys are
+    /// neither stored nor shown, and it is not among those that [`Registry::idps`](crate::Registry::idps) lists. Register
+    /// it anew when they change.
     ///
     /// # Errors
     ///

@@ -79,8 +79,12 @@ impl Ring {
     /// The document to store. Private keys are sealed, each bound to its id.
     ///
     /// # Errors
-    /// If sealing fails. `nonce` must give 12 random bytes at each call.
-    pub fn to_document(&self, sealer: &Sealer, nonce: &dyn Fn() -> [u8; 12]) -> Result<Vec<u8>, SealFault> {
+    /// If sealing fails, or there is no nonce. `nonce` must give 12 random bytes at each call.
+    pub fn to_document(
+        &self,
+        sealer: &Sealer,
+        nonce: &dyn Fn() -> Option<[u8; 12]>,
+    ) -> Result<Vec<u8>, SealFault> {
         let keys = self
             .entries
             .iter()
@@ -132,7 +136,7 @@ fn purpose(kid: &str) -> String {
 }
 
 impl Entry {
-    fn store(&self, sealer: &Sealer, nonce: &dyn Fn() -> [u8; 12]) -> Result<StoredKey, SealFault> {
+    fn store(&self, sealer: &Sealer, nonce: &dyn Fn() -> Option<[u8; 12]>) -> Result<StoredKey, SealFault> {
         let (since, until) = match self.stage {
             Stage::Pending => (None, None),
             Stage::Active { since } => (Some(since.as_millis()), None),
@@ -141,7 +145,11 @@ impl Entry {
         let (public, private) = match &self.material {
             Material::Own(key) => {
                 let secret = key.to_pkcs8().ok_or(SealFault::Failed)?;
-                let sealed = sealer.seal(&purpose(key.kid()), secret.expose_secret(), nonce())?;
+                let sealed = sealer.seal(
+                    &purpose(key.kid()),
+                    secret.expose_secret(),
+                    nonce().ok_or(SealFault::Failed)?,
+                )?;
                 (key.public_jwk(), Some(STANDARD.encode(sealed)))
             }
             Material::Public { jwk, .. } => (jwk.as_str(), None),

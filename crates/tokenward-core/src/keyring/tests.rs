@@ -221,7 +221,7 @@ fn a_key_in_a_file_signs_at_once_is_not_rotated_and_verifies_after_the_file_has_
     assert!(ring.tick(START + HOUR, &fresh).unwrap().is_empty());
     // Stored and loaded again, then the file has another key.
     let sealer = Sealer::new([]);
-    let document = ring.to_document(&sealer, &|| [0; 12]).unwrap();
+    let document = ring.to_document(&sealer, &|| Some([0; 12])).unwrap();
     let (mut ring, _) = Ring::from_document(&document, &sealer, Algorithm::EdDsa, schedule()).unwrap();
     ring.keep_in_file(&two, START + HOUR);
     assert!(kids(&ring, "retiring").contains(&one.kid().to_owned()));
@@ -240,10 +240,11 @@ fn a_stored_ring_is_the_same_and_its_private_keys_are_sealed() {
     let nonces = Cell::new(0);
     let nonce = || {
         nonces.set(nonces.get() + 1);
-        [nonces.get(); 12]
+        Some([nonces.get(); 12])
     };
     let document = ring.to_document(&old, &nonce).unwrap();
     assert_eq!(nonces.get(), 3, "each key has a nonce of its own");
+    assert_eq!(ring.to_document(&old, &|| None).unwrap_err(), SealFault::Failed);
     let secret = ring.signer().unwrap().to_pkcs8().unwrap();
     let text = String::from_utf8(document.clone()).unwrap();
     let tail = &secret.expose_secret()[16..];

@@ -40,6 +40,10 @@ pub(crate) struct Guard {
     changes: Arc<Mutex<JoinSet<()>>>,
 }
 
+/// The credential that a guarded call came with, in the request's extensions.
+#[derive(Clone)]
+pub(crate) struct Who(pub(crate) Arc<Credential>);
+
 /// What a call does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -73,6 +77,14 @@ impl Guard {
     pub(crate) fn with(&self, access: Access) -> Self {
         Self {
             access,
+            ..self.clone()
+        }
+    }
+
+    /// The same in front of another listener.
+    pub(crate) fn reaching(&self, reach: Reach) -> Self {
+        Self {
+            reach,
             ..self.clone()
         }
     }
@@ -135,7 +147,7 @@ impl Call {
 }
 
 /// The middleware of a call that needs a credential.
-pub(crate) async fn guarded(State(call): State<Call>, request: Request, next: Next) -> Response {
+pub(crate) async fn guarded(State(call): State<Call>, mut request: Request, next: Next) -> Response {
     let caller = request.extensions().get::<Caller>();
     let caller = caller.map_or(IpAddr::from([0, 0, 0, 0]), |caller| caller.0);
     let target: String = request.uri().path().chars().take(MAX_TARGET).collect();
@@ -150,6 +162,7 @@ pub(crate) async fn guarded(State(call): State<Call>, request: Request, next: Ne
             return refusal.into_response();
         }
     };
+    request.extensions_mut().insert(Who(Arc::clone(&credential)));
     let (guard, effect) = (call.guard.clone(), call.effect);
     let run = async move {
         let response = next.run(request).await;

@@ -19,7 +19,7 @@ use crate::config::{Credential, Scope, SecretDigest};
 
 pub(crate) use audit::Audit;
 pub(crate) use failures::Failures;
-pub(crate) use guard::{Effect, Guard, Reach, guarded, same_site};
+pub(crate) use guard::{Effect, Guard, Reach, Who, guarded, same_site};
 pub(crate) use refusal::Refusal;
 
 /// Judges credentials. Cheap to clone.

@@ -13,13 +13,13 @@ use utoipa::{ToSchema, openapi::HttpMethod};
 
 use super::{
     Admin,
-    call::{Call, json, store_unavailable},
+    call::{Call, json},
     query,
 };
 use crate::{
     access::Need,
     config::Scope,
-    http::Rejected,
+    http::{Rejected, store_unavailable},
     openapi::{Operation, Parameter},
 };
 

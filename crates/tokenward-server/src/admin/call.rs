@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::Admin;
 use crate::{
     access::{Effect, Guard, Need, guarded},
-    http::{internal, unavailable},
+    http::internal,
     openapi::Operation,
 };
 
@@ -74,15 +74,6 @@ pub(super) fn json(value: &impl Serialize) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     (StatusCode::OK, headers, Body::from(body)).into_response()
-}
-
-/// 503: the store does not answer.
-pub(super) fn store_unavailable() -> Response {
-    unavailable(
-        "store_unavailable",
-        "Store unavailable",
-        "The store cannot be used at the moment.",
-    )
 }
 
 /// 204.

@@ -16,10 +16,10 @@ use tokenward_core::{Clock, Timestamp, freshness::Event as Notable};
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
 use utoipa::openapi::{HttpMethod, ObjectBuilder, Type};
 
-use super::{Admin, Drain, call::Call, query};
+use super::{Admin, call::Call, query};
 use crate::{
     access::Need,
-    http::{Rejected, unavailable},
+    http::{Drain, Rejected, unavailable},
     openapi::{Operation, Parameter},
 };
 

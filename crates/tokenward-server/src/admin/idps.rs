@@ -20,14 +20,14 @@ use utoipa::{
 
 use super::{
     Admin,
-    call::{Call, json, no_content, store_unavailable},
+    call::{Call, json, no_content},
     query,
 };
 use crate::{
     access::Need,
     config::{Scope, document_schema},
     fleet::{FleetError, Put},
-    http::{Fault, Rejected, not_found, problem, read},
+    http::{Fault, Rejected, not_found, problem, read, store_unavailable},
     openapi::{Operation, Parameter, any_object},
 };
 

@@ -9,13 +9,13 @@ mod config;
 mod events;
 mod explain;
 mod idps;
+mod keys;
 mod query;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::{Router, body::Bytes, response::IntoResponse as _, routing::get};
-use futures_util::future::{BoxFuture, Shared};
 use http::header;
 use tokenward::{Registry, Timestamp, Verifier};
 use tokio::sync::Semaphore;
@@ -25,8 +25,10 @@ use crate::{
     access::{Audit, Guard, same_site},
     config::{Config, Effective},
     fleet::Fleet,
+    http::Drain,
     openapi::{self, Operation},
     serve::ReloadStatus,
+    signer::Signer,
 };
 
 /// What the calls work on.
@@ -39,6 +41,8 @@ struct Inner {
     fleet: Fleet,
     audit: Audit,
     reloads: Arc<ArcSwap<ReloadStatus>>,
+    /// Where tokens are issued.
+    signer: Option<Signer>,
     /// Ends what would never end by itself.
     drain: Drain,
     streams: Streams,
@@ -55,6 +59,7 @@ pub(crate) struct Lasting {
     pub(crate) fleet: Fleet,
     pub(crate) audit: Audit,
     pub(crate) reloads: Arc<ArcSwap<ReloadStatus>>,
+    pub(crate) signer: Option<Signer>,
     pub(crate) drain: Drain,
     pub(crate) streams: Streams,
 }
@@ -69,9 +74,6 @@ impl Default for Streams {
     }
 }
 
-/// Completes when no new work is taken on any more.
-pub(crate) type Drain = Shared<BoxFuture<'static, ()>>;
-
 impl Admin {
     pub(crate) fn new(lasting: Lasting, config: &Config) -> Self {
         let Lasting {
@@ -80,6 +82,7 @@ impl Admin {
             fleet,
             audit,
             reloads,
+            signer,
             drain,
             streams,
         } = lasting;
@@ -92,6 +95,7 @@ impl Admin {
             fleet,
             audit,
             reloads,
+            signer,
             drain,
             streams,
         }))
@@ -130,6 +134,7 @@ pub(crate) fn openapi_json() -> String {
     let calls = calls().into_iter().map(|call| call.operation);
     let operations = openapi::public_operations()
         .into_iter()
+        .chain(openapi::token_operations())
         .chain(calls)
         .chain([document]);
     openapi::document(operations).to_pretty_json().unwrap_or_default()
@@ -143,6 +148,7 @@ fn calls() -> Vec<Call> {
         idps::calls(),
         config::calls(),
         audit::calls(),
+        keys::calls(),
     ]
     .into_iter()
     .flatten()

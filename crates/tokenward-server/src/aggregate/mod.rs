@@ -6,6 +6,7 @@
 
 mod latest;
 mod merged;
+mod own;
 mod prepared;
 mod status;
 
@@ -31,11 +32,13 @@ pub(crate) use self::status::Detail;
 use self::{
     latest::Latest,
     merged::{ByName, Merged},
+    own::Own,
     prepared::{Media, Prepared},
 };
 use crate::{
     config::{self, WellKnown},
     http::{bad_request, internal, not_found, unavailable},
+    signer::Signer,
     telemetry::TenantSeries,
 };
 
@@ -54,6 +57,7 @@ pub(crate) struct Aggregate(Arc<Inner>);
 struct Inner {
     registry: Registry,
     settings: config::Merged,
+    own: Option<Own>,
     tenants: Cache<Arc<str>, Arc<Tenant>>,
     series: TenantSeries,
     swept: Mutex<Swept>,
@@ -96,12 +100,14 @@ impl Weighter<(Arc<str>, Arc<str>), Arc<Single>> for Size {
 }
 
 impl Aggregate {
-    pub(crate) fn new(registry: Registry, settings: &config::Merged) -> Self {
+    /// With the keys of `signer` where there is a token service.
+    pub(crate) fn new(registry: Registry, settings: &config::Merged, signer: Option<Signer>) -> Self {
         // An estimate of how many there are, for the cache's first size only.
         let typical = 1_000;
         Self(Arc::new(Inner {
             registry,
             settings: settings.clone(),
+            own: signer.map(|signer| Own::new(signer, settings.max_age)),
             tenants: Cache::new(TENANTS),
             series: TenantSeries::default(),
             swept: Mutex::default(),
@@ -117,6 +123,7 @@ impl Aggregate {
             .route("/.well-known/jwks.json", keys(self.well_known()))
             .route("/jwks", keys(get(by_name)))
             .route("/jwks/", keys(get(no_name)))
+            .route("/jwks/self", keys(get(own)))
             .route("/jwks/{idp}", keys(get(single)))
             .route("/tenants/{tenant}/jwks.json", keys(get(merged)))
             .route("/tenants/{tenant}/jwks/all", keys(get(merged)))
@@ -127,10 +134,11 @@ impl Aggregate {
             .with_state(self.clone())
     }
 
-    /// What those who know only the host find. There are no own keys that it could be narrowed to.
+    /// What those who know only the host find. Whoever verifies our tokens there must not trust keys of others.
     fn well_known(&self) -> MethodRouter<Self> {
-        match self.0.settings.well_known {
-            WellKnown::Auto | WellKnown::Merged => get(merged),
+        match (self.0.settings.well_known, &self.0.own) {
+            (WellKnown::Auto, Some(_)) | (WellKnown::Own, _) => get(own),
+            (WellKnown::Auto, None) | (WellKnown::Merged, _) => get(merged),
         }
     }
 
@@ -288,6 +296,13 @@ async fn single(State(aggregate): State<Aggregate>, names: Names, headers: Heade
     };
     let idp = names.get("idp").map_or("", String::as_str);
     aggregate.single(tenant_in(&names), idp, &headers)
+}
+
+async fn own(State(aggregate): State<Aggregate>, headers: HeaderMap) -> Response {
+    match &aggregate.0.own {
+        Some(own) => own.answer(&headers),
+        None => not_found("No tokens are issued here, so there are no own keys."),
+    }
 }
 
 async fn no_name() -> Response {

@@ -16,6 +16,7 @@ mod problem;
 mod record;
 mod rules;
 mod secret;
+mod token_service;
 mod tree;
 
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub(crate) use model::{
 pub(crate) use problem::{Place, Problem, Problems};
 pub(crate) use rules::read_limited;
 pub(crate) use secret::SecretDigest;
+pub(crate) use token_service::TokenService;
 
 use record::{Context, Record, Section};
 use tree::Node;
@@ -45,6 +47,13 @@ const MAX_FILE: u64 = 64 * 1_024 * 1_024;
 
 /// The file that is looked for in the working directory where none is named.
 const DEFAULT_FILE: &str = "tokenward.yaml";
+
+/// The token service that `--dev` has where none is configured.
+pub(crate) fn token_service_of_dev(issuer: &str) -> Option<TokenService> {
+    let text = format!("token_service: {{ issuer: '{issuer}', audience: [my-api], algorithm: ES256 }}");
+    let parsed = parse(&text, None, &Environment::default(), None, &Context::new(true));
+    parsed.ok()?.token_service
+}
 
 /// Where the configuration is read from, as often as it is.
 pub(crate) struct Source {

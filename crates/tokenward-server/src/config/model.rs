@@ -16,6 +16,7 @@ use super::{
         self, Kind, Rule, address, any_case, boolean, cookie, domain, duration, file, header, integer,
         network, socket, text, word,
     },
+    token_service::TokenService,
 };
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -38,6 +39,8 @@ record! {
         allowed_domains: Vec<AllowedHost> = list("any", domain());
         /// The key set of all IdPs together.
         merged: Merged = section();
+        /// The issuer of our own tokens.
+        token_service: Option<TokenService> = optional_section("no tokens are issued; `--dev` issues some to try out");
         /// How requests are authorized for proxies.
         authorize: Authorize = section();
         /// Who may use the API. Without any, every call of it is refused.
@@ -90,6 +93,7 @@ impl Check for Config {
             }
         }
         self.check_credentials(section);
+        self.check_token_service(section);
     }
 }
 
@@ -113,6 +117,41 @@ impl Config {
                     .child(parent)
                     .report(member, "only a restart can change this member");
             }
+        }
+        let same = match (&running.token_service, &self.token_service) {
+            (Some(running), Some(new)) => running.is_same(new),
+            (running, new) => running.is_none() && new.is_none(),
+        };
+        if !same {
+            section.report("token_service", "only a restart can change this member");
+        }
+    }
+
+    fn check_token_service(&self, section: &Section<'_>) {
+        let Some(service) = &self.token_service else {
+            if self.merged.well_known == WellKnown::Own && !section.cx.dev {
+                section
+                    .child("merged")
+                    .report("well_known", "there are own keys with `token_service` only");
+            }
+            return;
+        };
+        let place = section.child("token_service");
+        if let Some((member, message)) = service.broken_schedule(self.merged.max_age) {
+            place.report(member, message);
+        }
+        let same = |idp: &&Idp| {
+            idp.tenant == DEFAULT_TENANT && idp.issuer.as_deref() == Some(service.issuer.as_str())
+        };
+        if let Some(idp) = self.idps.iter().find(same) {
+            place.report("issuer", format!("the IdP `{}` has the same issuer", idp.name));
+        }
+        if self.credentials.is_empty() && !section.cx.dev {
+            place.report(
+                "",
+                "needs `credentials`: without one nobody could ask for a token; each is a name, scopes, and `secret_file` or \
+                 `secret_sha256`",
+            );
         }
     }
 
@@ -249,22 +288,16 @@ record! {
             ("first_wins", OnCollision::FirstWins),
             ("drop_both", OnCollision::DropBoth),
         ]));
-        /// What `/.well-known/jwks.json` serves; `auto` is the merged set as long as there are no own keys.
-        well_known: WellKnown = scalar("auto", well_known());
+        /// What `/.well-known/jwks.json` serves: the own keys alone, or the merged set; `auto` is the own keys where there is a `token_service`.
+        well_known: WellKnown = scalar("auto", word(&[
+            ("auto", WellKnown::Auto),
+            ("own", WellKnown::Own),
+            ("merged", WellKnown::Merged),
+        ]));
     }
 }
 
 impl Check for Merged {}
-
-fn well_known() -> Rule<WellKnown> {
-    let words = word(&[("auto", WellKnown::Auto), ("merged", WellKnown::Merged)]);
-    Rule::new(Kind::Text, words.takes.clone(), move |text| match text {
-        "own" => Err(
-            "there are no own keys yet that could be served alone; `auto` will do so once there are".into(),
-        ),
-        text => words.parse(text),
-    })
-}
 
 /// What is served where two IdPs have the same kid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,6 +311,7 @@ pub(crate) enum OnCollision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WellKnown {
     Auto,
+    Own,
     Merged,
 }
 

@@ -132,6 +132,18 @@ impl Members {
         }
     }
 
+    /// Whether the member `name` is true; nothing where it is absent.
+    pub(crate) fn boolean(&mut self, name: &'static str) -> Option<bool> {
+        let at = self.members.iter().position(|(member, _)| member == name)?;
+        match self.members.swap_remove(at).1 {
+            Value::Bool(value) => Some(value),
+            _ => {
+                self.faults.push(Fault::new(name, "expected true or false"));
+                None
+            }
+        }
+    }
+
     /// The text of the member `name`, which must be there.
     pub(crate) fn required_text(&mut self, name: &'static str) -> String {
         let before = self.faults.len();

@@ -13,7 +13,12 @@ pub(crate) use caller::{Peer, TrustedProxies};
 pub(crate) use negotiate::{accepts_gzip, prefers, revalidates};
 pub(crate) use observe::{Caller, Observer, Reason, observe};
 pub(crate) use problem::{
-    bad_request, denial, internal, no_route, not_found, problem, unavailable, wrong_method,
+    bad_request, denial, internal, no_route, not_found, problem, problem_with, store_unavailable,
+    too_many_requests, unavailable, wrong_method,
 };
 
+use futures_util::future::{BoxFuture, Shared};
 use problem::body_too_large;
+
+/// Completes when no new work is taken on any more.
+pub(crate) type Drain = Shared<BoxFuture<'static, ()>>;

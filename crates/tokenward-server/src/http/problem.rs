@@ -2,6 +2,8 @@
 //!
 //! Every text is fixed: nothing that a client, an upstream or the configuration wrote is in an answer.
 
+use std::time::Duration;
+
 use axum::{body::Body, response::Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
@@ -61,6 +63,30 @@ pub(crate) fn unavailable(code: &'static str, title: &'static str, detail: &'sta
         header::RETRY_AFTER,
         HeaderValue::from(respond::RETRY_AFTER_SECONDS),
     );
+    response
+}
+
+/// 503: the store does not answer.
+pub(crate) fn store_unavailable() -> Response {
+    unavailable(
+        "store_unavailable",
+        "Store unavailable",
+        "The store cannot be used at the moment.",
+    )
+}
+
+/// 429: more than may be asked for in a time.
+pub(crate) fn too_many_requests(wait: Duration) -> Response {
+    let mut response = problem(
+        StatusCode::TOO_MANY_REQUESTS,
+        "rate_limited",
+        "Too many requests",
+        "There were too many such requests; Retry-After says when another is answered.",
+    );
+    let seconds = wait.as_millis().div_ceil(1000).max(1);
+    if let Ok(seconds) = HeaderValue::try_from(seconds.to_string()) {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
     response
 }
 

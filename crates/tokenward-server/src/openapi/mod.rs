@@ -5,6 +5,7 @@
 
 mod operation;
 mod public;
+mod tokens;
 
 use operation::CREDENTIAL;
 use utoipa::openapi::{
@@ -14,6 +15,7 @@ use utoipa::openapi::{
 
 pub(crate) use operation::{Operation, Parameter, any_object};
 pub(crate) use public::operations as public_operations;
+pub(crate) use tokens::operations as token_operations;
 
 /// The document of `operations`.
 pub(crate) fn document(operations: impl IntoIterator<Item = Operation>) -> OpenApi {

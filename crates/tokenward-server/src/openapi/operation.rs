@@ -45,7 +45,11 @@ impl Operation {
                 .name(name)
                 .parameter_in(ParameterIn::Path)
                 .required(Required::True)
-                .schema(Some(name_schema()));
+                .schema(Some(match name {
+                    // Whoever is a user is not for us to say.
+                    "user_id" => ObjectBuilder::new().schema_type(Type::String).build(),
+                    _ => name_schema(),
+                }));
             operation.inner = operation.inner.parameter(parameter.build());
         }
         operation
@@ -93,10 +97,19 @@ impl Operation {
     }
 
     /// A JSON body of the type `T`.
-    pub(crate) fn takes<T: ToSchema>(mut self) -> Self {
+    pub(crate) fn takes<T: ToSchema>(self) -> Self {
+        self.body::<T>(Required::True)
+    }
+
+    /// A JSON body of the type `T`, or none.
+    pub(crate) fn takes_optionally<T: ToSchema>(self) -> Self {
+        self.body::<T>(Required::False)
+    }
+
+    fn body<T: ToSchema>(mut self, required: Required) -> Self {
         let content = ContentBuilder::new().schema(Some(self.reference::<T>())).build();
         let body = RequestBodyBuilder::new()
-            .required(Some(Required::True))
+            .required(Some(required))
             .content("application/json", content);
         self.inner = self.inner.request_body(Some(body.build()));
         self.problem(StatusCode::REQUEST_TIMEOUT, "The body came too slowly.")

@@ -24,8 +24,14 @@ pub(crate) fn operations() -> Vec<Operation> {
             all.push(keys(format!("{prefix}{path}"), id, summary));
         }
         if !tenant {
-            let summary = "The keys of all identity providers in one set";
+            let summary = "The own keys, or those of all identity providers in one set";
             all.push(keys("/.well-known/jwks.json".into(), "jwks.well_known", summary));
+            let own = keys(
+                "/jwks/self".into(),
+                "jwks.self",
+                "The keys that our own tokens are signed with",
+            );
+            all.push(own.problem(StatusCode::NOT_FOUND, "No tokens are issued here."));
         }
         let summary = "The key sets of all identity providers, by name";
         all.push(key_answers(

@@ -51,6 +51,16 @@ async fn every_route_is_in_the_document_and_nothing_else() {
     let ledger: Arc<dyn tokenward_store::Ledger> = Arc::new(tokenward_store::Memory::new());
     let (audit, _) = Audit::new(Arc::clone(&ledger), Arc::clone(&clock));
     let mut tasks = JoinSet::new();
+    let settings = config::token_service_of_dev("http://127.0.0.1").unwrap();
+    let world = tokens::World {
+        registry: &registry,
+        ledger: Arc::clone(&ledger),
+        revocations: tokens::revocations(&*ledger).await.unwrap(),
+        drain: draining(phases.clone()),
+    };
+    let service = tokens::start(&settings, config.merged.max_age, true, world, &mut tasks)
+        .await
+        .unwrap();
     let fleet = Fleet::start(registry.clone(), ledger, Arc::clone(&config), &mut tasks)
         .await
         .unwrap();
@@ -63,11 +73,13 @@ async fn every_route_is_in_the_document_and_nothing_else() {
             fleet,
             audit: audit.clone(),
             reloads,
+            signer: Some(service.signer().clone()),
             drain: draining(phases.clone()),
             streams: Streams::default(),
         },
         guard: Guard::new(access, audit, Reach::Loopback),
         failures: Arc::default(),
+        service: Some(service),
         generated: None,
         readiness: Readiness::new(registry.clone(), phases),
         exporter: PrometheusBuilder::new().build_recorder().handle(),

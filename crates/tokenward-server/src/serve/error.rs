@@ -73,6 +73,15 @@ impl Error {
         }
     }
 
+    /// The token service cannot sign, or its tokens cannot be verified.
+    pub(super) fn token_service(source: &str) -> Self {
+        Self {
+            message: "cannot start the token service (token_service)".to_owned(),
+            of_configuration: true,
+            source: source.into(),
+        }
+    }
+
     pub(super) fn system(what: &str, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self {
             message: format!("cannot {what}"),

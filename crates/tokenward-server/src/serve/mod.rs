@@ -11,6 +11,7 @@ mod readiness;
 mod reload;
 mod site;
 mod tls;
+mod tokens;
 mod welcome;
 
 #[cfg(test)]
@@ -34,9 +35,10 @@ use site::{Parts, Site};
 
 use crate::{
     access::{Access, Audit, Failures, Generated, Guard, Reach},
-    admin::{Drain, Lasting, Streams},
-    config::{Config, Source},
+    admin::{Lasting, Streams},
+    config::{self, Config, Source},
     fleet::Fleet,
+    http::Drain,
     telemetry,
 };
 
@@ -75,6 +77,23 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
     .await;
     let fleet = fleet.map_err(|error| Error::fleet(&error))?;
     tasks.spawn(lifecycle::upkeep(exporter.clone(), Arc::clone(&clock)));
+    let revocations = tokens::revocations(&*ledger).await?;
+    let made_up = match dev && config.token_service.is_none() {
+        true => config::token_service_of_dev(&format!("http://{}", public.address)),
+        false => None,
+    };
+    let service = match config.token_service.as_ref().or(made_up.as_ref()) {
+        Some(settings) => {
+            let world = tokens::World {
+                registry: &registry,
+                ledger: Arc::clone(&ledger),
+                revocations: Arc::clone(&revocations),
+                drain: draining(phases.clone()),
+            };
+            Some(tokens::start(settings, config.merged.max_age, dev, world, &mut tasks).await?)
+        }
+        None => None,
+    };
 
     // Outside `--dev` nothing is made up: without credentials every call of the API is refused.
     let generated = match dev && config.credentials.is_empty() {
@@ -94,14 +113,16 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
     let site = Site::new(Parts {
         lasting: Lasting {
             registry: registry.clone(),
-            verifier: Verifier::new(registry.clone()),
+            verifier: Verifier::new(registry.clone()).with_revocations(revocations),
             fleet: fleet.clone(),
             audit,
             reloads: Arc::clone(&reloads),
+            signer: service.as_ref().map(|service| service.signer().clone()),
             drain: draining(phases.clone()),
             streams: Streams::default(),
         },
         guard: guard.clone(),
+        service,
         failures,
         readiness: Readiness::new(registry.clone(), phases.clone()),
         generated: generated.as_ref().map(|generated| generated.credential.clone()),

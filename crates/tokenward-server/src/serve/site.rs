@@ -14,6 +14,7 @@ use crate::{
     authorize::Authorize,
     config::{self, Config, Credential},
     http::{Observer, TrustedProxies, no_route, observe, wrong_method},
+    issue::TokenService,
 };
 
 /// What outlives a change of the configuration.
@@ -22,6 +23,8 @@ pub(super) struct Parts {
     /// Which credentials it knows is a matter of the configuration; what it carries out is not.
     pub(super) guard: Guard,
     pub(super) failures: Arc<Failures>,
+    /// Where tokens are issued.
+    pub(super) service: Option<TokenService>,
     pub(super) readiness: Readiness,
     pub(super) exporter: PrometheusHandle,
     /// Of `--dev`, as long as none is configured.
@@ -70,6 +73,10 @@ impl Site {
             .merge(aggregate.status(Detail::Public))
             .merge(authorize.routes())
             .merge(parts.readiness.routes());
+        if let Some(service) = &parts.service {
+            // What guards the public listener is not bound to the names of this machine.
+            routes = routes.merge(service.routes(&self.guard(config).reaching(Reach::Beyond)));
+        }
         if config.server.metrics_on_public {
             routes = routes.merge(self.metrics());
         }
@@ -112,7 +119,8 @@ impl Site {
         match &*last {
             Some((same, aggregate)) if same == settings => aggregate.clone(),
             _ => {
-                let aggregate = Aggregate::new(self.parts.lasting.registry.clone(), settings);
+                let parts = &self.parts.lasting;
+                let aggregate = Aggregate::new(parts.registry.clone(), settings, parts.signer.clone());
                 *last = Some((settings.clone(), aggregate.clone()));
                 aggregate
             }

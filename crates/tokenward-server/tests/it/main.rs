@@ -24,3 +24,4 @@ mod serve;
 mod store;
 mod tenants;
 mod terminal;
+mod tokens;

@@ -625,7 +625,10 @@ impl Inner {
         }
         self.by_issuer.insert(&idp);
         self.by_name.insert(&idp);
-        tenant.insert(&idp);
+        // What is verified here and shown by whoever gave the keys is none of those that are listed.
+        if !matches!(idp.keys, IdpKeys::Given(_)) {
+            tenant.insert(&idp);
+        }
         self.note_change(tenant.generation());
         if let IdpKeys::Fetched(source) = &idp.keys {
             self.inbox.poke(source);

@@ -95,6 +95,7 @@ async fn an_issuer_with_given_keys_is_verified_without_a_fetch_and_not_shown() {
     };
     let idp = register(&[&one]);
     assert!(idp.view().is_none());
+    assert!(world.registry.idps("default").is_empty());
     assert_eq!(judged(&world.verifier, &token(&one)).await, Ok(()));
     assert_eq!(
         judged(&world.verifier, &token(&two)).await,

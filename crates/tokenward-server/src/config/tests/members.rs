@@ -133,6 +133,48 @@ fn paths(members: &[Member], prefix: &str, into: &mut BTreeSet<String>) {
     }
 }
 
+/// A member of the token service, a value, and what shows it.
+const TOKEN_SERVICE: &[(&str, &str, &str)] = &[
+    (
+        "issuer",
+        "'https://other.example/x'",
+        "issuer: \"https://other.example/x\"",
+    ),
+    ("audience", "[one, two]", "audience: [\"one\", \"two\"]"),
+    ("algorithm", "EdDSA", "algorithm: EdDsa"),
+    ("generate_key", "true", "generate_key: true"),
+    ("allow_plaintext_keys", "true", "allow_plaintext_keys: true"),
+    ("token_lifetime", "7", "token_lifetime: 7s"),
+    ("parent_lifetime", "7", "parent_lifetime: 7s"),
+    ("child_lifetime", "7", "child_lifetime: 7s"),
+    ("max_lifetime", "31d", "max_lifetime: 2678400s"),
+    ("renew_threshold", "7", "renew_threshold: 7s"),
+    ("renew_reuse_window", "7", "renew_reuse_window: 7s"),
+    ("rotation_interval", "91d", "rotation_interval: 7862400s"),
+    ("publish_ahead", "25h", "publish_ahead: 90000s"),
+];
+
+/// A token service with these members instead of those that it needs.
+fn token_service(members: &str) -> String {
+    let mut text = String::from(
+        "credentials: [{ name: a, secret_sha256: 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef }]\n\
+         token_service: { ",
+    );
+    for (member, value) in [
+        ("issuer", "'https://own.example'"),
+        ("audience", "[api]"),
+        (
+            "key_encryption_keys",
+            "[b25lIG9uZSBvbmUgb25lIG9uZSBvbmUgb25lIG9uZTE=]",
+        ),
+    ] {
+        if !members.starts_with(&format!("{member}:")) {
+            text.push_str(&format!("{member}: {value}, "));
+        }
+    }
+    text + members + " }"
+}
+
 #[test]
 fn every_member_reaches_the_configuration() {
     let mut seen = BTreeSet::new();
@@ -230,10 +272,67 @@ fn every_member_reaches_the_configuration() {
         );
     }
 
+    for (member, value, shows) in TOKEN_SERVICE {
+        let found = format!(
+            "{:?}",
+            read(&token_service(&format!("{member}: {value}"))).unwrap()
+        );
+        assert!(
+            found.contains(shows),
+            "{member}: `{shows}` does not show in {found}"
+        );
+        let without = format!("{:?}", read(&token_service("")).unwrap());
+        assert!(!without.contains(shows), "{member}: `{shows}` shows without it");
+    }
+    let key = private_file(include_str!(
+        "../../../../tokenward-core/tests/it/keys/p256-pkcs8.pem"
+    ));
+    let public = private_file(include_str!(
+        "../../../../tokenward-core/tests/it/keys/p256-public.pem"
+    ));
+    let other = private_file(include_str!(
+        "../../../../tokenward-core/tests/it/keys/rsa-public.pem"
+    ));
+    let files = |public: &std::path::Path| {
+        let (key, public) = (key.path().display(), public.display());
+        read(&token_service(&format!(
+            "private_key_file: {key}, public_key_file: {public}, algorithm: ES256"
+        )))
+    };
+    let service = files(public.path()).unwrap().token_service.unwrap();
+    assert!(service.file_key(false).unwrap().is_some());
+    let mismatch = files(other.path()).unwrap_err();
+    assert!(
+        mismatch.contains("is not the public half of `private_key_file`"),
+        "{mismatch}"
+    );
+    let wrong = read(&token_service(&format!(
+        "private_key_file: {}",
+        key.path().display()
+    )))
+    .unwrap_err();
+    assert!(
+        wrong.contains("not a private key for RS256: expected an RSA key"),
+        "{wrong}"
+    );
+    let two = "b25lIG9uZSBvbmUgb25lIG9uZSBvbmUgb25lIG9uZTE=, dHdvIHR3byB0d28gdHdvIHR3byB0d28gdHdvIHR3bzE=";
+    let keys = read(&token_service(&format!("key_encryption_keys: [{two}]"))).unwrap();
+    assert_eq!(keys.token_service.unwrap().key_encryption_keys.len(), 2);
+
+    let mut of_service = BTreeSet::new();
+    paths(&Config::members(), "", &mut of_service);
+    of_service.retain(|path| path.starts_with("token_service."));
+    let of_files = ["private_key_file", "public_key_file", "key_encryption_keys"];
+    let cases = TOKEN_SERVICE.iter().map(|(member, ..)| *member).chain(of_files);
+    assert_eq!(
+        of_service,
+        cases.map(|member| format!("token_service.{member}")).collect()
+    );
+
     let mut all = BTreeSet::new();
     paths(&Config::members(), "", &mut all);
     all.retain(|path| {
-        !["idps[].", "credentials[].", "server.tls."]
+        !["idps[].", "credentials[].", "server.tls.", "token_service."]
             .iter()
             .any(|section| path.starts_with(section))
     });

@@ -166,7 +166,22 @@ refused! {
         "6:8: idps[0].typ: is empty; write a media type such as at+jwt, or leave it out"
     ];
     own_keys_before_there_are_any: "merged: { well_known: own }" => [
-        "1:23: merged.well_known: there are no own keys yet that could be served alone; `auto` will do so once there are"
+        "1:23: merged.well_known: there are own keys with `token_service` only"
+    ];
+    a_token_service_without_what_it_needs: "token_service: { issuer: 'http://a', child_lifetime: 40d, publish_ahead: 10, generate_key: true }" => [
+        "1:16: token_service: needs `credentials`: without one nobody could ask for a token; each is a name, scopes, and `secret_file` or `secret_sha256`",
+        "1:16: token_service.audience: is missing; name the services that the tokens are for",
+        "1:16: token_service.key_encryption_keys: is missing: make one with `openssl rand -base64 32`, or write `allow_plaintext_keys: true` to keep keys and tokens in the store in the clear",
+        "1:26: token_service.issuer: must be an https URL; http is for `--dev`",
+        "1:54: token_service.child_lifetime: is longer than `max_lifetime`",
+        "1:74: token_service.publish_ahead: `publish_ahead` must be at least 900 s: for so long verifiers keep a set without the new key"
+    ];
+    an_issuer_that_an_idp_has: "credentials: [{ name: a, secret_sha256: 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef }]\ntoken_service: { issuer: 'https://a.example', audience: [x], allow_plaintext_keys: true }\nidps: [{ name: a, issuer: 'https://a.example', audiences: any }]" => [
+        "2:26: token_service.issuer: the IdP `a` has the same issuer"
+    ];
+    encryption_keys_that_are_none: "credentials: [{ name: a, secret_sha256: 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef }]\ntoken_service: { issuer: 'https://a.example', audience: [x], key_encryption_keys: [c2hvcnQ=, AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=] }" => [
+        "2:84: token_service.key_encryption_keys[0]: expected 32 bytes in base64, as `openssl rand -base64 32` prints them",
+        "2:94: token_service.key_encryption_keys[1]: is the same byte 32 times; make one with `openssl rand -base64 32`"
     ];
     neither_url_nor_issuer: "idps:\n- name: a" => ["2:3: idps[0].url: needs `url`, or `issuer` for discovery"];
     a_relative_url: "idps: [{ name: a, url: /keys }]" => ["1:24: idps[0].url: expected an absolute URL: relative URL without a base"];

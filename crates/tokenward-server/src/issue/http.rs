@@ -1,0 +1,294 @@
+//! The calls of the token service.
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, RawQuery, Request, State},
+    middleware::{Next, from_fn, from_fn_with_state},
+    response::{IntoResponse as _, Response},
+    routing::{MethodRouter, delete, get, post},
+};
+use http::{HeaderMap, StatusCode, header};
+use serde_json::{Value, json};
+use tokenward::{Denial, carrier};
+use tokenward_core::{
+    jose::{MAX_TOKEN_BYTES, Token},
+    session::{PairRequest, RequestFault, TokenRequest},
+};
+
+use super::{Failure, Renewed, TokenService, stream};
+use crate::{
+    access::{Effect, Guard, Need, Who, guarded},
+    config::Scope,
+    http::{
+        Fault, Members, Rejected, bad_request, denial, internal, not_found, problem, read, store_unavailable,
+        too_many_requests,
+    },
+};
+
+impl TokenService {
+    /// Everything that is issued, renewed, read and revoked. What is not the holder's own is behind `guard`.
+    pub(crate) fn routes(&self, guard: &Guard) -> Router {
+        let issue = Need::Scope(Scope::TokensIssue);
+        let revoke = Need::Scope(Scope::TokensRevoke);
+        let behind = |handler: MethodRouter<Self>, action, need, effect| {
+            handler.route_layer(from_fn_with_state(guard.call(action, need, effect), guarded))
+        };
+        let holder = |handler: MethodRouter<Self>, action| {
+            let call = guard.call(action, issue, Effect::Reads);
+            handler.route_layer(axum::middleware::from_fn(move |request: Request, next: Next| {
+                let call = call.clone();
+                async move {
+                    // Whoever shows a token of ours is judged by it; everybody else by a credential.
+                    match shown(request.headers()) {
+                        Ok(Some(token)) if is_token(token) => next.run(request).await,
+                        _ => guarded(State(call), request, next).await,
+                    }
+                }
+            }))
+        };
+        Router::new()
+            // Minting a single token stores nothing, so it does not wait for the audit log either.
+            .route("/tokens", behind(post(mint), "tokens.mint", issue, Effect::Reads))
+            .route(
+                "/token-pairs",
+                behind(post(pair), "tokens.pair", issue, Effect::Reads),
+            )
+            .route("/renew", post(renew))
+            .route("/tokens/latest", holder(get(latest), "tokens.latest"))
+            .route("/tokens/stream", holder(get(stream::stream), "tokens.stream"))
+            .route(
+                "/tokens/{jti}",
+                behind(delete(revoke_token), "tokens.revoke", revoke, Effect::Changes),
+            )
+            .route(
+                "/users/{user_id}/tokens",
+                behind(delete(revoke_user), "users.revoke", revoke, Effect::Changes),
+            )
+            .layer(from_fn(not_kept))
+            .with_state(self.clone())
+    }
+}
+
+/// Tokens are for whoever asked, and for no cache between (RFC 6749 section 5.1).
+async fn not_kept(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CACHE_CONTROL,
+        header::HeaderValue::from_static("no-store"),
+    );
+    response
+}
+
+async fn mint(State(service): State<TokenService>, request: Request) -> Response {
+    let client = client(&request);
+    let body = match read(request.into_body(), service.clock()).await {
+        Ok(body) => body,
+        Err(rejected) => return rejected.into_response(),
+    };
+    let settings = service.settings();
+    match TokenRequest::parse(&body, &settings.lifetimes, &settings.audience) {
+        Err(fault) => refused(&fault),
+        Ok(request) => match service.mint(&client, &request) {
+            Ok(minted) => created(json!({
+                "token": minted.token,
+                "token_id": minted.id,
+                "expires_at": minted.expires_at,
+            })),
+            Err(failure) => failed(failure),
+        },
+    }
+}
+
+async fn pair(State(service): State<TokenService>, request: Request) -> Response {
+    let client = client(&request);
+    let body = match read(request.into_body(), service.clock()).await {
+        Ok(body) => body,
+        Err(rejected) => return rejected.into_response(),
+    };
+    let settings = service.settings();
+    let request = match PairRequest::parse(&body, &settings.lifetimes, &settings.audience) {
+        Ok(request) => request,
+        Err(fault) => return refused(&fault),
+    };
+    match service.pair(&client, &request).await {
+        Ok(pair) => {
+            let mut answer = json!({
+                "parent_token": pair.parent.token,
+                "parent_jti": pair.parent.id,
+                "parent_expiry": pair.parent_lifetime,
+                "parent_expires_at": pair.parent.expires_at,
+            });
+            if let (Some(child), Some(answer)) = (pair.child, answer.as_object_mut()) {
+                answer.insert("child_token".into(), child.token.into());
+                answer.insert("child_jti".into(), child.id.into());
+                answer.insert("child_expiry".into(), pair.child_lifetime.into());
+                answer.insert("child_expires_at".into(), json!(child.expires_at));
+            }
+            created(answer)
+        }
+        Err(failure) => failed(failure),
+    }
+}
+
+/// The parent token is the proof: no credential is asked for.
+async fn renew(State(service): State<TokenService>, request: Request) -> Response {
+    let shown = match shown(request.headers()) {
+        Ok(shown) => shown.map(str::to_owned),
+        Err(denied) => return denial(denied),
+    };
+    let token = match parent_token(&service, shown, request.into_body()).await {
+        Ok(Some(token)) => token,
+        Ok(None) => return denial(Denial::TokenMissing),
+        Err(rejected) => return rejected.into_response(),
+    };
+    match service.renew(&token).await {
+        Ok(Renewed { child, .. }) => ok(json!({
+            "token": child.token,
+            "token_id": child.id,
+            "expires_at": child.expires_at,
+        })),
+        Err(failure) => failed(failure),
+    }
+}
+
+/// The parent token out of the header or the body; where both have one, it must be the same.
+async fn parent_token(
+    service: &TokenService,
+    shown: Option<String>,
+    body: Body,
+) -> Result<Option<String>, Rejected> {
+    let body = read(body, service.clock()).await?;
+    if body.is_empty() {
+        return Ok(shown);
+    }
+    let mut members = Members::parse(&body, &["parent_token"])?;
+    let token = members.text("parent_token");
+    members.end()?;
+    match (shown, token) {
+        (Some(shown), Some(token)) if shown != token => Err(Rejected::Members(vec![Fault::new(
+            "parent_token",
+            "is another token than the one in the Authorization header",
+        )])),
+        (shown, token) => Ok(token.or(shown)),
+    }
+}
+
+async fn latest(
+    State(service): State<TokenService>,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Response {
+    let parent = match family_of(&service, query.as_deref(), &request) {
+        Ok(parent) => parent,
+        Err(response) => return response,
+    };
+    match service.latest(&parent).await {
+        Ok(Some(renewed)) => ok(child(&renewed)),
+        Ok(None) => not_found("This family has no child yet."),
+        Err(failure) => failed(failure),
+    }
+}
+
+/// A family's latest child.
+pub(super) fn child(renewed: &Renewed) -> Value {
+    json!({
+        "child_token": renewed.child.token,
+        "child_jti": renewed.child.id,
+        "expires_at": renewed.child.expires_at,
+        "renewed_at": renewed.renewed_at,
+    })
+}
+
+/// The family that is asked about, by somebody who may: the holder of its parent, or a credential.
+#[expect(clippy::result_large_err, reason = "an answer is made once, and sent")]
+pub(super) fn family_of(
+    service: &TokenService,
+    query: Option<&str>,
+    request: &Request,
+) -> Result<String, Response> {
+    let mut named = None;
+    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        if name != "parent_jti" || named.replace(value.into_owned()).is_some() {
+            return Err(bad_request("The one parameter of this call is parent_jti."));
+        }
+    }
+    if request.extensions().get::<Who>().is_some() {
+        return named.ok_or_else(|| bad_request("The parameter parent_jti is missing."));
+    }
+    let token = shown(request.headers()).map_err(denial)?;
+    let parent = service.check_parent(token.unwrap_or_default()).map_err(failed)?;
+    match named {
+        Some(named) if named != parent.as_str() => Err(denial(Denial::InsufficientScope)),
+        _ => Ok(parent.as_str().to_owned()),
+    }
+}
+
+async fn revoke_token(State(service): State<TokenService>, Path(jti): Path<String>) -> Response {
+    match service.revoke_token(&jti).await {
+        Ok(_) => StatusCode::NO_CONTENT.into_response(),
+        Err(failure) => failed(failure),
+    }
+}
+
+async fn revoke_user(State(service): State<TokenService>, Path(user_id): Path<String>) -> Response {
+    match service.revoke_user(&user_id).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(failure) => failed(failure),
+    }
+}
+
+/// Who asks, by the credential's name.
+fn client(request: &Request) -> String {
+    request
+        .extensions()
+        .get::<Who>()
+        .map(|who| who.0.name.clone())
+        .unwrap_or_default()
+}
+
+/// The bearer token of a request.
+fn shown(headers: &HeaderMap) -> Result<Option<&str>, Denial> {
+    carrier::bearer(headers)
+}
+
+/// Whether it has the form of a token; no credential has it.
+fn is_token(text: &str) -> bool {
+    Token::parse(text, MAX_TOKEN_BYTES).is_ok()
+}
+
+fn created(body: Value) -> Response {
+    (StatusCode::CREATED, axum::Json(body)).into_response()
+}
+
+fn ok(body: Value) -> Response {
+    axum::Json(body).into_response()
+}
+
+fn refused(fault: &RequestFault) -> Response {
+    let member = fault.member().unwrap_or_default().to_owned();
+    Rejected::Members(vec![Fault::new(member, fault.to_string())]).into_response()
+}
+
+pub(super) fn failed(failure: Failure) -> Response {
+    match failure {
+        Failure::Denied(denied) => denial(denied),
+        Failure::TooLarge => problem(
+            StatusCode::BAD_REQUEST,
+            "request_malformed",
+            "Request malformed",
+            "The token would be larger than verifiers accept.",
+        ),
+        Failure::TooSoon => too_many_requests(std::time::Duration::from_secs(1)),
+        Failure::TooMany { wait } => too_many_requests(wait),
+        Failure::Store(error) => {
+            tracing::warn!(%error, "the store failed a call of the token service");
+            store_unavailable()
+        }
+        Failure::Internal(error) => {
+            tracing::error!(error, "a call of the token service failed");
+            internal()
+        }
+    }
+}

@@ -1,0 +1,697 @@
+//! What the calls of the token service do, without HTTP.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use quick_cache::sync::Cache;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tokenward_core::{
+    Clock, Denial, Timestamp,
+    claims::Claims,
+    jose::{AlgorithmSet, SignError, SigningKey},
+    policy::{Audiences, Policy},
+    revocation::{Index, Marks, Rule, subject_not_before},
+    session::{
+        Issued, Lifetimes, MAX_RENEWALS_PER_MINUTE, PairRequest, Profile, Renewal, Stamp, TokenId,
+        TokenRequest, TokenType, first_renewal, next_renewal,
+    },
+    verify,
+};
+use tokenward_store::{Child, Family, Ledger, Recorded, Revocation, RevocationRule, StoreError};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use super::{
+    hub::{Ending, Follower, Hub, News},
+    stream::MAX_STREAMS,
+};
+use crate::{
+    http::Drain,
+    signer::{self, Signer, SignerError},
+};
+
+/// Families whose renewals are counted. One that is pushed out begins anew, and none is refused for another.
+const RENEWALS_KEPT: usize = 100_000;
+
+/// Tokens of our own. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct TokenService(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    settings: Settings,
+    signer: Signer,
+    pub(super) ledger: Arc<dyn Ledger>,
+    index: Arc<Index>,
+    pub(super) clock: Arc<dyn Clock>,
+    hub: Hub,
+    /// When each of the families that were renewed of late has its whole allowance again.
+    renewals: Cache<String, Timestamp>,
+    /// Places for streams, and what ends them.
+    streams: Arc<Semaphore>,
+    drain: Drain,
+    /// A family may be due earlier than the worker knows.
+    pub(super) wake: Notify,
+    /// The latest second that a token was issued in: a revocation must not be dated before it, though the clock be set back.
+    latest_issue: AtomicI64,
+}
+
+/// How tokens are made.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) issuer: String,
+    pub(crate) audience: Vec<String>,
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) renewal: Renewal,
+}
+
+/// A token that was just minted.
+#[derive(Debug)]
+pub(crate) struct Minted {
+    pub(crate) token: String,
+    pub(crate) id: String,
+    pub(crate) expires_at: Timestamp,
+}
+
+/// A parent and, where it was asked for, its first child.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    pub(crate) parent: Minted,
+    pub(crate) parent_lifetime: u64,
+    pub(crate) child: Option<Minted>,
+    pub(crate) child_lifetime: u64,
+}
+
+/// The latest child of a family.
+#[derive(Debug)]
+pub(crate) struct Renewed {
+    pub(crate) child: Minted,
+    pub(crate) renewed_at: Timestamp,
+    pub(crate) sequence: u64,
+}
+
+/// Why a call failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The token that the call goes by is not good.
+    Denied(Denial),
+    /// The token would be larger than verifiers accept.
+    TooLarge,
+    /// So many revocations of one subject in a few seconds that their times would run ahead of the clock.
+    TooSoon,
+    /// So many renewals of one family in a minute.
+    TooMany {
+        /// Until there is another.
+        wait: Duration,
+    },
+    /// The store did not take or give what it should. Nothing was changed.
+    Store(StoreError),
+    /// A fault of ours.
+    Internal(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Denied(denial) => denial.fmt(f),
+            Self::TooLarge => f.write_str("the token would be too large"),
+            Self::TooSoon => f.write_str("too many revocations of one subject"),
+            Self::TooMany { .. } => f.write_str("too many renewals of one family"),
+            Self::Store(error) => error.fmt(f),
+            Self::Internal(text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Denial> for Failure {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+impl From<SignerError> for Failure {
+    fn from(error: SignerError) -> Self {
+        match error {
+            SignerError::Store(error) => Self::Store(error),
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}
+
+/// What the children of a parent look like, as it is stored with the family.
+#[derive(Serialize, Deserialize)]
+struct Template {
+    client: String,
+    user_id: String,
+    network: String,
+    rate_limit: u32,
+    scope: Option<String>,
+    audience: Vec<String>,
+    claims: Map<String, Value>,
+    /// When the parent was issued, in seconds since the epoch.
+    issued_at: i64,
+    child_lifetime: u64,
+    auto_renew: bool,
+}
+
+impl Template {
+    fn of(client: &str, request: &PairRequest, stamp: Stamp) -> Self {
+        let profile = request.profile.clone();
+        Self {
+            client: client.to_owned(),
+            user_id: profile.user_id,
+            network: profile.network,
+            rate_limit: profile.rate_limit,
+            scope: profile.scope,
+            audience: profile.audience,
+            claims: profile.claims,
+            issued_at: stamp.issued_at().as_secs(),
+            child_lifetime: request.child_lifetime,
+            auto_renew: request.auto_renew,
+        }
+    }
+
+    fn read(family: &Family) -> Result<Self, Failure> {
+        serde_json::from_slice(&family.profile).map_err(|_| {
+            Failure::Internal(format!(
+                "the record of the family {} is damaged",
+                family.parent_jti
+            ))
+        })
+    }
+
+    fn profile(&self) -> Profile {
+        Profile {
+            user_id: self.user_id.clone(),
+            network: self.network.clone(),
+            rate_limit: self.rate_limit,
+            scope: self.scope.clone(),
+            audience: self.audience.clone(),
+            claims: self.claims.clone(),
+        }
+    }
+}
+
+fn purpose(jti: &str) -> String {
+    format!("child token {jti}")
+}
+
+impl TokenService {
+    /// A service over what the ledger holds, whose revocations are read into `index` beforehand.
+    pub(crate) fn new(
+        settings: Settings,
+        signer: Signer,
+        ledger: Arc<dyn Ledger>,
+        index: Arc<Index>,
+        clock: Arc<dyn Clock>,
+        drain: Drain,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            renewals: Cache::new(RENEWALS_KEPT),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            drain,
+            settings,
+            signer,
+            ledger,
+            index,
+            clock,
+            hub: Hub::default(),
+            wake: Notify::new(),
+            latest_issue: AtomicI64::new(i64::MIN),
+        }))
+    }
+
+    /// What tokens are made by.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// A place for a stream, and what ends it; None where there is none left.
+    pub(super) fn stream_place(&self) -> Option<(OwnedSemaphorePermit, Drain)> {
+        let place = Arc::clone(&self.0.streams).try_acquire_owned().ok()?;
+        Some((place, self.0.drain.clone()))
+    }
+
+    pub(super) fn shared_clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.0.clock)
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.0.clock
+    }
+
+    /// The keys.
+    pub(crate) fn signer(&self) -> &Signer {
+        &self.0.signer
+    }
+
+    /// The policy under which anybody accepts our access tokens.
+    pub(crate) fn policy(&self) -> Option<Policy> {
+        self.policy_for(
+            Audiences::OneOf(self.0.settings.audience.clone()),
+            TokenType::Access,
+        )
+        .build()
+        .ok()
+    }
+
+    fn policy_for(
+        &self,
+        audiences: Audiences,
+        token_type: TokenType,
+    ) -> tokenward_core::policy::PolicyBuilder {
+        let algorithms: AlgorithmSet = SigningKey::ALGORITHMS.into_iter().collect();
+        Policy::builder(self.0.settings.issuer.clone(), audiences)
+            .algorithms(algorithms)
+            .typ(token_type.header_typ())
+    }
+
+    /// Mints a single token. Nothing of it is stored.
+    pub(crate) fn mint(&self, client: &str, request: &TokenRequest) -> Result<Minted, Failure> {
+        let stamp = self.stamp(&request.profile.user_id, request.lifetime);
+        self.sign(client, &request.profile, TokenType::Access, None, stamp)
+    }
+
+    /// Opens a family: its parent and, if it is wanted, its first child. Durable when this returns.
+    pub(crate) async fn pair(&self, client: &str, request: &PairRequest) -> Result<Pair, Failure> {
+        let inner = &self.0;
+        let profile = &request.profile;
+        let stamp = self.stamp(&profile.user_id, request.parent_lifetime);
+        let parent = self.sign(client, profile, TokenType::Parent, None, stamp)?;
+        let child = match request.include_child {
+            true => Some(self.child(
+                client,
+                profile,
+                &parent.id,
+                request.child_lifetime,
+                parent.expires_at,
+            )?),
+            false => None,
+        };
+        let sealed = child
+            .as_ref()
+            .map(|(minted, stamp)| self.seal(minted, *stamp))
+            .transpose()?;
+        let renewal = &inner.settings.renewal;
+        let times = child
+            .as_ref()
+            .map(|(_, stamp)| (stamp.issued_at(), stamp.expires_at()));
+        let next_renewal = request
+            .auto_renew
+            .then(|| first_renewal(renewal, inner.clock.wall(), times, parent.expires_at))
+            .flatten();
+        let template = serde_json::to_vec(&Template::of(client, request, stamp))
+            .map_err(|error| Failure::Internal(error.to_string()))?;
+        let family = Family {
+            parent_jti: parent.id.clone(),
+            user_id: profile.user_id.clone(),
+            profile: template,
+            expires_at: parent.expires_at,
+            sequence: u64::from(sealed.is_some()),
+            latest: sealed,
+            next_renewal,
+        };
+        inner.ledger.open_family(&family).await?;
+        if next_renewal.is_some() {
+            inner.wake.notify_one();
+        }
+        Ok(Pair {
+            parent,
+            parent_lifetime: request.parent_lifetime,
+            child: child.map(|(minted, _)| minted),
+            child_lifetime: request.child_lifetime,
+        })
+    }
+
+    /// The id of a parent token that is good now, its revocation included.
+    pub(crate) fn check_parent(&self, token: &str) -> Result<TokenId, Failure> {
+        let inner = &self.0;
+        // Nothing is allowed to be late: its holder asks us, who issued it, and clocks cannot be apart.
+        let policy = self
+            .policy_for(
+                Audiences::OneOf(vec![inner.settings.issuer.clone()]),
+                TokenType::Parent,
+            )
+            .leeway(Duration::ZERO)
+            .build()
+            .map_err(|error| Failure::Internal(error.to_string()))?;
+        let keys = inner
+            .signer
+            .keys()
+            .set()
+            .ok_or_else(|| Failure::Internal("no key set".into()))?;
+        // A token that was stamped after a revocation begins up to seconds from now.
+        let now = inner
+            .clock
+            .wall()
+            .max(Timestamp::from_secs(inner.latest_issue.load(Ordering::Acquire)));
+        let verified = verify(token, &keys, &policy, now)?;
+        if verified
+            .claims()
+            .expires_at()
+            .is_none_or(|end| end <= inner.clock.wall())
+        {
+            return Err(Denial::TokenExpired.into());
+        }
+        let marks = inner
+            .index
+            .marks(&inner.settings.issuer, verified.claims(), verified.kid());
+        inner.index.check(&marks)?;
+        let id = verified
+            .claims()
+            .token_id()
+            .and_then(|id| inner.signer.ids().read(id));
+        id.filter(|id| id.token_type() == TokenType::Parent)
+            .ok_or_else(|| Denial::TypeRejected.into())
+    }
+
+    /// The family's next child, or the latest one where it was minted just now. For any number of parallel calls there
+    /// is one.
+    pub(crate) async fn renew(&self, parent_token: &str) -> Result<Renewed, Failure> {
+        let parent = self.check_parent(parent_token)?;
+        let mut family = self.family(parent.as_str()).await?;
+        loop {
+            let now = self.0.clock.wall();
+            if let Some(latest) = &family.latest
+                && self
+                    .0
+                    .settings
+                    .renewal
+                    .gives_again(latest.issued_at, latest.expires_at, now)
+                && let Some(renewed) = self.given_again(&family, latest)?
+            {
+                return Ok(renewed);
+            }
+            self.admit_renewal(parent.as_str())?;
+            match self.next_child(&family).await? {
+                Next::Minted(renewed) => {
+                    // What was revoked while it was minted is not handed out.
+                    self.check_parent(parent_token)?;
+                    return Ok(renewed);
+                }
+                Next::Behind(newer) => family = newer,
+                Next::Over(denial) => return Err(denial.into()),
+            }
+        }
+    }
+
+    /// Takes one of the renewals that a family may have in a minute.
+    fn admit_renewal(&self, parent: &str) -> Result<(), Failure> {
+        let now = self.0.clock.steady();
+        let minute = Duration::from_secs(60);
+        let each = minute / MAX_RENEWALS_PER_MINUTE;
+        let full_at = self.0.renewals.get(parent).unwrap_or(now).max(now) + each;
+        let over = full_at.since(now + minute);
+        if !over.is_zero() {
+            return Err(Failure::TooMany { wait: over });
+        }
+        self.0.renewals.insert(parent.to_owned(), full_at);
+        Ok(())
+    }
+
+    /// The latest child of a family, if there is one.
+    pub(crate) async fn latest(&self, parent: &str) -> Result<Option<Renewed>, Failure> {
+        let family = self.family(parent).await?;
+        match &family.latest {
+            Some(latest) => Ok(Some(self.renewed(&family, latest)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Follows a family.
+    pub(crate) async fn follow(&self, parent: &str) -> Result<Follower, Failure> {
+        let follower = self.0.hub.follow(parent);
+        // Looked at once the news is heard, so that nothing is missed between the two.
+        let family = self.family(parent).await?;
+        let marks = self.marks(&family)?;
+        Ok(follower.of(family.sequence, family.expires_at, marks))
+    }
+
+    /// Whether a family that is followed has been revoked, by whatever rule.
+    pub(crate) fn still_good(&self, follower: &Follower) -> bool {
+        follower
+            .marks()
+            .is_none_or(|marks| self.0.index.check(marks).is_ok())
+    }
+
+    /// What a family's parent can be refused by.
+    fn marks(&self, family: &Family) -> Result<Marks, Failure> {
+        let template = Template::read(family)?;
+        let claims = json!({ "jti": family.parent_jti, "sub": family.user_id, "iat": template.issued_at });
+        let claims = Claims::parse(claims.to_string().as_bytes())?;
+        Ok(self.0.index.marks(&self.0.settings.issuer, &claims, None))
+    }
+
+    /// Ends a token, and its children where it is a parent. `false`: the id is none of ours, and nothing was written.
+    pub(crate) async fn revoke_token(&self, jti: &str) -> Result<bool, Failure> {
+        let inner = &self.0;
+        let Some(id) = inner.signer.ids().read(jti) else {
+            return Ok(false);
+        };
+        let (rule, stored) = match id.token_type() {
+            TokenType::Parent => (
+                Rule::Family(jti.to_owned()),
+                RevocationRule::Parent(jti.to_owned()),
+            ),
+            TokenType::Access | TokenType::Child => {
+                (Rule::Token(jti.to_owned()), RevocationRule::Jti(jti.to_owned()))
+            }
+        };
+        self.record(&rule, stored, Some(id.expires_at())).await?;
+        inner.hub.tell(jti, News::Ended(Ending::Revoked));
+        Ok(true)
+    }
+
+    /// Ends everything that was issued to a user until now, by one record.
+    pub(crate) async fn revoke_user(&self, user_id: &str) -> Result<(), Failure> {
+        let inner = &self.0;
+        let issuer = &inner.settings.issuer;
+        let latest = Timestamp::from_secs(inner.latest_issue.load(Ordering::Acquire));
+        let now = inner.clock.wall().max(latest);
+        let previous = inner.index.subject_not_before(issuer, user_id);
+        let not_before = subject_not_before(now, previous).ok_or(Failure::TooSoon)?;
+        let rule = Rule::Subject {
+            sub: user_id.to_owned(),
+            not_before,
+        };
+        let stored = RevocationRule::Subject {
+            sub: user_id.to_owned(),
+            not_before: Timestamp::from_secs(not_before),
+        };
+        self.record(&rule, stored, None).await
+    }
+
+    /// Durable first, then in force, then acknowledged.
+    async fn record(
+        &self,
+        rule: &Rule,
+        stored: RevocationRule,
+        expires_at: Option<Timestamp>,
+    ) -> Result<(), Failure> {
+        let inner = &self.0;
+        let now = inner.clock.wall();
+        let kept_until = rule.kept_until(expires_at, inner.settings.lifetimes.max, now);
+        let revocation = Revocation {
+            id: signer_id()?,
+            issuer: inner.settings.issuer.clone(),
+            rule: stored,
+            expires_at: kept_until,
+            created_at: now,
+            note: String::new(),
+        };
+        inner.ledger.revoke(&revocation).await?;
+        inner.index.insert(&inner.settings.issuer, rule, kept_until);
+        inner.hub.look_again();
+        Ok(())
+    }
+
+    async fn family(&self, parent: &str) -> Result<Family, Failure> {
+        let family = self.0.ledger.family(parent).await?;
+        // A family goes with its parent's revocation, and long after its parent's end.
+        let family = family.ok_or(Denial::TokenRevoked)?;
+        self.0.index.check(&self.marks(&family)?)?;
+        Ok(family)
+    }
+
+    /// Mints and records the next child of a family.
+    pub(super) async fn next_child(&self, family: &Family) -> Result<Next, Failure> {
+        let inner = &self.0;
+        let template = Template::read(family)?;
+        if let Err(denial) = inner.index.check(&self.marks(family)?) {
+            return Ok(Next::Over(denial));
+        }
+        let profile = template.profile();
+        let minted = self.child(
+            &template.client,
+            &profile,
+            &family.parent_jti,
+            template.child_lifetime,
+            family.expires_at,
+        );
+        let (minted, stamp) = match minted {
+            Err(Failure::Denied(denial)) => return Ok(Next::Over(denial)),
+            other => other?,
+        };
+        let next = next_renewal(
+            &inner.settings.renewal,
+            stamp.issued_at(),
+            stamp.expires_at(),
+            family.expires_at,
+        );
+        let next = next.filter(|_| template.auto_renew);
+        let child = self.seal(&minted, stamp)?;
+        let recorded = inner
+            .ledger
+            .record_child(&family.parent_jti, family.sequence, &child, next)
+            .await?;
+        match recorded {
+            Recorded::Stored(sequence) => {
+                inner.hub.tell(&family.parent_jti, News::Child(sequence));
+                if next.is_some() {
+                    inner.wake.notify_one();
+                }
+                Ok(Next::Minted(Renewed {
+                    child: minted,
+                    renewed_at: child.issued_at,
+                    sequence,
+                }))
+            }
+            Recorded::Behind(newer) => Ok(Next::Behind(*newer)),
+            Recorded::Gone => Ok(Next::Over(Denial::TokenRevoked)),
+        }
+    }
+
+    /// Drops revocations whose tokens have all expired.
+    pub(super) fn prune_index(&self, now: Timestamp) {
+        self.0.index.prune(now);
+    }
+
+    /// Tells those who follow a family that its parent has expired.
+    pub(super) fn expired(&self, parent: &str) {
+        self.0.hub.tell(parent, News::Ended(Ending::Expired));
+    }
+
+    /// The latest child once more, unless it was revoked.
+    fn given_again(&self, family: &Family, latest: &Child) -> Result<Option<Renewed>, Failure> {
+        let renewed = self.renewed(family, latest)?;
+        let claims = unverified(&renewed.child.token)?;
+        let marks = self.0.index.marks(&self.0.settings.issuer, &claims, None);
+        Ok(self.0.index.check(&marks).is_ok().then_some(renewed))
+    }
+
+    fn renewed(&self, family: &Family, latest: &Child) -> Result<Renewed, Failure> {
+        let token = signer::open(self.0.signer.sealer(), &purpose(&latest.jti), &latest.token)?;
+        Ok(Renewed {
+            child: Minted {
+                token,
+                id: latest.jti.clone(),
+                expires_at: latest.expires_at,
+            },
+            renewed_at: latest.issued_at,
+            sequence: family.sequence,
+        })
+    }
+
+    fn child(
+        &self,
+        client: &str,
+        profile: &Profile,
+        parent: &str,
+        lifetime: u64,
+        parent_ends: Timestamp,
+    ) -> Result<(Minted, Stamp), Failure> {
+        let stamp = self
+            .stamp(&profile.user_id, lifetime)
+            .ending_by(parent_ends)
+            .ok_or(Denial::TokenExpired)?;
+        let minted = self.sign(client, profile, TokenType::Child, Some(parent), stamp)?;
+        Ok((minted, stamp))
+    }
+
+    fn seal(&self, minted: &Minted, stamp: Stamp) -> Result<Child, Failure> {
+        Ok(Child {
+            jti: minted.id.clone(),
+            token: signer::seal(self.0.signer.sealer(), &purpose(&minted.id), &minted.token)?,
+            issued_at: stamp.issued_at(),
+            expires_at: stamp.expires_at(),
+        })
+    }
+
+    fn stamp(&self, user_id: &str, lifetime: u64) -> Stamp {
+        let inner = &self.0;
+        let not_before = inner.index.subject_not_before(&inner.settings.issuer, user_id);
+        let stamp = Stamp::new(inner.clock.wall(), not_before, lifetime);
+        inner
+            .latest_issue
+            .fetch_max(stamp.issued_at().as_secs(), Ordering::AcqRel);
+        stamp
+    }
+
+    fn sign(
+        &self,
+        client: &str,
+        profile: &Profile,
+        token_type: TokenType,
+        parent: Option<&str>,
+        stamp: Stamp,
+    ) -> Result<Minted, Failure> {
+        let inner = &self.0;
+        let mut random = [0; 16];
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| Failure::Internal("no randomness".into()))?;
+        let id = inner.signer.ids().issue(token_type, stamp.expires_at(), random);
+        let issued = Issued {
+            issuer: &inner.settings.issuer,
+            client,
+            profile,
+            id: &id,
+            parent,
+            stamp,
+        };
+        let keys = inner.signer.keys();
+        let token = keys
+            .signer
+            .sign(token_type.header_typ(), &issued.claims())
+            .map_err(|error| match error {
+                SignError::TooLarge => Failure::TooLarge,
+                SignError::Failed => Failure::Internal("the cryptographic library failed".into()),
+            })?;
+        Ok(Minted {
+            token,
+            id: id.as_str().to_owned(),
+            expires_at: stamp.expires_at(),
+        })
+    }
+}
+
+/// What became of a renewal.
+pub(super) enum Next {
+    Minted(Renewed),
+    /// Another child was minted in the meantime.
+    Behind(Family),
+    /// There can be no more.
+    Over(Denial),
+}
+
+/// The claims of a token of our own out of our own store.
+fn unverified(token: &str) -> Result<Claims, Failure> {
+    let token = tokenward_core::jose::Token::parse(token, tokenward_core::jose::MAX_TOKEN_BYTES)?;
+    Ok(token.claims().clone())
+}
+
+fn signer_id() -> Result<String, Failure> {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    let mut random = [0; 16];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| Failure::Internal("no randomness".into()))?;
+    Ok(URL_SAFE_NO_PAD.encode(random))
+}

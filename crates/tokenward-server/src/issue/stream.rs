@@ -1,0 +1,165 @@
+//! `GET /tokens/stream`: the children of a family as they are minted (server-sent events).
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{RawQuery, Request, State},
+    response::{IntoResponse as _, Response},
+};
+use futures_util::{future::BoxFuture, stream};
+use http::header;
+use serde_json::{Value, json};
+use tokenward_core::{Clock, Timestamp};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    TokenService,
+    http::{child, failed, family_of},
+    hub::{Ending, Follower, News},
+};
+use crate::http::{Drain, unavailable};
+
+/// Streams at the same time; one more is told to come back.
+pub(super) const MAX_STREAMS: usize = 20_000;
+/// How often something is sent where nothing happens, so that a dead peer is noticed at both ends.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// The longest a stream lasts. Whoever comes back proves again that it may.
+const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+/// How long clients are asked to wait before they come back, in milliseconds: from the first to twice as long, so that they
+/// do not all come at once.
+const RETRY_MS: u64 = 1_000;
+
+pub(super) async fn stream(
+    State(service): State<TokenService>,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Response {
+    let parent = match family_of(&service, query.as_deref(), &request) {
+        Ok(parent) => parent,
+        Err(response) => return response,
+    };
+    let Some((place, drain)) = service.stream_place() else {
+        return unavailable(
+            "too_many_streams",
+            "Too many streams",
+            "Too many token streams are open.",
+        );
+    };
+    let follower = match service.follow(&parent).await {
+        Ok(follower) => follower,
+        Err(failure) => return failed(failure),
+    };
+    // The last one that the client has seen; what is no number of ours it has not.
+    let seen = request
+        .headers()
+        .get("last-event-id")
+        .and_then(|id| id.to_str().ok()?.parse().ok())
+        .unwrap_or(0);
+    let clock = service.shared_clock();
+    let mut pending = VecDeque::new();
+    pending.push_back(format!(
+        "retry: {}\n{}",
+        retry(),
+        event("connected", None, &json!({ "parent_jti": parent }))
+    ));
+    let stream = Stream {
+        ends_at: clock.steady() + MAX_AGE,
+        heartbeat: clock.sleep(HEARTBEAT),
+        service,
+        follower,
+        drain,
+        clock,
+        pending,
+        seen,
+        ended: false,
+        _place: place,
+    };
+    let body = Body::from_stream(stream::unfold(stream, |mut stream| async {
+        let text = stream.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(Bytes::from(text)), stream))
+    }));
+    ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
+}
+
+/// One who follows a family.
+struct Stream {
+    service: TokenService,
+    follower: Follower,
+    drain: Drain,
+    clock: Arc<dyn Clock>,
+    ends_at: Timestamp,
+    heartbeat: BoxFuture<'static, ()>,
+    pending: VecDeque<String>,
+    /// The sequence of the last child that was sent.
+    seen: u64,
+    ended: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Stream {
+    /// What is sent next; None ends the stream. Nothing is lost where it is dropped while it waits.
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            if let Some(text) = self.pending.pop_front() {
+                return Some(text);
+            }
+            if self.ended || self.clock.steady() >= self.ends_at {
+                return None;
+            }
+            let left = self.follower.expires_at().since(self.clock.wall());
+            match self.follower.news() {
+                News::Ended(Ending::Expired) => self.end("expired"),
+                News::Ended(Ending::Revoked) => self.end("revoked"),
+                News::Child(_) if !self.service.still_good(&self.follower) => self.end("revoked"),
+                News::Child(_) if left.is_zero() => self.end("expired"),
+                News::Child(sequence) if sequence > self.seen => self.read().await,
+                News::Child(_) => tokio::select! {
+                    biased;
+                    // The client comes back to whoever listens then.
+                    () = self.drain.clone() => {
+                        self.pending.push_back(format!("retry: {}\n\n", retry()));
+                        self.ended = true;
+                    }
+                    () = self.follower.changed() => {}
+                    () = self.clock.sleep(left.min(MAX_AGE)) => {}
+                    () = &mut self.heartbeat => {
+                        self.heartbeat = self.clock.sleep(HEARTBEAT);
+                        return Some(event("heartbeat", None, &json!({ "at": self.clock.wall() })));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Reads the latest child, which is sent next.
+    async fn read(&mut self) {
+        match self.service.latest(self.follower.parent()).await {
+            Ok(Some(renewed)) if renewed.sequence > self.seen => {
+                self.seen = renewed.sequence;
+                self.pending
+                    .push_back(event("token", Some(renewed.sequence), &child(&renewed)));
+            }
+            // Whatever became of it is told by the news, or by the store when the client comes back.
+            Ok(_) | Err(_) => self.ended = true,
+        }
+    }
+
+    fn end(&mut self, why: &str) {
+        self.pending
+            .push_back(event(why, None, &json!({ "parent_jti": self.follower.parent() })));
+        self.ended = true;
+    }
+}
+
+fn event(name: &str, id: Option<u64>, data: &Value) -> String {
+    let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
+    format!("{id}event: {name}\ndata: {data}\n\n")
+}
+
+fn retry() -> u64 {
+    let mut random = [0; 2];
+    // Without randomness they all come at once, which is no harm.
+    let _ = aws_lc_rs::rand::fill(&mut random);
+    RETRY_MS + u64::from(u16::from_le_bytes(random)) * RETRY_MS / 65_536
+}

@@ -1,0 +1,450 @@
+use std::{hash::RandomState, sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
+use tokenward_core::{
+    Clock, Denial, Timestamp,
+    jose::Algorithm,
+    keyring::{Schedule, Sealer},
+    policy::{Audiences, Policy},
+    revocation::Index,
+    session::{Lifetimes, PairRequest, Renewal, TokenRequest},
+    verify,
+};
+use tokenward_store::{Ledger, Memory};
+use tokenward_testkit::ManualClock;
+
+use super::{
+    hub::{Ending, News},
+    service::{Minted, Pair},
+    *,
+};
+use crate::signer::{self, First, Signer};
+
+const ISS: &str = "https://auth.example";
+const HOUR: Duration = Duration::from_secs(3_600);
+
+struct World {
+    clock: ManualClock,
+    ledger: Arc<Memory>,
+    index: Arc<Index>,
+    service: TokenService,
+}
+
+fn settings() -> Settings {
+    Settings {
+        issuer: ISS.to_owned(),
+        audience: vec!["my-api".to_owned()],
+        lifetimes: Lifetimes {
+            token: HOUR,
+            parent: HOUR * 720,
+            child: Duration::from_secs(900),
+            max: HOUR * 720,
+        },
+        renewal: Renewal {
+            threshold: Duration::from_secs(120),
+            reuse_window: Duration::from_secs(10),
+        },
+    }
+}
+
+async fn service(ledger: &Arc<Memory>, clock: &ManualClock) -> (Arc<Index>, TokenService) {
+    let index = Arc::new(Index::new(RandomState::new()));
+    let (ledger, clock): (Arc<dyn Ledger>, Arc<dyn Clock>) =
+        (Arc::clone(ledger) as _, Arc::new(clock.clone()));
+    load(&*ledger, &index).await.unwrap();
+    let keys = signer::Settings {
+        algorithm: Algorithm::EdDsa,
+        schedule: Schedule {
+            rotation_interval: HOUR * 24 * 90,
+            publish_ahead: HOUR * 24,
+            advertised_max_age: HOUR / 4,
+            longest_token: HOUR * 720,
+        },
+        sealer: Sealer::new([&[7; 32]]),
+        first: First::Generated,
+    };
+    let signer = Signer::open(Arc::clone(&ledger), Arc::clone(&clock), keys)
+        .await
+        .unwrap();
+    let service = TokenService::new(
+        settings(),
+        signer,
+        ledger,
+        Arc::clone(&index),
+        clock,
+        futures_util::future::pending().boxed().shared(),
+    );
+    (index, service)
+}
+
+impl World {
+    async fn new() -> Self {
+        let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_700));
+        let ledger = Arc::new(Memory::new());
+        let (index, service) = service(&ledger, &clock).await;
+        Self {
+            clock,
+            ledger,
+            index,
+            service,
+        }
+    }
+
+    /// The same store in a new process.
+    async fn restarted(self) -> Self {
+        let (index, service) = service(&self.ledger, &self.clock).await;
+        Self {
+            index,
+            service,
+            ..self
+        }
+    }
+
+    fn mint(&self, body: &str) -> Minted {
+        let settings = self.service.settings();
+        let request = TokenRequest::parse(body.as_bytes(), &settings.lifetimes, &settings.audience).unwrap();
+        self.service.mint("ops", &request).unwrap()
+    }
+
+    async fn pair(&self, body: &str) -> Pair {
+        let settings = self.service.settings();
+        let request = PairRequest::parse(body.as_bytes(), &settings.lifetimes, &settings.audience).unwrap();
+        self.service.pair("ops", &request).await.unwrap()
+    }
+
+    /// As anybody judges it who has our key set and this replica's index.
+    fn judged(&self, token: &str) -> Result<(), Denial> {
+        let policy: Policy = self.service.policy().unwrap();
+        let keys = self.service.signer().keys().set().unwrap();
+        let verified = verify(token, &keys, &policy, self.clock.wall())?;
+        self.index
+            .check(&self.index.marks(ISS, verified.claims(), verified.kid()))
+    }
+
+    async fn renew(&self, parent: &str) -> Result<Renewed, Denial> {
+        self.service.renew(parent).await.map_err(|failure| match failure {
+            Failure::Denied(denial) => denial,
+            other => panic!("{other}"),
+        })
+    }
+
+    fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+    }
+}
+
+#[tokio::test]
+async fn a_minted_token_is_good_until_it_ends_and_for_its_audience() {
+    let world = World::new().await;
+    let minted = world.mint(r#"{"user_id":"a","expires_in":60}"#);
+    assert_eq!(world.judged(&minted.token), Ok(()));
+    assert_eq!(minted.expires_at, Timestamp::from_secs(1_800_000_060));
+    let other = world.mint(r#"{"user_id":"a","audience":"else"}"#);
+    assert_eq!(world.judged(&other.token), Err(Denial::AudienceMismatch));
+    world.pass(Duration::from_secs(121));
+    assert_eq!(world.judged(&minted.token), Err(Denial::TokenExpired));
+    assert_eq!(
+        world.ledger.families("", 10).await.unwrap(),
+        [],
+        "nothing is stored for it"
+    );
+}
+
+#[tokio::test]
+async fn a_parent_is_good_for_renewal_alone() {
+    let world = World::new().await;
+    let pair = world.pair(r#"{"user_id":"a","include_child":true}"#).await;
+    let child = pair.child.unwrap();
+    assert_eq!(world.judged(&child.token), Ok(()));
+    assert_eq!(world.judged(&pair.parent.token), Err(Denial::TypeRejected));
+    let audiences = Audiences::OneOf(vec![ISS.to_owned()]);
+    assert!(Policy::builder(ISS, audiences).build().is_ok());
+    for token in [&child.token, &world.mint(r#"{"user_id":"a"}"#).token] {
+        assert_eq!(world.renew(token).await.unwrap_err(), Denial::TypeRejected);
+    }
+    assert_eq!(world.renew("x.y.z").await.unwrap_err(), Denial::TokenMalformed);
+}
+
+#[tokio::test]
+async fn renewal_gives_the_same_child_within_the_window_and_another_after_it() {
+    let world = World::new().await;
+    let pair = world
+        .pair(r#"{"user_id":"a","include_child":true,"scope":"x"}"#)
+        .await;
+    let first = pair.child.unwrap();
+    let again = world.renew(&pair.parent.token).await.unwrap();
+    assert_eq!(
+        (again.child.id, again.child.token, again.sequence),
+        (first.id.clone(), first.token, 1)
+    );
+    world.pass(Duration::from_secs(10));
+    let second = world.renew(&pair.parent.token).await.unwrap();
+    assert_ne!(second.child.id, first.id);
+    assert_eq!(second.sequence, 2);
+    let latest = world.service.latest(&pair.parent.id).await.unwrap().unwrap();
+    assert_eq!(
+        (latest.child.id.clone(), latest.sequence),
+        (second.child.id.clone(), 2)
+    );
+    assert_eq!(world.judged(&second.child.token), Ok(()));
+    // One that was revoked is not given again.
+    assert!(world.service.revoke_token(&second.child.id).await.unwrap());
+    assert_eq!(world.judged(&second.child.token), Err(Denial::TokenRevoked));
+    let third = world.renew(&pair.parent.token).await.unwrap();
+    assert_ne!(third.child.id, second.child.id);
+    assert_eq!(world.judged(&third.child.token), Ok(()));
+}
+
+#[tokio::test]
+async fn parallel_renewals_have_one_child() {
+    let world = World::new().await;
+    let pair = world.pair(r#"{"user_id":"a"}"#).await;
+    assert!(world.service.latest(&pair.parent.id).await.unwrap().is_none());
+    let renewals = (0..100).map(|_| world.renew(&pair.parent.token));
+    let children = futures_util::future::join_all(renewals).await;
+    let ids: std::collections::HashSet<_> = children
+        .into_iter()
+        .map(|child| child.unwrap().child.id)
+        .collect();
+    assert_eq!(ids.len(), 1);
+}
+
+#[tokio::test]
+async fn a_family_has_so_many_renewals_a_minute() {
+    let world = World::new().await;
+    let pair = world.pair(r#"{"user_id":"a"}"#).await;
+    let other = world.pair(r#"{"user_id":"a"}"#).await;
+    let renew = async |pair: &Pair| {
+        let renewed = world.service.renew(&pair.parent.token).await;
+        if let Ok(renewed) = &renewed {
+            // So that it is not given again.
+            world.service.revoke_token(&renewed.child.id).await.unwrap();
+        }
+        renewed.map(|_| ())
+    };
+    for _ in 0..60 {
+        renew(&pair).await.unwrap();
+    }
+    let refused = renew(&pair).await.unwrap_err();
+    assert!(
+        matches!(refused, Failure::TooMany { wait } if wait == Duration::from_secs(1)),
+        "{refused}"
+    );
+    assert!(renew(&other).await.is_ok());
+    world.pass(Duration::from_secs(1));
+    assert!(renew(&pair).await.is_ok());
+    assert!(renew(&pair).await.is_err());
+}
+
+#[tokio::test]
+async fn a_child_never_outlives_its_parent_and_a_parent_gets_no_leeway() {
+    let world = World::new().await;
+    let pair = world.pair(r#"{"user_id":"a","parent_expires_in":60}"#).await;
+    world.pass(Duration::from_secs(30));
+    let child = world.renew(&pair.parent.token).await.unwrap().child;
+    assert_eq!(child.expires_at, pair.parent.expires_at);
+    world.pass(Duration::from_secs(29));
+    assert!(world.renew(&pair.parent.token).await.is_ok());
+    world.pass(Duration::from_secs(1));
+    assert_eq!(
+        world.renew(&pair.parent.token).await.unwrap_err(),
+        Denial::TokenExpired
+    );
+}
+
+#[tokio::test]
+async fn a_revoked_parent_takes_all_its_children_with_it_through_a_restart() {
+    let world = World::new().await;
+    let pair = world.pair(r#"{"user_id":"a","include_child":true}"#).await;
+    world.pass(Duration::from_secs(20));
+    let second = world.renew(&pair.parent.token).await.unwrap().child;
+    assert!(world.service.revoke_token(&pair.parent.id).await.unwrap());
+    assert!(
+        world.service.revoke_token(&pair.parent.id).await.unwrap(),
+        "once more changes nothing"
+    );
+    let check = async |world: &World| {
+        for child in [&pair.child.as_ref().unwrap().token, &second.token] {
+            assert_eq!(world.judged(child), Err(Denial::ParentRevoked));
+        }
+        assert_eq!(
+            world.renew(&pair.parent.token).await.unwrap_err(),
+            Denial::TokenRevoked
+        );
+    };
+    check(&world).await;
+    let world = world.restarted().await;
+    check(&world).await;
+    assert_eq!(world.ledger.family(&pair.parent.id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_users_tokens_end_by_one_record_and_one_that_is_minted_in_the_same_second_is_good() {
+    let world = World::new().await;
+    let tokens: Vec<_> = (0..100).map(|_| world.mint(r#"{"user_id":"a"}"#)).collect();
+    let pair = world.pair(r#"{"user_id":"a","include_child":true}"#).await;
+    let other = world.mint(r#"{"user_id":"b"}"#);
+    for _ in 0..3 {
+        world.service.revoke_user("a").await.unwrap();
+        assert_eq!(world.ledger.revocations(0, 10).await.unwrap().len(), 1);
+        for token in &tokens {
+            assert_eq!(world.judged(&token.token), Err(Denial::SubjectRevoked));
+        }
+        assert_eq!(
+            world.judged(&pair.child.as_ref().unwrap().token),
+            Err(Denial::SubjectRevoked)
+        );
+        assert_eq!(
+            world.renew(&pair.parent.token).await.unwrap_err(),
+            Denial::SubjectRevoked
+        );
+        assert_eq!(world.judged(&other.token), Ok(()));
+        // In the same second, and covered by the next round.
+        let new = world.mint(r#"{"user_id":"a"}"#);
+        assert_eq!(world.judged(&new.token), Ok(()));
+        let new_pair = world.pair(r#"{"user_id":"a"}"#).await;
+        assert!(world.renew(&new_pair.parent.token).await.is_ok());
+    }
+    let last = world.mint(r#"{"user_id":"a"}"#);
+    let world = world.restarted().await;
+    assert_eq!(world.judged(&tokens[0].token), Err(Denial::SubjectRevoked));
+    assert_eq!(world.judged(&last.token), Ok(()));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_hides_nothing_from_a_revocation() {
+    let world = World::new().await;
+    let token = world.mint(r#"{"user_id":"a"}"#);
+    world.clock.set_wall(Timestamp::from_secs(1_799_999_970));
+    world.service.revoke_user("a").await.unwrap();
+    assert_eq!(world.judged(&token.token), Err(Denial::SubjectRevoked));
+}
+
+#[tokio::test]
+async fn so_many_revocations_in_a_second_that_time_would_run_away_have_to_wait() {
+    let world = World::new().await;
+    let refused = (0..100).map(|_| world.service.revoke_user("a"));
+    let refused = futures_util::future::join_all(refused).await;
+    let refused = refused
+        .iter()
+        .filter(|outcome| matches!(outcome, Err(Failure::TooSoon)))
+        .count();
+    assert_eq!(refused, 69);
+    world.pass(Duration::from_secs(1));
+    assert!(world.service.revoke_user("a").await.is_ok());
+}
+
+#[tokio::test]
+async fn ids_of_others_leave_no_record() {
+    let world = World::new().await;
+    for id in ["", "x", &"A".repeat(51)] {
+        assert!(!world.service.revoke_token(id).await.unwrap());
+    }
+    assert_eq!(world.ledger.revocations(0, 10).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn children_are_minted_when_they_are_due_and_stop_with_their_parent() {
+    let world = World::new().await;
+    let body = r#"{"user_id":"a","parent_expires_in":2000,"child_expires_in":900}"#;
+    let pair = world.pair(body).await;
+    let mut follower = world.service.follow(&pair.parent.id).await.unwrap();
+    let manual = world.pair(r#"{"user_id":"a","auto_renew":false}"#).await;
+    let mut minted = Vec::new();
+    for second in 0..2_100 {
+        let count = world.service.renew_due().await.unwrap();
+        assert!(count <= 1);
+        if count == 1 && second < 2_000 {
+            minted.push(second);
+            let latest = world.service.latest(&pair.parent.id).await.unwrap().unwrap();
+            assert_eq!(follower.news(), News::Child(latest.sequence));
+            assert_eq!(world.judged(&latest.child.token), Ok(()));
+        }
+        world.pass(Duration::from_secs(1));
+    }
+    // At once, and each 120 s before the last one ends; the third ends with its parent.
+    assert_eq!(minted, [0, 780, 1_560]);
+    assert!(world.service.latest(&manual.parent.id).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn those_who_follow_a_family_hear_of_its_end_and_leave_nothing_behind() {
+    let world = World::new().await;
+    let pair = world.pair(r#"{"user_id":"a","auto_renew":false}"#).await;
+    let mut one = world.service.follow(&pair.parent.id).await.unwrap();
+    let mut two = world.service.follow(&pair.parent.id).await.unwrap();
+    world.renew(&pair.parent.token).await.unwrap();
+    one.changed().await;
+    assert_eq!(one.news(), News::Child(1));
+    drop(one);
+    assert!(world.service.still_good(&two));
+    world.service.revoke_token(&pair.parent.id).await.unwrap();
+    two.changed().await;
+    assert_eq!(two.news(), News::Ended(Ending::Revoked));
+    assert!(!world.service.still_good(&two));
+    assert!(world.service.follow(&pair.parent.id).await.is_err());
+}
+
+#[tokio::test]
+async fn a_revoked_user_gets_no_more_children_and_those_who_follow_hear_of_it() {
+    let world = World::new().await;
+    let pair = world.pair(r#"{"user_id":"a","include_child":true}"#).await;
+    let mut follower = world.service.follow(&pair.parent.id).await.unwrap();
+    world.service.revoke_user("a").await.unwrap();
+    follower.changed().await;
+    assert!(!world.service.still_good(&follower));
+    assert!(world.service.latest(&pair.parent.id).await.is_err());
+    world.pass(Duration::from_secs(800));
+    assert_eq!(world.service.renew_due().await.unwrap(), 1);
+    assert_eq!(
+        world.ledger.next_due().await.unwrap(),
+        None,
+        "it is taken out of the schedule"
+    );
+    assert_eq!(
+        world
+            .ledger
+            .family(&pair.parent.id)
+            .await
+            .unwrap()
+            .unwrap()
+            .sequence,
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_child_of_a_parent_is_accepted_once_its_revocation_is_acknowledged() {
+    let world = Arc::new(World::new().await);
+    let mut tasks = tokio::task::JoinSet::new();
+    for round in 0..10_000_u32 {
+        let world = Arc::clone(&world);
+        tasks.spawn(async move {
+            let pair = world.pair(r#"{"user_id":"a","auto_renew":false}"#).await;
+            let renewing = async {
+                // In each order, and at the same time.
+                if round % 3 == 1 {
+                    tokio::task::yield_now().await;
+                }
+                world.renew(&pair.parent.token).await
+            };
+            let revoking = async {
+                if round % 3 == 2 {
+                    tokio::task::yield_now().await;
+                }
+                world.service.revoke_token(&pair.parent.id).await.unwrap()
+            };
+            let (renewed, _) = tokio::join!(renewing, revoking);
+            if let Ok(renewed) = renewed {
+                assert_eq!(world.judged(&renewed.child.token), Err(Denial::ParentRevoked));
+            }
+            assert!(world.renew(&pair.parent.token).await.is_err());
+        });
+        if tasks.len() >= 64 {
+            tasks.join_next().await.unwrap().unwrap();
+        }
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+}

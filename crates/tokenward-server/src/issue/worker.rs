@@ -1,0 +1,96 @@
+//! Renews children when they are due, and forgets what has ended.
+
+use std::time::Duration;
+
+use tokenward_core::Timestamp;
+
+use super::service::{Failure, Next, TokenService};
+
+/// Families that are renewed between two looks at what else is due.
+const BATCH: usize = 100;
+/// After a failure.
+const PAUSE: Duration = Duration::from_secs(1);
+/// A family that cannot be renewed is tried again after this.
+const POSTPONED: Duration = Duration::from_secs(60);
+/// How often what has ended is forgotten.
+const PRUNING: Duration = Duration::from_secs(600);
+
+impl TokenService {
+    /// Mints each child when it is due, for ever. Between two it sleeps until the next one is, `longest` at most.
+    pub(crate) async fn keep_renewing(self, longest: Duration) {
+        loop {
+            let inner = &self.0;
+            let wait = match self.renew_due().await {
+                Ok(0) => match inner.ledger.next_due().await {
+                    Ok(due) => due
+                        .map_or(longest, |due| due.since(inner.clock.wall()))
+                        .min(longest),
+                    Err(error) => self.failed(&Failure::Store(error)),
+                },
+                Ok(_) => continue,
+                Err(failure) => self.failed(&failure),
+            };
+            tokio::select! {
+                () = inner.clock.sleep(wait) => {}
+                () = inner.wake.notified() => {}
+            }
+        }
+    }
+
+    /// Forgets families and revocations that have ended, for ever.
+    pub(crate) async fn keep_pruning(self) {
+        loop {
+            let inner = &self.0;
+            inner.clock.sleep(PRUNING).await;
+            // A civil clock that is set forward by mistake must not end a revocation.
+            let now = inner.clock.wall().min(inner.clock.steady());
+            self.prune_index(now);
+            // Each call removes so many at most, so that others get their turn between two.
+            loop {
+                match inner.ledger.prune(now).await {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "what has ended cannot be removed from the store");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Renews what is due now, and says how many there were.
+    pub(crate) async fn renew_due(&self) -> Result<usize, Failure> {
+        let inner = &self.0;
+        let now = inner.clock.wall();
+        let due = inner.ledger.due_families(now, BATCH).await?;
+        for family in &due {
+            match self.next_child(family).await {
+                Ok(Next::Minted(_) | Next::Behind(_)) => {}
+                Ok(Next::Over(_)) => {
+                    inner.ledger.postpone(&family.parent_jti, None).await?;
+                    if family.expires_at <= now {
+                        self.expired(&family.parent_jti);
+                    }
+                }
+                Err(Failure::Store(error)) => return Err(Failure::Store(error)),
+                // One that cannot be renewed must not stop the others.
+                Err(failure) => {
+                    tracing::error!(parent_jti = family.parent_jti, error = %failure, "a child cannot be renewed");
+                    self.postpone(&family.parent_jti, now).await?;
+                }
+            }
+        }
+        Ok(due.len())
+    }
+
+    async fn postpone(&self, parent: &str, now: Timestamp) -> Result<(), Failure> {
+        self.0.ledger.postpone(parent, Some(now + POSTPONED)).await?;
+        Ok(())
+    }
+
+    fn failed(&self, failure: &Failure) -> Duration {
+        tracing::warn!(error = %failure, "renewal has to wait");
+        PAUSE
+    }
+}

@@ -1,0 +1,129 @@
+//! The token service, put together from its configuration.
+
+use std::{hash::RandomState, sync::Arc, time::Duration};
+
+use secrecy::ExposeSecret as _;
+use tokenward::{IdpConfig, Registry, revocation::Index};
+use tokenward_core::{
+    keyring::Sealer,
+    session::{Lifetimes, Renewal},
+};
+use tokenward_store::Ledger;
+use tokio::task::JoinSet;
+
+use super::error::Error;
+use crate::{
+    config,
+    http::Drain,
+    issue::{self, TokenService},
+    signer::{self, First, Signer},
+};
+
+/// The name under which the own issuer is registered.
+const OWN: &str = "self";
+
+/// The longest sleep between two looks at what has to be renewed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// Revocations that the store holds, in force.
+///
+/// # Errors
+///
+/// If they cannot be read: without them what was revoked would be accepted.
+pub(super) async fn revocations(ledger: &dyn Ledger) -> Result<Arc<Index>, Error> {
+    let index = Arc::new(Index::new(RandomState::new()));
+    issue::load(ledger, &index).await.map_err(Error::store)?;
+    Ok(index)
+}
+
+/// What the token service stands on.
+pub(super) struct World<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) revocations: Arc<Index>,
+    /// Ends its streams.
+    pub(super) drain: Drain,
+}
+
+/// Starts the token service: its keys, what it does by itself, and its issuer among those that are trusted.
+///
+/// # Errors
+///
+/// What keeps it from signing.
+pub(super) async fn start(
+    config: &config::TokenService,
+    max_age: Duration,
+    dev: bool,
+    world: World<'_>,
+    tasks: &mut JoinSet<()>,
+) -> Result<TokenService, Error> {
+    let World {
+        registry,
+        ledger,
+        revocations,
+        drain,
+    } = world;
+    let clock = registry.clock();
+    let file = config
+        .file_key(dev)
+        .map_err(|(member, message)| Error::token_service(&format!("`token_service.{member}` {message}")))?;
+    let keys = signer::Settings {
+        algorithm: config.algorithm,
+        schedule: config.schedule(max_age),
+        sealer: Sealer::new(config.key_encryption_keys.iter().map(|key| key.expose_secret())),
+        first: match file {
+            Some(key) => {
+                tracing::warn!("the signing key is kept in a file: it is not rotated");
+                First::File(key)
+            }
+            None if config.generate_key => First::Generated,
+            None => First::Stored,
+        },
+    };
+    let signer = Signer::open(Arc::clone(&ledger), Arc::clone(&clock), keys)
+        .await
+        .map_err(|error| Error::token_service(&error.to_string()))?;
+    let settings = issue::Settings {
+        issuer: config.issuer.clone(),
+        audience: config.audience.clone(),
+        lifetimes: Lifetimes {
+            token: config.token_lifetime,
+            parent: config.parent_lifetime,
+            child: config.child_lifetime,
+            max: config.max_lifetime,
+        },
+        renewal: Renewal {
+            threshold: config.renew_threshold,
+            reuse_window: config.renew_reuse_window,
+        },
+    };
+    let service = TokenService::new(settings, signer.clone(), ledger, revocations, clock, drain);
+    trust(&service, registry)?;
+    tasks.spawn(follow(service.clone(), registry.clone()));
+    tasks.spawn(signer.keep());
+    tasks.spawn(service.clone().keep_renewing(LONGEST_SLEEP));
+    tasks.spawn(service.clone().keep_pruning());
+    Ok(service)
+}
+
+/// Registers the own issuer with the keys that it has now.
+fn trust(service: &TokenService, registry: &Registry) -> Result<(), Error> {
+    let own = service.policy().zip(service.signer().keys().set());
+    let Some((policy, keys)) = own else {
+        return Err(Error::token_service("its own keys cannot be read"));
+    };
+    let config = IdpConfig::with_keys(OWN, keys, policy);
+    let registered = config.and_then(|config| registry.register(config));
+    registered.map_err(|error| Error::token_service(&error.to_string()))?;
+    Ok(())
+}
+
+/// Registers it anew whenever they change, for as long as there is a service.
+async fn follow(service: TokenService, registry: Registry) {
+    let mut changes = service.signer().changes();
+    while changes.changed().await.is_ok() {
+        if let Err(error) = trust(&service, &registry) {
+            tracing::error!(%error, "the own issuer cannot be trusted with its new keys");
+        }
+    }
+}
