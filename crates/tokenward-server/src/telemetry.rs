@@ -25,6 +25,9 @@ const DECISIONS: &str = "tokenward_decisions_total";
 const DECISION_DURATION: &str = "tokenward_decision_duration_seconds";
 const COLLISIONS: &str = "tokenward_merged_kid_collisions";
 const AUDIT_LOST: &str = "tokenward_audit_records_lost_total";
+const MINTED: &str = "tokenward_tokens_minted_total";
+const REVOKED: &str = "jwt_revoked_tokens_total";
+const RENEWAL_LAG: &str = "tokenward_renewal_lag_seconds";
 const RELOADED: &str = "tokenward_config_last_reload_successful";
 const RELOADED_AT: &str = "tokenward_config_last_reload_success_timestamp_seconds";
 const BUILD_INFO: &str = "tokenward_build_info";
@@ -111,6 +114,10 @@ pub(crate) fn metrics() -> Result<PrometheusHandle, BuildError> {
         ),
         (DECISIONS, "Authorization decisions by door and reason."),
         (
+            MINTED,
+            "Tokens of our own that were minted, by type: access, parent, child.",
+        ),
+        (
             AUDIT_LOST,
             "Records that are not in the audit log: the queue was full, the store failed, or refusals were too many.",
         ),
@@ -131,6 +138,10 @@ pub(crate) fn metrics() -> Result<PrometheusHandle, BuildError> {
             RELOADED_AT,
             "When the configuration was taken over the last time, seconds since 1970.",
         ),
+        (
+            REVOKED,
+            "Revocations in force: of tokens, families, subjects, sessions, keys and issuers.",
+        ),
         (BUILD_INFO, "Always 1; the version is a label."),
     ] {
         metrics::describe_gauge!(name, help);
@@ -145,6 +156,11 @@ pub(crate) fn metrics() -> Result<PrometheusHandle, BuildError> {
         DECISION_DURATION,
         seconds,
         "How long authorization decisions took, by door."
+    );
+    metrics::describe_histogram!(
+        RENEWAL_LAG,
+        seconds,
+        "How much later than it was due a child was minted by itself."
     );
     metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     tokenward::telemetry::describe();
@@ -175,6 +191,22 @@ pub(crate) fn connections(listener: &'static str, open: usize) {
 /// One connection was closed for the limit on them.
 pub(crate) fn connection_refused(listener: &'static str) {
     metrics::counter!(CONNECTIONS_REFUSED, "listener" => listener).increment(1);
+}
+
+/// A token of our own was minted. `token_type` is of a closed set.
+pub(crate) fn minted(token_type: &'static str) {
+    metrics::counter!(MINTED, "type" => token_type).increment(1);
+}
+
+/// How many revocations are in force.
+pub(crate) fn revocations(count: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    metrics::gauge!(REVOKED).set(count as f64);
+}
+
+/// A child was minted so much later than it was due.
+pub(crate) fn renewed(late: Duration) {
+    metrics::histogram!(RENEWAL_LAG).record(late.as_secs_f64());
 }
 
 /// One authorization decision. `reason` is `allow` or the code of the denial.

@@ -12,9 +12,21 @@ use super::{
 const PREFIX: &str = "TOKENWARD__";
 
 /// Variables with a short name, and the members that they stand for. The long name wins over the short one.
-const SHORT: [(&str, &str); 2] = [
+const SHORT: [(&str, &str); 8] = [
     ("PORT", "TOKENWARD__SERVER__PORT"),
     ("LOG_LEVEL", "TOKENWARD__LOGGING__LEVEL"),
+    ("JWT_ISSUER", "TOKENWARD__TOKEN_SERVICE__ISSUER"),
+    ("JWT_AUDIENCE", "TOKENWARD__TOKEN_SERVICE__AUDIENCE__0"),
+    ("PRIVATE_KEY_PATH", "TOKENWARD__TOKEN_SERVICE__PRIVATE_KEY_FILE"),
+    ("PUBLIC_KEY_PATH", "TOKENWARD__TOKEN_SERVICE__PUBLIC_KEY_FILE"),
+    (
+        "AUTO_RENEW_THRESHOLD_SECONDS",
+        "TOKENWARD__TOKEN_SERVICE__RENEW_THRESHOLD",
+    ),
+    (
+        "AUTO_RENEW_WORKER_INTERVAL",
+        "TOKENWARD__TOKEN_SERVICE__RENEW_WORKER_INTERVAL",
+    ),
 ];
 
 /// Names the file with the secret of a credential `admin` that may do everything, beside those of the configuration.

@@ -56,6 +56,8 @@ record! {
         max_lifetime: Duration = scalar("30d", duration(SECOND, CENTURY));
         /// How long before the end of a child its successor is minted; a third of its life where that is shorter.
         renew_threshold: Duration = scalar("120", duration(SECOND, DAY));
+        /// The longest sleep between two looks at what has to be renewed. It wakes for what is due anyway.
+        renew_worker_interval: Duration = scalar("30", duration(SECOND, DAY));
         /// For how long after a renewal the same child is given again.
         renew_reuse_window: Duration = scalar("10", duration(Duration::ZERO, DAY));
         /// How long a signing key signs.
@@ -91,7 +93,9 @@ impl Check for TokenService {
         if self.private_key_file.is_none() && self.public_key_file.is_some() {
             section.report("public_key_file", "goes with `private_key_file` only");
         }
-        if self.key_encryption_keys.is_empty() && !self.allow_plaintext_keys {
+        // With a key of the operator's no private key is in the store.
+        let in_store = self.private_key_file.is_none();
+        if in_store && self.key_encryption_keys.is_empty() && !self.allow_plaintext_keys {
             section.report(
                 "key_encryption_keys",
                 "is missing: make one with `openssl rand -base64 32`, or write `allow_plaintext_keys: true` to keep keys and \

@@ -34,6 +34,7 @@ use super::{
 use crate::{
     http::Drain,
     signer::{self, Signer, SignerError},
+    telemetry,
 };
 
 /// Families whose renewals are counted. One that is pushed out begins anew, and none is refused for another.
@@ -513,6 +514,7 @@ impl TokenService {
         inner.ledger.revoke(&revocation).await?;
         inner.index.insert(&inner.settings.issuer, rule, kept_until);
         inner.hub.look_again();
+        telemetry::revocations(inner.index.len());
         Ok(())
     }
 
@@ -575,6 +577,7 @@ impl TokenService {
     /// Drops revocations whose tokens have all expired.
     pub(super) fn prune_index(&self, now: Timestamp) {
         self.0.index.prune(now);
+        telemetry::revocations(self.0.index.len());
     }
 
     /// Tells those who follow a family that its parent has expired.
@@ -666,6 +669,7 @@ impl TokenService {
                 SignError::TooLarge => Failure::TooLarge,
                 SignError::Failed => Failure::Internal("the cryptographic library failed".into()),
             })?;
+        telemetry::minted(token_type.name());
         Ok(Minted {
             token,
             id: id.as_str().to_owned(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokenward_core::Timestamp;
 
 use super::service::{Failure, Next, TokenService};
+use crate::telemetry;
 
 /// Families that are renewed between two looks at what else is due.
 const BATCH: usize = 100;
@@ -66,7 +67,10 @@ impl TokenService {
         let due = inner.ledger.due_families(now, BATCH).await?;
         for family in &due {
             match self.next_child(family).await {
-                Ok(Next::Minted(_) | Next::Behind(_)) => {}
+                Ok(Next::Minted(_)) => {
+                    telemetry::renewed(family.next_renewal.map_or(Duration::ZERO, |due| now.since(due)));
+                }
+                Ok(Next::Behind(_)) => {}
                 Ok(Next::Over(_)) => {
                     inner.ledger.postpone(&family.parent_jti, None).await?;
                     if family.expires_at <= now {

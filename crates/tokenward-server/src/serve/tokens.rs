@@ -17,13 +17,11 @@ use crate::{
     http::Drain,
     issue::{self, TokenService},
     signer::{self, First, Signer},
+    telemetry,
 };
 
 /// The name under which the own issuer is registered.
 const OWN: &str = "self";
-
-/// The longest sleep between two looks at what has to be renewed.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// Revocations that the store holds, in force.
 ///
@@ -33,6 +31,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 pub(super) async fn revocations(ledger: &dyn Ledger) -> Result<Arc<Index>, Error> {
     let index = Arc::new(Index::new(RandomState::new()));
     issue::load(ledger, &index).await.map_err(Error::store)?;
+    telemetry::revocations(index.len());
     Ok(index)
 }
 
@@ -101,7 +100,7 @@ pub(super) async fn start(
     trust(&service, registry)?;
     tasks.spawn(follow(service.clone(), registry.clone()));
     tasks.spawn(signer.keep());
-    tasks.spawn(service.clone().keep_renewing(LONGEST_SLEEP));
+    tasks.spawn(service.clone().keep_renewing(config.renew_worker_interval));
     tasks.spawn(service.clone().keep_pruning());
     Ok(service)
 }

@@ -397,6 +397,31 @@ async fn a_stream_tells_each_child_and_the_end() {
 }
 
 #[tokio::test]
+async fn metrics_count_what_is_minted_and_revoked() {
+    let program = start().await;
+    let pair = pair(&program, r#"{"user_id":"a","include_child":true}"#).await;
+    call(
+        &program,
+        Method::POST,
+        "/tokens",
+        Some(NARROW),
+        r#"{"user_id":"a"}"#,
+    )
+    .await;
+    let path = format!("/tokens/{}", text(&pair, "parent_jti"));
+    call(&program, Method::DELETE, &path, Some(ADMIN), "").await;
+    let metrics = admin(&program, Method::GET, "/metrics", "").await.text();
+    for line in [
+        "tokenward_tokens_minted_total{type=\"parent\"} 1",
+        "tokenward_tokens_minted_total{type=\"child\"} 1",
+        "tokenward_tokens_minted_total{type=\"access\"} 1",
+        "jwt_revoked_tokens_total 1",
+    ] {
+        assert!(metrics.contains(line), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn no_secret_and_no_token_is_logged_or_told() {
     let program = Program::start(&config(&format!("{}logging: {{ level: debug }}\n", service("")))).await;
     let pair = pair(&program, r#"{"user_id":"a","include_child":true}"#).await;

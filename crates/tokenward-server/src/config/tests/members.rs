@@ -149,6 +149,7 @@ const TOKEN_SERVICE: &[(&str, &str, &str)] = &[
     ("child_lifetime", "7", "child_lifetime: 7s"),
     ("max_lifetime", "31d", "max_lifetime: 2678400s"),
     ("renew_threshold", "7", "renew_threshold: 7s"),
+    ("renew_worker_interval", "7", "renew_worker_interval: 7s"),
     ("renew_reuse_window", "7", "renew_reuse_window: 7s"),
     ("rotation_interval", "91d", "rotation_interval: 7862400s"),
     ("publish_ahead", "25h", "publish_ahead: 90000s"),
@@ -380,6 +381,37 @@ fn every_scalar_can_be_overridden_by_a_variable() {
         );
         assert!(config.contains(shows), "{name}: `{shows}` does not show");
     }
+}
+
+#[test]
+fn variables_alone_give_a_token_service() {
+    let key = private_file(include_str!(
+        "../../../../tokenward-core/tests/it/keys/rsa-pkcs8.pem"
+    ));
+    let public = private_file(include_str!(
+        "../../../../tokenward-core/tests/it/keys/rsa-public.pem"
+    ));
+    let secret = private_file("Xb7-0123456789abcdefghijklmnopqrs\n");
+    let [key, public, secret] = [&key, &public, &secret].map(|file| file.path().to_str().unwrap());
+    let variables = [
+        ("JWT_ISSUER", "https://own.example"),
+        ("JWT_AUDIENCE", "api"),
+        ("PRIVATE_KEY_PATH", key),
+        ("PUBLIC_KEY_PATH", public),
+        ("AUTO_RENEW_THRESHOLD_SECONDS", "77"),
+        ("AUTO_RENEW_WORKER_INTERVAL", "9"),
+        ("TOKENWARD_ADMIN_SECRET_FILE", secret),
+    ];
+    let environment = Environment::from(variables);
+    assert!(environment.has_overrides(), "no file is asked for");
+    let service = read_with("", &environment).unwrap().token_service.unwrap();
+    assert_eq!(
+        (service.issuer.as_str(), service.audience.as_slice()),
+        ("https://own.example", &["api".to_owned()][..])
+    );
+    assert_eq!(service.renew_threshold, Duration::from_secs(77));
+    assert_eq!(service.renew_worker_interval, Duration::from_secs(9));
+    assert!(service.file_key(false).unwrap().is_some());
 }
 
 #[test]
