@@ -140,8 +140,8 @@ impl IdpConfig {
     /// # Errors
     ///
     /// Where the name is not 1 to 64 of `A-Z a-z 0-9 _ -`.
-    pub fn with_keys(name: &str, keys: KeySet, policy: Policy) -> Result<Self, Error> {
-        let mut config = Self::new(name, Keys::Given(Arc::new(keys)))?;
+    pub fn with_keys(name: &str, keys: impl Into<Arc<KeySet>>, policy: Policy) -> Result<Self, Error> {
+        let mut config = Self::new(name, Keys::Given(keys.into()))?;
         config.policy = Some(policy);
         Ok(config)
     }

@@ -16,7 +16,7 @@ use tokenward_core::{
     Clock, Denial, Timestamp,
     claims::Claims,
     jose::{AlgorithmSet, SignError, SigningKey},
-    policy::{Audiences, Policy},
+    policy::{Audiences, Policy, PolicyError},
     revocation::{Index, Marks, Rule, subject_not_before},
     session::{
         Issued, Lifetimes, MAX_RENEWALS_PER_MINUTE, PairRequest, Profile, Renewal, Stamp, TokenId,
@@ -46,6 +46,10 @@ pub(crate) struct TokenService(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     settings: Settings,
+    /// Under which access tokens are accepted.
+    access: Policy,
+    /// Under which parents are.
+    parents: Policy,
     signer: Signer,
     pub(super) ledger: Arc<dyn Ledger>,
     index: Arc<Index>,
@@ -217,8 +221,20 @@ impl TokenService {
         index: Arc<Index>,
         clock: Arc<dyn Clock>,
         drain: Drain,
-    ) -> Self {
-        Self(Arc::new(Inner {
+    ) -> Result<Self, PolicyError> {
+        let policy = |audiences, token_type: TokenType| {
+            let algorithms: AlgorithmSet = SigningKey::ALGORITHMS.into_iter().collect();
+            Policy::builder(settings.issuer.clone(), Audiences::OneOf(audiences))
+                .algorithms(algorithms)
+                .typ(token_type.header_typ())
+        };
+        let access = policy(settings.audience.clone(), TokenType::Access).build()?;
+        // Nothing is allowed to be late: its holder asks us, who issued it, and clocks cannot be apart.
+        let parents = policy(vec![settings.issuer.clone()], TokenType::Parent);
+        let parents = parents.leeway(Duration::ZERO).build()?;
+        Ok(Self(Arc::new(Inner {
+            access,
+            parents,
             renewals: Cache::new(RENEWALS_KEPT),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             drain,
@@ -230,7 +246,7 @@ impl TokenService {
             hub: Hub::default(),
             wake: Notify::new(),
             latest_issue: AtomicI64::new(i64::MIN),
-        }))
+        })))
     }
 
     /// What tokens are made by.
@@ -258,24 +274,8 @@ impl TokenService {
     }
 
     /// The policy under which anybody accepts our access tokens.
-    pub(crate) fn policy(&self) -> Option<Policy> {
-        self.policy_for(
-            Audiences::OneOf(self.0.settings.audience.clone()),
-            TokenType::Access,
-        )
-        .build()
-        .ok()
-    }
-
-    fn policy_for(
-        &self,
-        audiences: Audiences,
-        token_type: TokenType,
-    ) -> tokenward_core::policy::PolicyBuilder {
-        let algorithms: AlgorithmSet = SigningKey::ALGORITHMS.into_iter().collect();
-        Policy::builder(self.0.settings.issuer.clone(), audiences)
-            .algorithms(algorithms)
-            .typ(token_type.header_typ())
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.0.access
     }
 
     /// Mints a single token. Nothing of it is stored.
@@ -338,26 +338,13 @@ impl TokenService {
     /// The id of a parent token that is good now, its revocation included.
     pub(crate) fn check_parent(&self, token: &str) -> Result<TokenId, Failure> {
         let inner = &self.0;
-        // Nothing is allowed to be late: its holder asks us, who issued it, and clocks cannot be apart.
-        let policy = self
-            .policy_for(
-                Audiences::OneOf(vec![inner.settings.issuer.clone()]),
-                TokenType::Parent,
-            )
-            .leeway(Duration::ZERO)
-            .build()
-            .map_err(|error| Failure::Internal(error.to_string()))?;
-        let keys = inner
-            .signer
-            .keys()
-            .set()
-            .ok_or_else(|| Failure::Internal("no key set".into()))?;
+        let keys = inner.signer.keys();
         // A token that was stamped after a revocation begins up to seconds from now.
         let now = inner
             .clock
             .wall()
             .max(Timestamp::from_secs(inner.latest_issue.load(Ordering::Acquire)));
-        let verified = verify(token, &keys, &policy, now)?;
+        let verified = verify(token, &keys.set, &inner.parents, now)?;
         if verified
             .claims()
             .expires_at()

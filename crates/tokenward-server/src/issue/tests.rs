@@ -73,7 +73,8 @@ async fn service(ledger: &Arc<Memory>, clock: &ManualClock) -> (Arc<Index>, Toke
         Arc::clone(&index),
         clock,
         futures_util::future::pending().boxed().shared(),
-    );
+    )
+    .unwrap();
     (index, service)
 }
 
@@ -114,9 +115,8 @@ impl World {
 
     /// As anybody judges it who has our key set and this replica's index.
     fn judged(&self, token: &str) -> Result<(), Denial> {
-        let policy: Policy = self.service.policy().unwrap();
-        let keys = self.service.signer().keys().set().unwrap();
-        let verified = verify(token, &keys, &policy, self.clock.wall())?;
+        let keys = self.service.signer().keys();
+        let verified = verify(token, &keys.set, self.service.policy(), self.clock.wall())?;
         self.index
             .check(&self.index.marks(ISS, verified.claims(), verified.kid()))
     }

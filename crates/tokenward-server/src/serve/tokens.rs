@@ -96,7 +96,8 @@ pub(super) async fn start(
             reuse_window: config.renew_reuse_window,
         },
     };
-    let service = TokenService::new(settings, signer.clone(), ledger, revocations, clock, drain);
+    let service = TokenService::new(settings, signer.clone(), ledger, revocations, clock, drain)
+        .map_err(|error| Error::token_service(&error.to_string()))?;
     trust(&service, registry)?;
     tasks.spawn(follow(service.clone(), registry.clone()));
     tasks.spawn(signer.keep());
@@ -107,11 +108,8 @@ pub(super) async fn start(
 
 /// Registers the own issuer with the keys that it has now.
 fn trust(service: &TokenService, registry: &Registry) -> Result<(), Error> {
-    let own = service.policy().zip(service.signer().keys().set());
-    let Some((policy, keys)) = own else {
-        return Err(Error::token_service("its own keys cannot be read"));
-    };
-    let config = IdpConfig::with_keys(OWN, keys, policy);
+    let keys = Arc::clone(&service.signer().keys().set);
+    let config = IdpConfig::with_keys(OWN, keys, service.policy().clone());
     let registered = config.and_then(|config| registry.register(config));
     registered.map_err(|error| Error::token_service(&error.to_string()))?;
     Ok(())

@@ -48,6 +48,8 @@ pub(crate) struct Keys {
     pub(crate) signer: SigningKey,
     /// What is published, as a key set.
     pub(crate) document: Bytes,
+    /// The same, to verify with.
+    pub(crate) set: Arc<KeySet>,
     /// What is published, and how it stands.
     pub(crate) published: Vec<Published>,
 }
@@ -318,16 +320,13 @@ impl Keys {
                 in_file: key.is_kept_in_file(),
             });
         }
+        let document: Bytes = format!(r#"{{"keys":[{}]}}"#, texts.join(",")).into();
         Some(Self {
             signer,
-            document: format!(r#"{{"keys":[{}]}}"#, texts.join(",")).into(),
+            set: Arc::new(KeySet::parse(&document).ok()?),
+            document,
             published,
         })
-    }
-
-    /// The published keys, to verify with.
-    pub(crate) fn set(&self) -> Option<KeySet> {
-        KeySet::parse(&self.document).ok()
     }
 }
 
