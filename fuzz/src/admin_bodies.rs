@@ -25,12 +25,24 @@ fn document(data: &[u8]) {
         assert!(tree.get(elsewhere).is_none(), "{elsewhere} is not for documents");
     }
     // What was understood is what serde_json reads, and the default where it reads nothing.
-    assert_eq!(document.issuer.as_deref(), tree.get("issuer").and_then(Tree::text));
-    let url = tree.get("url").and_then(Tree::text).map(|url| Url::parse(url).expect("a URL").to_string());
+    assert_eq!(
+        document.issuer.as_deref(),
+        tree.get("issuer").and_then(Tree::text)
+    );
+    let url = tree
+        .get("url")
+        .and_then(Tree::text)
+        .map(|url| Url::parse(url).expect("a URL").to_string());
     assert_eq!(document.url, url);
     let value = |name: &str| tree.get(name).map(Tree::to_value);
-    assert_eq!(Value::from(document.max_keys), value("max_keys").unwrap_or_else(|| 10.into()));
-    assert_eq!(Value::from(document.required), value("required").unwrap_or_else(|| false.into()));
+    assert_eq!(
+        Value::from(document.max_keys),
+        value("max_keys").unwrap_or_else(|| 10.into())
+    );
+    assert_eq!(
+        Value::from(document.required),
+        value("required").unwrap_or_else(|| false.into())
+    );
 }
 
 /// A body is taken if and only if it is an object of these members, each once and a text.
@@ -40,7 +52,11 @@ fn token(data: &[u8]) {
         let known = |(name, value): &(String, Tree)| {
             ["token", "tenant"].contains(&name.as_str()) && value.text().is_some()
         };
-        tree.members().iter().all(known).then(|| tree.get("token")?.text().map(str::to_owned)).flatten()
+        tree.members()
+            .iter()
+            .all(known)
+            .then(|| tree.get("token")?.text().map(str::to_owned))
+            .flatten()
     });
     assert_eq!(fuzzing::explained_token(data), expected);
 }

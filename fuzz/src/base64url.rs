@@ -23,10 +23,9 @@ pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
 pub fn encode(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let number = chunk
-            .iter()
-            .enumerate()
-            .fold(0_u32, |number, (place, byte)| number | u32::from(*byte) << (16 - 8 * place));
+        let number = chunk.iter().enumerate().fold(0_u32, |number, (place, byte)| {
+            number | u32::from(*byte) << (16 - 8 * place)
+        });
         for place in 0..=chunk.len() {
             text.push(char::from(DIGITS[(number >> (18 - 6 * place)) as usize & 63]));
         }

@@ -15,7 +15,9 @@ const RECEIVED: i64 = 1_795_608_000;
 const LONGEST: u64 = 1 << 31;
 
 pub fn check(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
     let mut headers = CacheHeaders::default();
     for line in text.split('\n') {
         match line.split_at_checked(1) {
@@ -39,10 +41,17 @@ pub fn check(data: &[u8]) {
         Stated::Nothing => {}
         Stated::Never | Stated::Seconds(0) => assert_eq!(upstream, Upstream::default(), "{headers:?}"),
         Stated::Seconds(seconds) => {
-            assert_eq!(upstream.max_age, Some(Duration::from_secs(seconds)), "{headers:?}");
+            assert_eq!(
+                upstream.max_age,
+                Some(Duration::from_secs(seconds)),
+                "{headers:?}"
+            );
             if let Some(age) = headers.age.and_then(age) {
                 let rest = Duration::from_secs(seconds.saturating_sub(age));
-                assert!(upstream.remaining <= Some(rest), "older than its age says: {headers:?}");
+                assert!(
+                    upstream.remaining <= Some(rest),
+                    "older than its age says: {headers:?}"
+                );
                 if headers.date.is_none() {
                     assert_eq!(upstream.remaining, Some(rest), "{headers:?}");
                 }
@@ -51,7 +60,11 @@ pub fn check(data: &[u8]) {
     }
 
     // Names do not depend on case, and directives that nobody knows change nothing.
-    let lower: Vec<_> = headers.cache_control.iter().map(|line| line.to_ascii_lowercase()).collect();
+    let lower: Vec<_> = headers
+        .cache_control
+        .iter()
+        .map(|line| line.to_ascii_lowercase())
+        .collect();
     let same = CacheHeaders {
         cache_control: ["x-unheard-of=\"a, max-age=5\", immutable"]
             .into_iter()
@@ -61,7 +74,12 @@ pub fn check(data: &[u8]) {
     };
     assert_eq!(read(&same), upstream, "{headers:?}");
     let forbidden = CacheHeaders {
-        cache_control: headers.cache_control.iter().copied().chain(["No-Store"]).collect(),
+        cache_control: headers
+            .cache_control
+            .iter()
+            .copied()
+            .chain(["No-Store"])
+            .collect(),
         ..headers
     };
     assert_eq!(read(&forbidden), Upstream::default());

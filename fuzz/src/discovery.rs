@@ -13,14 +13,22 @@ pub fn check(data: &[u8]) {
         Some(end) => (&data[..end], &data[end + 1..]),
         None => (&b"https://issuer.example"[..], data),
     };
-    let Ok(issuer) = std::str::from_utf8(first) else { return };
-    let Ok(discovery) = Discovery::of(issuer) else { return };
+    let Ok(issuer) = std::str::from_utf8(first) else {
+        return;
+    };
+    let Ok(discovery) = Discovery::of(issuer) else {
+        return;
+    };
     assert_eq!(discovery.issuer(), issuer, "an issuer is never normalized");
     let own = Url::parse(issuer).expect("an issuer that is asked is a URL");
     assert!(own.host().is_some() && own.query().is_none() && own.fragment().is_none());
 
     let found = discovery.jwks_uri(body).map_err(|error| error.code());
-    assert_eq!(found.as_ref().ok(), judged(issuer, &own, body).as_ref(), "{found:?}");
+    assert_eq!(
+        found.as_ref().ok(),
+        judged(issuer, &own, body).as_ref(),
+        "{found:?}"
+    );
     let strictly = discovery.strict_origin(true).jwks_uri(body);
     let expected = found.ok().filter(|url| url.origin() == own.origin());
     assert_eq!(strictly.ok(), expected);

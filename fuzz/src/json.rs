@@ -39,13 +39,15 @@ impl Tree {
         match self {
             Self::Null | Self::Bool(_) | Self::Number(_) => true,
             Self::Text(text) => fits(text),
-            Self::List(elements) => levels > 0 && elements.iter().all(|element| element.is_strict(levels - 1)),
+            Self::List(elements) => {
+                levels > 0 && elements.iter().all(|element| element.is_strict(levels - 1))
+            }
             Self::Object(members) => {
                 let mut names = HashSet::new();
                 levels > 0
-                    && members.iter().all(|(name, value)| {
-                        fits(name) && names.insert(name) && value.is_strict(levels - 1)
-                    })
+                    && members
+                        .iter()
+                        .all(|(name, value)| fits(name) && names.insert(name) && value.is_strict(levels - 1))
             }
         }
     }
@@ -57,7 +59,9 @@ impl Tree {
             Self::List(elements) => elements.iter().all(Self::has_unique_names),
             Self::Object(members) => {
                 let mut names = HashSet::new();
-                members.iter().all(|(name, value)| names.insert(name) && value.has_unique_names())
+                members
+                    .iter()
+                    .all(|(name, value)| names.insert(name) && value.has_unique_names())
             }
         }
     }

@@ -11,7 +11,10 @@ const PRIVATE: [&str; 9] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"]
 
 pub fn check(body: &[u8]) {
     let Ok(set) = KeySet::parse(body) else { return };
-    assert!(serde_json::from_slice::<&RawValue>(body).is_ok(), "no JSON at all");
+    assert!(
+        serde_json::from_slice::<&RawValue>(body).is_ok(),
+        "no JSON at all"
+    );
     assert_eq!(set.usable().len() + set.skipped_count(), set.original_count());
     assert_eq!(set.skipped().len(), set.skipped_count().min(MAX_KEYS));
     assert!(set.usable().len() <= MAX_KEYS);
@@ -22,7 +25,9 @@ pub fn check(body: &[u8]) {
     what_is_served_reads_again_as_the_same(&set);
     usable_keys_answer(&set);
     // The first bytes choose, so that a mutation of the body alone reaches every kind of truncation.
-    let choice = body.iter().take(64).fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+    let choice = body.iter().take(64).fold(0_usize, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(usize::from(*byte))
+    });
     for truncation in [Truncation::KeepActive, Truncation::FirstN] {
         truncated(set.clone(), choice % (set.original_count() + 2), truncation);
     }
@@ -48,11 +53,21 @@ fn what_is_served_is_public_and_as_it_was(set: &KeySet, elements: &[&str]) {
     let mut originals = elements.iter().filter_map(|text| Tree::read(text.as_bytes()));
     for (kid, document) in set.documents() {
         let tree = Tree::read_strict(document.as_bytes()).expect("strict JSON");
-        assert!(PRIVATE.iter().all(|name| tree.get(name).is_none()), "private: {document}");
-        assert_ne!(tree.get("kty").and_then(Tree::text), Some("oct"), "symmetric: {document}");
+        assert!(
+            PRIVATE.iter().all(|name| tree.get(name).is_none()),
+            "private: {document}"
+        );
+        assert_ne!(
+            tree.get("kty").and_then(Tree::text),
+            Some("oct"),
+            "symmetric: {document}"
+        );
         assert_eq!(tree.get("kid").and_then(Tree::text), kid);
         let value = tree.to_value();
-        assert!(originals.any(|original| original.to_value() == value), "no element, or out of order: {document}");
+        assert!(
+            originals.any(|original| original.to_value() == value),
+            "no element, or out of order: {document}"
+        );
     }
 }
 
@@ -62,7 +77,11 @@ fn what_is_served_reads_again_as_the_same(set: &KeySet) {
     let again = KeySet::parse(body.as_bytes()).expect("a key set");
     assert_eq!(names(&again), names(set));
     assert_eq!(again.sanitized_body(), body);
-    assert_eq!(again.documents().count(), again.original_count(), "every key of it is served again");
+    assert_eq!(
+        again.documents().count(),
+        again.original_count(),
+        "every key of it is served again"
+    );
 }
 
 fn names(set: &KeySet) -> Vec<(Option<&str>, String)> {
@@ -77,7 +96,10 @@ fn usable_keys_answer(set: &KeySet) {
     for key in set.usable() {
         for algorithm in key.algorithms().iter() {
             assert!(!algorithm.is_symmetric());
-            owners.entry((key.kid(), algorithm.name())).or_default().push(key.thumbprint());
+            owners
+                .entry((key.kid(), algorithm.name()))
+                .or_default()
+                .push(key.thumbprint());
         }
     }
     for key in set.usable() {
@@ -116,11 +138,18 @@ fn truncated(mut set: KeySet, max: usize, truncation: Truncation) {
     let limit = if max == 0 { MAX_KEYS } else { max };
     assert_eq!(after.len(), before.len().min(limit));
     let mut rest = before.iter();
-    assert!(after.iter().all(|document| rest.any(|other| other == document)), "the order is another");
+    assert!(
+        after.iter().all(|document| rest.any(|other| other == document)),
+        "the order is another"
+    );
     if truncation == Truncation::FirstN {
         assert_eq!(after, before[..after.len()]);
     } else {
-        assert_eq!(set.usable().len(), usable.min(limit), "a key that verifies went before one that does not");
+        assert_eq!(
+            set.usable().len(),
+            usable.min(limit),
+            "a key that verifies went before one that does not"
+        );
     }
     let again = KeySet::parse(set.sanitized_body().as_bytes()).unwrap();
     assert_eq!(names(&again), names(&set), "served and used differ");

@@ -37,7 +37,9 @@ static PUBLIC: LazyLock<KeySet> = LazyLock::new(|| {
 
 static SYMMETRIC: LazyLock<KeySet> = LazyLock::new(|| {
     let algorithms = AlgorithmSet::only(Algorithm::Hs256);
-    [Key::symmetric(SECRET, algorithms, None).unwrap()].into_iter().collect()
+    [Key::symmetric(SECRET, algorithms, None).unwrap()]
+        .into_iter()
+        .collect()
 });
 
 pub fn check(data: &[u8]) {
@@ -58,7 +60,10 @@ fn a_token(token: &[u8]) {
     };
     match (&parsed, expected) {
         (Ok(jws), Ok(header)) => {
-            assert_eq!(Some(jws.header().alg().name()), header.get("alg").and_then(Tree::text));
+            assert_eq!(
+                Some(jws.header().alg().name()),
+                header.get("alg").and_then(Tree::text)
+            );
             assert_eq!(jws.header().kid(), header.get("kid").and_then(Tree::text));
             assert_eq!(jws.header().typ(), header.get("typ").and_then(Tree::text));
             // One value has one spelling: what was read makes the same bytes again.
@@ -75,7 +80,9 @@ fn a_token(token: &[u8]) {
         (parsed, expected) => panic!("{parsed:?}, should be {expected:?}"),
     }
     // Whoever holds no private key gets nothing through that its holder did not sign.
-    let Ok(text) = std::str::from_utf8(token) else { return };
+    let Ok(text) = std::str::from_utf8(token) else {
+        return;
+    };
     let policy = Policy::builder(ISSUER, Audiences::Any).build().unwrap();
     if verify(text, &PUBLIC, &policy, Timestamp::from_secs(NOW)).is_ok() {
         assert!(was_signed(text), "forged: {text}");
@@ -101,7 +108,10 @@ fn header_and_payload(header: &[u8], payload: &[u8]) {
             // A double that is written and read again may come out as its neighbour.
             if !tree.has_doubles() {
                 let again = serde_json::to_vec(claims.all()).unwrap();
-                assert!(Claims::parse(&again).unwrap() == *claims, "written again, it reads as something else");
+                assert!(
+                    Claims::parse(&again).unwrap() == *claims,
+                    "written again, it reads as something else"
+                );
             }
         }
         (Err(_), None) => {}
@@ -112,7 +122,10 @@ fn header_and_payload(header: &[u8], payload: &[u8]) {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), token.as_bytes());
     token.push('.');
     token += &base64url::encode(tag.as_ref());
-    assert_eq!(Token::parse(&token, usize::MAX).is_ok(), judged_header(header).is_ok() && tree.is_some());
+    assert_eq!(
+        Token::parse(&token, usize::MAX).is_ok(),
+        judged_header(header).is_ok() && tree.is_some()
+    );
     let policy = Policy::builder(ISSUER, Audiences::OneOf(vec![AUDIENCE.into()]))
         .algorithms(AlgorithmSet::only(Algorithm::Hs256))
         .leeway(Duration::from_secs(LEEWAY.unsigned_abs()))
@@ -150,8 +163,8 @@ fn judged_header(text: &[u8]) -> Result<Tree, Denial> {
 }
 
 const SUPPORTED: [&str; 14] = [
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "ES256K", "EdDSA", "HS256",
-    "HS384", "HS512",
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "ES256K", "EdDSA",
+    "HS256", "HS384", "HS512",
 ];
 
 /// The claims, where each registered one has the type that RFC 7519 section 4.1 gives it.
@@ -163,7 +176,9 @@ fn judged_claims(payload: &[u8]) -> Option<Tree> {
         Some(Tree::List(list)) => list.iter().all(|one| one.text().is_some()),
         _ => is_text("aud"),
     };
-    let typed = audience && ["iss", "sub", "jti"].into_iter().all(is_text) && ["exp", "nbf", "iat"].into_iter().all(is_time);
+    let typed = audience
+        && ["iss", "sub", "jti"].into_iter().all(is_text)
+        && ["exp", "nbf", "iat"].into_iter().all(is_time);
     typed.then_some(claims)
 }
 
@@ -193,11 +208,16 @@ fn is_for_access(header: &Tree) -> bool {
         "trust-mark+jwt",
         "vc+sd-jwt",
     ];
-    let typ = header.get("typ").and_then(Tree::text).unwrap_or_default().to_ascii_lowercase();
+    let typ = header
+        .get("typ")
+        .and_then(Tree::text)
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     let essence = typ.split(';').next().unwrap_or_default().trim();
     let essence = essence.strip_prefix("application/").unwrap_or(essence);
     // The secret has no kid, so a token that names one means another key.
-    let means_the_secret = header.get("alg").and_then(Tree::text) == Some("HS256") && header.get("kid").is_none();
+    let means_the_secret =
+        header.get("alg").and_then(Tree::text) == Some("HS256") && header.get("kid").is_none();
     means_the_secret && !OTHERS.contains(&essence)
 }
 
