@@ -8,6 +8,7 @@ use axum::{
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use tokenward::Timestamp;
 use tokenward_core::{
     jose::SigningKey,
@@ -134,6 +135,9 @@ struct Listing {
     published_until: Option<Timestamp>,
     /// Whether the private key is in a file of yours.
     in_file: bool,
+    /// The public key, as verifiers fetch it.
+    #[schema(value_type = Object)]
+    jwk: Box<RawValue>,
 }
 
 /// Key ids.
@@ -281,6 +285,7 @@ impl From<&Published> for Listing {
             active_since,
             published_until,
             in_file: key.in_file,
+            jwk: key.jwk.clone(),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The client of a running server's API.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt::Display, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use clap::Args;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -17,13 +18,16 @@ use tokenward::SystemClock;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    runtime::Builder,
+    task::JoinSet,
 };
 use tokio_rustls::TlsConnector;
-use url::{Host, Url};
+use url::{Host, Url, form_urlencoded};
 
 use super::{
     Ending, Failure, input,
     output::{Output, Tone, harmless},
+    runtime,
 };
 use crate::{config::Environment, http::within};
 
@@ -39,7 +43,7 @@ const MAX_ANSWER: usize = 16 << 20;
 /// Which server is asked, and as whom.
 #[derive(Args)]
 pub(super) struct ServerArgs {
-    /// The server's admin listener; else TOKENWARD_SERVER, else http://127.0.0.1:9090
+    /// The server's admin listener, or for tokens the public one too; else TOKENWARD_SERVER, else http://127.0.0.1:9090
     #[arg(long, value_name = "URL")]
     server: Option<String>,
     /// A file that holds the credential's secret; else TOKENWARD_CREDENTIAL holds the secret itself
@@ -65,12 +69,36 @@ pub(super) struct Answer {
 }
 
 impl Client {
-    /// A client of what the arguments or the environment name.
+    /// A client of what the arguments or the environment name, with the credential that they give.
     pub(super) fn new(
         args: &ServerArgs,
         environment: &Environment,
         output: &Output,
     ) -> Result<Self, Failure> {
+        let mut client = Self::anonymous(args, environment)?;
+        let secret = match (&args.credential_file, environment.get("TOKENWARD_CREDENTIAL")) {
+            (Some(path), _) => Some(input::secret(path)?),
+            (None, secret) => secret.map(SecretString::from),
+        };
+        client.authorization = secret.map(|secret| bearer(secret.expose_secret())).transpose()?;
+        client.warn(output);
+        Ok(client)
+    }
+
+    /// The same as the holder of `token`; no credential is looked at.
+    pub(super) fn of_holder(
+        args: &ServerArgs,
+        token: &SecretString,
+        environment: &Environment,
+        output: &Output,
+    ) -> Result<Self, Failure> {
+        let mut client = Self::anonymous(args, environment)?;
+        client.authorization = Some(bearer(token.expose_secret())?);
+        client.warn(output);
+        Ok(client)
+    }
+
+    fn anonymous(args: &ServerArgs, environment: &Environment) -> Result<Self, Failure> {
         let named = args
             .server
             .as_deref()
@@ -82,37 +110,24 @@ impl Client {
             .ok_or_else(|| {
                 Failure::usage("the server must be an http or https URL without a user and a password")
             })?;
-        let secret = match (&args.credential_file, environment.get("TOKENWARD_CREDENTIAL")) {
-            (Some(path), _) => {
-                let bytes = input::file(path)?;
-                let text = String::from_utf8(bytes)
-                    .map_err(|_| Failure::usage(format!("{}: not a secret in text", path.display())))?;
-                Some(SecretString::from(text.trim_end().to_owned()))
-            }
-            (None, secret) => secret.map(SecretString::from),
-        };
-        let authorization = secret.map(|secret| {
-            let mut value = HeaderValue::try_from(format!("Bearer {}", secret.expose_secret()))
-                .map_err(|_| Failure::usage("the credential holds what cannot be sent in a header"))?;
-            value.set_sensitive(true);
-            Ok(value)
-        });
-        let authorization = authorization.transpose()?;
-        if authorization.is_some() && server.scheme() == "http" && !is_local(&server) {
-            output.error(output.tint(
-                Tone::Bad,
-                "warning: the credential is sent in clear: use https beyond this machine",
-            ));
-        }
         let tls = match server.scheme() {
             "https" => Some(connector(args)?),
             _ => None,
         };
         Ok(Self {
             server,
-            authorization,
+            authorization: None,
             tls,
         })
+    }
+
+    fn warn(&self, output: &Output) {
+        if self.authorization.is_some() && self.server.scheme() == "http" && !is_local(&self.server) {
+            output.error(output.tint(
+                Tone::Bad,
+                "warning: the credential is sent in clear: use https beyond this machine",
+            ));
+        }
     }
 
     /// Asks, and waits for the whole answer. Redirects are not followed: the credential is for this server.
@@ -123,21 +138,57 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<Vec<u8>>,
     ) -> Result<Answer, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime =
-            runtime.map_err(|error| Failure::Network(format!("cannot start the runtime: {error}")))?;
         let request = self.request(method, path, query, body)?;
-        let failed = |error: String| Failure::Network(format!("{}: {error}", self.server));
-        runtime.block_on(async {
-            let clock = SystemClock::new();
-            let connected = within(&clock, CONNECT_LIMIT, self.connect()).await;
-            let stream = connected
-                .unwrap_or_else(|| Err("no connection in time".into()))
-                .map_err(failed)?;
-            let answered = within(&clock, ANSWER_LIMIT, exchange(stream, request)).await;
-            answered
-                .unwrap_or_else(|| Err("no answer in time".into()))
-                .map_err(failed)
+        runtime::run(Builder::new_current_thread(), async {
+            let answered = async { self.open(request).await?.whole().await };
+            self.in_time(answered).await
+        })?
+    }
+
+    /// Asks, and leaves the body to be read as it comes.
+    pub(super) async fn stream(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        headers: &[(HeaderName, &str)],
+    ) -> Result<Open, Failure> {
+        let mut request = self.request(Method::GET, path, query, None)?;
+        for (name, value) in headers {
+            let value = HeaderValue::try_from(*value).map_err(|error| Failure::usage(error.to_string()))?;
+            request.headers_mut().insert(name, value);
+        }
+        self.in_time(self.open(request)).await
+    }
+
+    async fn in_time<T>(&self, answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let answered = within(&SystemClock::new(), ANSWER_LIMIT, answer).await;
+        answered.unwrap_or_else(|| Err(self.failed("no answer in time")))
+    }
+
+    fn failed(&self, error: impl Display) -> Failure {
+        Failure::Network(format!("{}: {error}", self.server))
+    }
+
+    async fn open(&self, request: Request<Full<Bytes>>) -> Result<Open, Failure> {
+        let failed = |error: hyper::Error| self.failed(error);
+        let connected = within(&SystemClock::new(), CONNECT_LIMIT, self.connect()).await;
+        let stream = connected
+            .unwrap_or_else(|| Err("no connection in time".into()))
+            .map_err(|error| self.failed(error))?;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut requests, connection) = handshake.map_err(failed)?;
+        let mut task = JoinSet::new();
+        task.spawn(async {
+            // What fails is told to whoever waits for the answer.
+            let _ = connection.await;
+        });
+        let (head, body) = requests.send_request(request).await.map_err(failed)?.into_parts();
+        Ok(Open {
+            status: head.status,
+            headers: head.headers,
+            server: self.server.clone(),
+            body,
+            _connection: task,
         })
     }
 
@@ -148,20 +199,19 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<Vec<u8>>,
     ) -> Result<Request<Full<Bytes>>, Failure> {
-        let mut url = self.server.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(path);
+        let mut target = self.server.path().trim_end_matches('/').to_owned();
+        for segment in path {
+            target.push('/');
+            target.push_str(&encoded(segment));
         }
-        url.set_query(None);
         if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
+            let mut pairs = form_urlencoded::Serializer::new(String::new());
+            target.push('?');
+            target.push_str(&pairs.extend_pairs(query).finish());
         }
-        let target = match url.query() {
-            Some(query) => format!("{}?{query}", url.path()),
-            None => url.path().to_owned(),
-        };
-        let host = url.host_str().unwrap_or_default();
-        let host = url
+        let host = self.server.host_str().unwrap_or_default();
+        let host = self
+            .server
             .port()
             .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let mut request = Request::builder()
@@ -213,31 +263,42 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// One request and its whole answer.
-async fn exchange(stream: Box<dyn Stream>, request: Request<Full<Bytes>>) -> Result<Answer, String> {
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut requests, connection) = handshake.map_err(|error| error.to_string())?;
-    let answer = async {
-        let answer = requests
-            .send_request(request)
+/// An answer whose body is still to be read.
+pub(super) struct Open {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    server: Url,
+    body: Incoming,
+    _connection: JoinSet<()>,
+}
+
+impl Open {
+    /// The next piece of the body; None at its end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        loop {
+            let failed = |error| Failure::Network(format!("{}: {error}", self.server));
+            match self.body.frame().await.transpose().map_err(failed)? {
+                None => return Ok(None),
+                Some(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+
+    /// All of it.
+    pub(super) async fn whole(self) -> Result<Answer, Failure> {
+        let failed = |error| Failure::Network(format!("{}: {error}", self.server));
+        let body = Limited::new(self.body, MAX_ANSWER)
+            .collect()
             .await
-            .map_err(|error| error.to_string())?;
-        let (head, body) = answer.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await;
+            .map_err(failed)?;
         Ok(Answer {
-            status: head.status,
-            body: body.map_err(|error| error.to_string())?.to_bytes(),
+            status: self.status,
+            body: body.to_bytes(),
         })
-    };
-    let (mut answer, mut connection) = (std::pin::pin!(answer), std::pin::pin!(connection));
-    tokio::select! {
-        biased;
-        answer = &mut answer => answer,
-        // What it has received is still to be read when the connection has ended.
-        ended = &mut connection => match ended {
-            Ok(()) => answer.await,
-            Err(error) => Err(error.to_string()),
-        },
     }
 }
 
@@ -257,6 +318,9 @@ impl Answer {
             (Some(code), Some(detail)) => format!("{code}: {detail}"),
             _ => format!("the server answered {}", self.status),
         };
+        if let Some(until) = text("until") {
+            message.push_str(&format!("\nuntil: {until}"));
+        }
         for error in problem
             .get("errors")
             .and_then(Value::as_array)
@@ -273,18 +337,41 @@ impl Answer {
             message.push_str(&format!("\n{}: {}", part("member"), part("message")));
         }
         match self.status {
-            StatusCode::UNAUTHORIZED => {
+            // A credential that is missing or wrong is the caller's mistake; a token that is not good is an answer.
+            StatusCode::UNAUTHORIZED if !is_judged(&problem) => {
                 message.push_str("\n--credential-file or TOKENWARD_CREDENTIAL gives a credential");
                 Err(Failure::usage(message))
             }
             StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Err(Failure::usage(message)),
-            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::CONFLICT => {
+            StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::NOT_FOUND
+            | StatusCode::CONFLICT => {
                 output.error(format_args!("{} {message}", output.tint(Tone::Bad, "no:")));
                 Ok(Ending::No)
             }
             _ => Err(Failure::Network(message)),
         }
     }
+}
+
+/// Whether a refusal is about a token that was judged.
+fn is_judged(problem: &Value) -> bool {
+    let code = problem.get("error_code").and_then(Value::as_str);
+    code.is_some_and(|code| !code.starts_with("credential_"))
+}
+
+fn bearer(secret: &str) -> Result<HeaderValue, Failure> {
+    let mut value = HeaderValue::try_from(format!("Bearer {secret}"))
+        .map_err(|_| Failure::usage("the credential holds what cannot be sent in a header"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// One segment of a path. Dots are encoded too: `..` is a name like any other here.
+fn encoded(segment: &str) -> String {
+    let encoded: String = form_urlencoded::byte_serialize(segment.as_bytes()).collect();
+    encoded.replace('+', "%20").replace('.', "%2E")
 }
 
 fn is_local(server: &Url) -> bool {

@@ -9,9 +9,10 @@ use tokenward::DEFAULT_TENANT;
 
 use super::{
     Ending, Failure,
+    answers::{done, record, text},
     api::{Answer, Client, ServerArgs},
     input,
-    output::{Output, Tone, harmless},
+    output::{Output, Tone},
 };
 use crate::config::Environment;
 
@@ -131,19 +132,7 @@ pub(super) fn run(command: &Idps, environment: &Environment, output: &Output) ->
     };
     match command {
         Idps::List { common } => list(&client, common, output),
-        Idps::Show { .. } => {
-            let answer = ask(Method::GET, &[], None)?;
-            if answer.status != StatusCode::OK {
-                return answer.refusal(output);
-            }
-            let idp = answer.json()?;
-            if common.json {
-                output.json(&idp);
-            } else {
-                show(&idp, output);
-            }
-            Ok(Ending::Ok)
-        }
+        Idps::Show { .. } => record(&ask(Method::GET, &[], None)?, StatusCode::OK, common.json, output),
         Idps::Add { what, .. } => {
             let answer = ask(Method::PUT, &[], Some(what.body()?))?;
             match answer.status {
@@ -152,8 +141,13 @@ pub(super) fn run(command: &Idps, environment: &Environment, output: &Output) ->
                 _ => answer.refusal(output),
             }
         }
-        Idps::Remove { .. } => done(&ask(Method::DELETE, &[], None)?, "removed", common, output),
-        Idps::Purge { .. } => done(&ask(Method::POST, &["purge"], None)?, "purged", common, output),
+        Idps::Remove { .. } => done(&ask(Method::DELETE, &[], None)?, "removed", common.json, output),
+        Idps::Purge { .. } => done(
+            &ask(Method::POST, &["purge"], None)?,
+            "purged",
+            common.json,
+            output,
+        ),
         Idps::Refresh { .. } => {
             let answer = ask(Method::POST, &["refresh"], None)?;
             if answer.status != StatusCode::OK {
@@ -214,12 +208,6 @@ fn list(client: &Client, common: &Common, output: &Output) -> Result<Ending, Fai
     Ok(Ending::Ok)
 }
 
-fn show(idp: &Value, output: &Output) {
-    let members = idp.as_object().into_iter().flatten();
-    let rows = members.map(|(name, _)| [harmless(name), text(idp, name)]);
-    output.table(["member", "value"], &rows.collect::<Vec<_>>());
-}
-
 fn refreshed(answer: &Value, common: &Common, output: &Output) -> Result<Ending, Failure> {
     let ok = answer.get("refreshed") == Some(&Value::Bool(true));
     if common.json {
@@ -252,26 +240,4 @@ fn told(answer: &Answer, common: &Common, what: &str, output: &Output) -> Result
         output.line(output.tint(Tone::Good, what));
     }
     Ok(Ending::Ok)
-}
-
-/// The end of a call that answers with nothing.
-fn done(answer: &Answer, what: &str, common: &Common, output: &Output) -> Result<Ending, Failure> {
-    if answer.status != StatusCode::NO_CONTENT {
-        return answer.refusal(output);
-    }
-    if common.json {
-        output.json(&json!({ "ok": true }));
-    } else {
-        output.line(output.tint(Tone::Good, what));
-    }
-    Ok(Ending::Ok)
-}
-
-/// A member as people read it.
-fn text(value: &Value, name: &str) -> String {
-    match value.get(name) {
-        None | Some(Value::Null) => "-".to_owned(),
-        Some(Value::String(text)) => harmless(text),
-        Some(other) => harmless(&other.to_string()),
-    }
 }

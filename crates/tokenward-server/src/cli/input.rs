@@ -5,8 +5,10 @@ use std::{
     path::Path,
 };
 
+use secrecy::{ExposeSecret as _, SecretString};
+
 use super::Failure;
-use crate::config::read_limited;
+use crate::config::{not_private, read_limited};
 
 /// The longest token that a command reads, in bytes. It is beyond what a verifier accepts, so that what is too large
 /// can be looked at.
@@ -75,6 +77,39 @@ fn bare(text: &str) -> Result<String, Failure> {
 /// A file that an argument names.
 pub(super) fn file(path: &Path) -> Result<Vec<u8>, Failure> {
     read_limited(path, MAX_FILE).map_err(|message| Failure::usage(format!("{}: {message}", path.display())))
+}
+
+/// The secret in text that a file holds, without the white space at its end.
+pub(super) fn secret(path: &Path) -> Result<SecretString, Failure> {
+    let text = String::from_utf8(file(path)?)
+        .map_err(|_| Failure::usage(format!("{}: not a secret in text", path.display())))?;
+    Ok(SecretString::from(text.trim_end().to_owned()))
+}
+
+/// A private key in PEM. Others than its owner may have no access to the file.
+pub(super) fn private_key(path: &Path) -> Result<SecretString, Failure> {
+    match not_private(path) {
+        Some(message) => Err(Failure::usage(format!("{}: {message}", path.display()))),
+        None => secret(path),
+    }
+}
+
+/// The parent token that `path` holds; `-` or none is standard input. A token is no argument: arguments show in process
+/// lists.
+pub(super) fn parent_token(path: Option<&Path>) -> Result<SecretString, Failure> {
+    let Some(path) = path.filter(|path| path.as_os_str() != "-") else {
+        return token(path.map(|_| "-")).map(SecretString::from);
+    };
+    if path
+        .to_str()
+        .is_some_and(|text| text.starts_with("ey") && text.matches('.').count() == 2)
+    {
+        return Err(Failure::usage(
+            "give a file that holds the parent token, or `-` for standard input: as an argument others could see it",
+        ));
+    }
+    let text = secret(path)?;
+    bare(text.expose_secret()).map(SecretString::from)
 }
 
 /// All of standard input.

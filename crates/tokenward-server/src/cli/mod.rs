@@ -1,18 +1,22 @@
 //! The command line.
 
+mod answers;
 mod api;
 mod check;
 mod fetch;
 mod idps;
 mod input;
 mod inspect;
+mod keys;
 mod output;
 mod raw;
 mod runtime;
 mod serve;
 mod source;
 mod store;
+mod tokens;
 mod verify;
+mod watch;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -52,12 +56,21 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Look at key sets, and verify signatures with a key at hand
+    /// Look at key sets
     #[command(subcommand)]
     Jwks(Jwks),
-    /// Look at tokens, and verify them
+    /// Verify signatures with a key at hand
+    #[command(subcommand)]
+    Jws(Jws),
+    /// Look at tokens and verify them; mint, renew, follow and revoke those of a running server
     #[command(subcommand)]
     Token(Token),
+    /// Revoke what a running server issued to a user
+    #[command(subcommand)]
+    User(tokens::User),
+    /// List, make, rotate, revoke, import and export the signing keys of a running server
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// List, add, change, remove, refresh and purge the identity providers of a running server
     #[command(subcommand)]
     Idps(idps::Idps),
@@ -85,6 +98,10 @@ enum Jwks {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Subcommand)]
+enum Jws {
     /// Verify the signature, and nothing else, of tokens with a JWK or a set of them, and print their payloads
     Verify {
         /// A file with one JWK, symmetric ones too, or a set
@@ -107,6 +124,8 @@ enum Token {
     },
     /// Verify a token: signature and claims
     Verify(VerifyArgs),
+    #[command(flatten)]
+    Call(tokens::Call),
 }
 
 #[derive(Subcommand)]
@@ -228,9 +247,12 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve { config, dev } => serve::run(config.config.as_deref(), dev, &environment),
         Command::Check { config, json } => check::run(config.config.as_deref(), json, &environment, &output),
         Command::Jwks(Jwks::Fetch { url, guards, json }) => fetch::run(&url, &guards, json, &output),
-        Command::Jwks(Jwks::Verify { jwk, token }) => raw::run(&jwk, token.as_deref(), &output),
+        Command::Jws(Jws::Verify { jwk, token }) => raw::run(&jwk, token.as_deref(), &output),
         Command::Token(Token::Inspect { token, json }) => inspect::run(token.as_deref(), json, &output),
         Command::Token(Token::Verify(arguments)) => verify::run(&arguments, &environment, &output),
+        Command::Token(Token::Call(call)) => tokens::run(&call, &environment, &output),
+        Command::User(command) => tokens::run_user(&command, &environment, &output),
+        Command::Keys(command) => keys::run(&command, &environment, &output),
         Command::Idps(command) => idps::run(&command, &environment, &output),
         Command::Openapi => {
             output.line(crate::admin::openapi_json());

@@ -42,7 +42,16 @@ impl Output {
 
     /// One line to standard output. A reader that has gone away is no reason to fail.
     pub(super) fn line(&self, text: impl Display) {
-        let _ = writeln!(io::stdout().lock(), "{text}");
+        let _ = self.tell(text);
+    }
+
+    /// One line to standard output.
+    ///
+    /// # Errors
+    ///
+    /// If nobody reads it any more.
+    pub(super) fn tell(&self, text: impl Display) -> io::Result<()> {
+        writeln!(io::stdout().lock(), "{text}")
     }
 
     /// One line of bytes as they are; on a terminal without what could steer it.
@@ -132,8 +141,17 @@ pub(super) fn harmless(text: &str) -> String {
 
 /// `value` as indented JSON that holds no such character either.
 pub(super) fn json_text(value: &Value) -> String {
+    harmless_json(&format!("{value:#}"))
+}
+
+/// The same on one line.
+pub(super) fn json_line(value: &Value) -> String {
+    harmless_json(&value.to_string())
+}
+
+fn harmless_json(json: &str) -> String {
     let mut safe = String::new();
-    for c in format!("{value:#}").chars() {
+    for c in json.chars() {
         // They occur inside of strings only, where JSON has an escape for each.
         match c {
             '\n' => safe.push(c),

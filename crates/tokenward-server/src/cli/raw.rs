@@ -1,4 +1,4 @@
-//! `tokenward jwks verify`: signatures, and nothing else, checked with a key at hand.
+//! `tokenward jws verify`: signatures, and nothing else, checked with a key at hand.
 
 use std::{collections::HashSet, path::Path};
 

@@ -35,7 +35,7 @@ pub(crate) use model::{
     Authorize, Config, DefaultDecision, Level, LogFormat, Merged, OnCollision, StoreUrl, Tls, WellKnown,
 };
 pub(crate) use problem::{Place, Problem, Problems};
-pub(crate) use rules::read_limited;
+pub(crate) use rules::{not_private, parse_duration, read_limited};
 pub(crate) use secret::SecretDigest;
 pub(crate) use token_service::TokenService;
 

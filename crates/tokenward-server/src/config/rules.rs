@@ -189,7 +189,11 @@ pub(super) fn duration(min: Duration, max: Duration) -> Rule<Duration> {
 }
 
 /// Seconds without a unit, or an integer with `ms`, `s`, `m`, `h` or `d`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+///
+/// What was expected instead.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let expected = || format!("expected {}", Kind::Duration);
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -373,7 +377,7 @@ pub(crate) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
 }
 
 /// Why the file at `path` is not private: others than its owner can read or write it.
-pub(super) fn not_private(path: &Path) -> Option<String> {
+pub(crate) fn not_private(path: &Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
 
     let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;

@@ -22,7 +22,7 @@ pub(crate) fn document(operations: impl IntoIterator<Item = Operation>) -> OpenA
     let info = InfoBuilder::new()
         .title("tokenward")
         .description(Some(
-            "Keys and statuses on the public listener, administration on the admin listener. Errors are \
+            "Keys and statuses on the public listener, administration on the admin listener, tokens on both. Errors are \
              problem documents (RFC 9457) with a stable `error_code`.",
         ))
         .version(env!("CARGO_PKG_VERSION"))

@@ -83,7 +83,7 @@ impl Site {
         self.finish("public", routes, config)
     }
 
-    /// The admin API, metrics, and the status with what is not for everyone.
+    /// The admin API, the token API once more, metrics, and the status with what is not for everyone.
     fn admin(&self, config: &Config) -> Router {
         let guard = self.guard(config);
         // Whoever is on this machine may see addresses and errors; others need a credential, for `/v1/idps`.
@@ -92,11 +92,15 @@ impl Site {
             Reach::Beyond => Detail::Public,
         };
         let api = Admin::new(self.parts.lasting.clone(), config);
-        let routes = Router::new()
+        let mut routes = Router::new()
             .merge(api.routes(&guard))
             .merge(self.aggregate(&config.merged).status(detail))
             .merge(self.parts.readiness.routes())
             .merge(self.metrics());
+        if let Some(service) = &self.parts.service {
+            // So that operators have one address for all that they do.
+            routes = routes.merge(service.routes(&guard));
+        }
         self.finish("admin", routes, config)
     }
 

@@ -9,6 +9,7 @@ use std::{fmt, sync::Arc};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use secrecy::ExposeSecret as _;
+use serde_json::value::RawValue;
 use tokenward_core::{
     Clock, Timestamp,
     jose::{Algorithm, KeySet, SigningKey},
@@ -62,6 +63,8 @@ pub(crate) struct Published {
     pub(crate) stage: Stage,
     pub(crate) published_at: Timestamp,
     pub(crate) in_file: bool,
+    /// The public key as it is published, in JSON.
+    pub(crate) jwk: Box<RawValue>,
 }
 
 /// Where the first key comes from.
@@ -318,6 +321,7 @@ impl Keys {
                 stage: key.stage(),
                 published_at: key.published_at(),
                 in_file: key.is_kept_in_file(),
+                jwk: RawValue::from_string(key.jwk().to_owned()).ok()?,
             });
         }
         let document: Bytes = format!(r#"{{"keys":[{}]}}"#, texts.join(",")).into();

@@ -245,7 +245,7 @@ fn a_fetch_that_is_not_allowed_names_the_flag() {
     run(&[&local[..], &["--ca-file", "/no/such"]].concat()).ends(2);
 }
 
-// jwks verify
+// jws verify
 
 #[test]
 fn signatures_are_verified_with_one_key() {
@@ -255,10 +255,10 @@ fn signatures_are_verified_with_one_key() {
         let jwk = files.add("key.json", key.with_kid("another name").jwk().to_string());
         let key = TestKey::new(alg, 0);
         let good = token("i").without_claim("exp").sign(&key);
-        let payload = run(&["jwks", "verify", "--jwk", &jwk, &good]).ends(0).json();
+        let payload = run(&["jws", "verify", "--jwk", &jwk, &good]).ends(0).json();
         assert_eq!(payload["sub"], "alice", "{alg}");
         let bad = tokenward_testkit::with_broken_signature(&good);
-        let refused = run(&["jwks", "verify", "--jwk", &jwk, &bad]).ends(1);
+        let refused = run(&["jws", "verify", "--jwk", &jwk, &bad]).ends(1);
         assert!(
             refused.out.is_empty() && refused.err.contains("signature_invalid"),
             "{alg}: {}",
@@ -266,7 +266,7 @@ fn signatures_are_verified_with_one_key() {
         );
         let other = token("i").sign(&TestKey::new(if alg == "ES256" { "RS256" } else { "ES256" }, 0));
         assert!(
-            run(&["jwks", "verify", "--jwk", &jwk, &other])
+            run(&["jws", "verify", "--jwk", &jwk, &other])
                 .ends(1)
                 .err
                 .contains("alg_not_allowed")
@@ -281,16 +281,16 @@ fn lines_of_standard_input_are_verified_up_to_the_first_bad_one() {
     let jwks = files.add("set.json", key_set(&[&one, &two]).to_string());
     let good = |key, subject| token("i").subject(subject).sign(key);
     let lines = format!("{}\n\n  {}  \n", good(&one, "first"), good(&two, "second"));
-    let all = run_in(None, &[], &["jwks", "verify", "--jwk", &jwks], &lines).ends(0);
+    let all = run_in(None, &[], &["jws", "verify", "--jwk", &jwks], &lines).ends(0);
     assert_eq!(all.out.lines().count(), 2);
     let lines = format!("{}\nbad\n{}\n", good(&one, "first"), good(&one, "third"));
-    let some = run_in(None, &[], &["jwks", "verify", "--jwk", &jwks, "-"], &lines).ends(1);
+    let some = run_in(None, &[], &["jws", "verify", "--jwk", &jwks, "-"], &lines).ends(1);
     assert!(some.out.contains("first") && !some.out.contains("third"));
     assert!(some.err.contains("line 2: token_malformed"), "{}", some.err);
-    run(&["jwks", "verify", "--jwk", &jwks]).ends(2);
+    run(&["jws", "verify", "--jwk", &jwks]).ends(2);
     let unknown = token("i").sign(&TestKey::es256(2));
     assert!(
-        run(&["jwks", "verify", "--jwk", &jwks, &unknown])
+        run(&["jws", "verify", "--jwk", &jwks, &unknown])
             .ends(1)
             .err
             .contains("key_unknown")
@@ -325,10 +325,10 @@ fn weak_keys_and_sets_that_are_not_clear_are_refused() {
     ];
     for (key, message) in cases {
         let path = files.add("key.json", key.to_string());
-        let refused = run(&["jwks", "verify", "--jwk", &path, &token]).ends(2);
+        let refused = run(&["jws", "verify", "--jwk", &path, &token]).ends(2);
         assert!(refused.err.contains(message), "{message}: {}", refused.err);
     }
-    run(&["jwks", "verify", "--jwk", "/no/such", &token]).ends(2);
+    run(&["jws", "verify", "--jwk", "/no/such", &token]).ends(2);
 }
 
 // token inspect

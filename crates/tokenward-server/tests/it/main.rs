@@ -19,6 +19,7 @@ mod idps;
 mod options;
 mod program;
 mod reload;
+mod remote;
 mod restart;
 mod serve;
 mod store;

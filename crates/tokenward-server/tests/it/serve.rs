@@ -397,6 +397,35 @@ async fn development_says_what_can_be_tried() {
     let headers = [("host", "localhost"), ("authorization", bearer.as_str())];
     let answer = ask(program.admin, Method::GET, "/v1/audit", &headers, Bytes::new()).await;
     assert_eq!(answer.status, StatusCode::OK);
+    for shell in ["sh", "bash"] {
+        let told = pasted(shell, &printed);
+        for (what, expected) in [
+            ("mint a parent token", r#""child_token":"ey"#),
+            ("follow the children", "event: token"),
+            ("let the child decide", "HTTP/1.1 200"),
+            ("why is it accepted", r#""valid":true"#),
+            ("revoke the parent", "HTTP/1.1 204"),
+            ("see the child refused", "parent_revoked"),
+            ("the own keys", r#""crv":"P-256""#),
+            ("and how they stand", r#""stage":"active""#),
+            ("all keys, merged", "HTTP/1.1 200"),
+            ("the keys of one", "HTTP/1.1 200"),
+            ("the same with addresses", r#""url""#),
+            ("is it ready", "ready"),
+            ("metrics", "# TYPE"),
+            ("the identity providers", r#""name":"a""#),
+            ("everything that can be asked", r#""openapi""#),
+        ] {
+            let Some((_, answer)) = told.iter().find(|(line, _)| line.starts_with(what)) else {
+                panic!("{what} is not among {told:?}");
+            };
+            assert!(answer.contains(expected), "{shell}: {what}: {answer}");
+        }
+        assert!(
+            told.iter().any(|(_, answer)| answer.contains("event: revoked")),
+            "{shell}: {told:?}"
+        );
+    }
     let asked = SystemClock::new();
     let start = asked.steady();
     program.signal(Signal::INT);
@@ -405,6 +434,34 @@ async fn development_says_what_can_be_tried() {
         asked.steady().since(start) < Duration::from_secs(3),
         "nobody is waited for"
     );
+}
+
+/// What `shell` writes when the lines that are `printed` are pasted into it: for each comment, what came after it.
+fn pasted(shell: &str, printed: &str) -> Vec<(String, String)> {
+    let lines = printed.lines().filter_map(|line| line.strip_prefix("  "));
+    // Tests talk to this machine only.
+    let lines = lines.filter(|line| !line.contains("accounts.google.com"));
+    let mut script: String = lines
+        .map(|line| match line.strip_prefix("# ") {
+            Some(comment) => format!("{line}\necho '@@{comment}'\n"),
+            None => format!("{line}\n"),
+        })
+        .collect();
+    // The stream ends with the parent.
+    script.push_str("wait\n");
+    let mut child = std::process::Command::new(shell)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), script.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let parts = text.split("@@").filter_map(|part| part.split_once('\n'));
+    parts
+        .map(|(what, told)| (what.to_owned(), told.to_owned()))
+        .collect()
 }
 
 /// A certificate for `localhost` and its key, in files.

@@ -25,7 +25,7 @@ fn service(rest: &str) -> String {
     )
 }
 
-async fn start() -> Program {
+pub(crate) async fn start() -> Program {
     Program::start(&config(&service(""))).await
 }
 
