@@ -447,8 +447,8 @@ fn pasted(shell: &str, printed: &str) -> Vec<(String, String)> {
             None => format!("{line}\n"),
         })
         .collect();
-    // The stream ends with the parent.
-    script.push_str("wait\n");
+    // The stream ends with the parent; were it not to, this does.
+    script.push_str("STREAM=$!; (sleep 15; kill $STREAM) >/dev/null 2>&1 & wait $STREAM\n");
     let mut child = std::process::Command::new(shell)
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
