@@ -276,7 +276,8 @@ pub(crate) fn log_refresh(config: &IdpConfig, finished: &Finished, status: &Stat
             idp,
             original_count = truncated.original_count,
             max_keys = status.max_keys,
-            dropped_kids = ?truncated.dropped,
+            dropped_count = truncated.dropped.count,
+            dropped_kids = ?truncated.dropped.kids,
             "Truncating keys to max limit"
         );
     }

@@ -2,7 +2,6 @@
 
 use std::{fmt, sync::Arc};
 
-use futures_util::future::select;
 use serde::de::DeserializeOwned;
 use tokenward_core::{
     Check, Denial, Timestamp, Trace, Verified,
@@ -14,7 +13,7 @@ use tokenward_core::{
 
 use crate::{
     cache::TokenCache,
-    registry::{Idp, IdpKeys, MAX_WAIT, NotFound, Registry, Seen, Source},
+    registry::{Idp, IdpKeys, NotFound, Registry, Seen, Source},
     telemetry,
 };
 
@@ -232,16 +231,12 @@ impl Verifier {
             }
             return Ok(chosen);
         }
-        let Some(landed) = source.bad_signature(self.registry.inner(), caller) else {
-            return Err(Denial::SignatureInvalid);
+        let look = |view: &View, now| match choose(view, kid, algorithm, now) {
+            Seen::Found { value, .. } if value.key.thumbprint() != chosen.key.thumbprint() => Some(value),
+            _ => None,
         };
-        select(std::pin::pin!(landed), clock.sleep(MAX_WAIT)).await;
-        let Seen::Found { value: again, .. } = choose(&source.view(), kid, algorithm, clock.steady()) else {
-            return Err(Denial::SignatureInvalid);
-        };
-        if again.key.thumbprint() == chosen.key.thumbprint() {
-            return Err(Denial::SignatureInvalid);
-        }
+        let again = source.look_again(self.registry.inner(), caller, look).await;
+        let again = again.ok_or(Denial::SignatureInvalid)?;
         token.verify_signature(&again.key, trace)?;
         Ok(again)
     }

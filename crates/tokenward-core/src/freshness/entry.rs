@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Timestamp,
-    jose::{Key, KeySet, Thumbprint},
+    jose::{Dropped, Key, KeySet, Thumbprint},
 };
 
 #[cfg(test)]
@@ -59,7 +59,7 @@ pub struct Entry {
     validators: Validators,
     digest: Option<[u8; 32]>,
     upstream: Upstream,
-    dropped: Vec<String>,
+    dropped: Dropped,
     budget: Budget,
     signature_budget: Budget,
     absent_kids: BTreeMap<Box<str>, Timestamp>,
@@ -73,6 +73,8 @@ struct Flight {
     purpose: Purpose,
     /// Whether it asked with validators, without which no answer can be "not modified".
     conditional: bool,
+    /// Whether it began under earlier settings, so that its answer counts for nothing.
+    outdated: bool,
 }
 
 /// What a fetch in the air is for.
@@ -120,7 +122,7 @@ impl Entry {
             validators: Validators::default(),
             digest: None,
             upstream: Upstream::default(),
-            dropped: Vec::new(),
+            dropped: Dropped::default(),
             budget: Budget::default(),
             signature_budget: Budget::default(),
             absent_kids: BTreeMap::new(),
@@ -147,7 +149,7 @@ impl Entry {
         entry.dropped = entry.truncate(&mut keys, now);
         let usable_until = fresh_until + entry.settings.stale_while_error;
         if usable_until <= now || keys.usable().is_empty() {
-            entry.dropped = Vec::new();
+            entry.dropped = Dropped::default();
             return entry;
         }
         if restored.fetched_at <= now {
@@ -182,12 +184,20 @@ impl Entry {
         }
     }
 
-    /// Ends the fetch `ticket`. An outcome of any other is ignored.
-    pub fn finish_fetch(&mut self, ticket: u64, outcome: Outcome, now: Timestamp, unit: f64) -> Finished {
-        let Some(flight) = self.flight.take_if(|flight| flight.ticket == ticket) else {
-            return Finished::default();
-        };
-        match outcome {
+    /// Ends the fetch `ticket`. The outcome of any other, and of one that began under earlier settings, is ignored:
+    /// None.
+    pub fn finish_fetch(
+        &mut self,
+        ticket: u64,
+        outcome: Outcome,
+        now: Timestamp,
+        unit: f64,
+    ) -> Option<Finished> {
+        let flight = self.flight.take_if(|flight| flight.ticket == ticket)?;
+        if flight.outdated {
+            return None;
+        }
+        Some(match outcome {
             Outcome::Fresh {
                 digest,
                 validators,
@@ -203,13 +213,13 @@ impl Entry {
                 let original_count = keys.original_count();
                 let dropped = self.truncate(&mut keys, now);
                 if keys.usable().is_empty() {
-                    return self.refuse(&flight, "no_usable_key", Some(&keys), now, unit);
+                    return Some(self.refuse(&flight, "no_usable_key", Some(&keys), now, unit));
                 }
                 let mut finished = Finished {
                     new_keys: true,
                     ..Finished::default()
                 };
-                if !dropped.is_empty() {
+                if dropped.count > 0 {
                     finished.truncated = Some(Truncated {
                         original_count,
                         dropped: dropped.clone(),
@@ -227,7 +237,7 @@ impl Entry {
                     // Nothing is there that could be unmodified, or nothing was asked about: ask without conditions.
                     self.validators = Validators::default();
                     let text = "304 without a set to keep";
-                    return self.fail(&flight, "not_modified_unexpected", text, None, now, unit);
+                    return Some(self.fail(&flight, "not_modified_unexpected", text, None, now, unit));
                 }
                 // What a 304 does not say anew stays as it was said before (RFC 9111 section 4.3.4).
                 let upstream = match upstream == Upstream::default() {
@@ -240,14 +250,7 @@ impl Entry {
                         .last_modified
                         .or_else(|| self.validators.last_modified.take()),
                 };
-                let unread = self.digest.is_none();
-                let finished = self.confirm(flight, kept, upstream, now, unit);
-                if unread {
-                    // The settings changed meanwhile, and only the whole document shows what they make of it.
-                    self.validators = Validators::default();
-                    self.next_fetch = now;
-                }
-                finished
+                self.confirm(flight, kept, upstream, now, unit)
             }
             Outcome::Refused { code } => self.refuse(&flight, code, None, now, unit),
             Outcome::Failed {
@@ -255,7 +258,7 @@ impl Entry {
                 text,
                 retry_after,
             } => self.fail(&flight, code, &text, retry_after, now, unit),
-        }
+        })
     }
 
     /// The fetch `ticket` was dropped without an outcome. A scheduled one is tried again in a second; one that a
@@ -270,11 +273,10 @@ impl Entry {
 
     /// A token came whose key is not there. `kid` is empty where it names none.
     pub fn miss(&mut self, kid: &str, caller: CallerId, now: Timestamp) -> Miss {
-        if self.is_known_absent(kid, now) {
-            return Miss::KnownAbsent;
-        }
-        if self.view.keys(now).is_none() && now < self.failed_until {
-            return Miss::OverBudget;
+        match self.view.keys(now) {
+            Some(_) if self.is_known_absent(kid, now) => return Miss::KnownAbsent,
+            None if now < self.failed_until => return Miss::OverBudget,
+            _ => {}
         }
         if self.flight.is_some() {
             return Miss::Join;
@@ -298,17 +300,19 @@ impl Entry {
         self.absent_kids.get(kid).is_some_and(|until| now < *until)
     }
 
-    /// A signature did not verify under a known key id, which may name another key by now. None where a fetch is in
-    /// the air or the budget for this is spent.
-    pub fn bad_signature(&mut self, caller: CallerId, now: Timestamp) -> Option<FetchPlan> {
-        if self.flight.is_some()
-            || !self
-                .signature_budget
-                .take(BAD_SIGNATURE.0, BAD_SIGNATURE.1, caller, now)
+    /// A signature did not verify under a known key id, which may name another key by now. Never [`Miss::KnownAbsent`].
+    pub fn bad_signature(&mut self, caller: CallerId, now: Timestamp) -> Miss {
+        if self.flight.is_some() {
+            return Miss::Join;
+        }
+        if !self
+            .signature_budget
+            .take(BAD_SIGNATURE.0, BAD_SIGNATURE.1, caller, now)
         {
-            return None;
+            return Miss::OverBudget;
         }
         self.take_off(Purpose::Signature, now)
+            .map_or(Miss::Join, Miss::Fetch)
     }
 
     /// A token with this key id was verified: truncation keeps its key.
@@ -390,8 +394,8 @@ impl Entry {
         self.next_fetch = now;
     }
 
-    /// Takes other settings. The set is fetched anew at once, as its truncation may differ; until then its
-    /// deadlines are those of the new settings.
+    /// Takes other settings. The set is fetched anew at once, as its truncation may differ, or after the fetch in the
+    /// air, whose answer counts for nothing; until then its deadlines are those of the new settings.
     pub fn reconfigure(&mut self, settings: impl Into<Arc<Settings>>, now: Timestamp) {
         self.settings = settings.into();
         let fresh_for = self.settings.cadence(self.upstream, 0.0).fresh_for;
@@ -412,6 +416,9 @@ impl Entry {
             // What was looked up before may have had later deadlines.
             view.generation += 1;
         });
+        if let Some(flight) = &mut self.flight {
+            flight.outdated = true;
+        }
         self.validators = Validators::default();
         self.digest = None;
         self.next_fetch = now;
@@ -423,10 +430,16 @@ impl Entry {
         self.last_error.as_ref().map(|(code, text)| (*code, &**text))
     }
 
-    /// What a snapshot needs beside the keys: validators and freshness. None without keys.
+    /// What a snapshot needs beside the keys: validators and freshness. None without keys. A set of which something
+    /// is not there any more has no validators: after a restart, a "not modified" would keep it so for ever.
     #[must_use]
-    pub fn snapshot(&self) -> Option<(&Validators, Upstream)> {
-        self.view.keys.as_ref().map(|_| (&self.validators, self.upstream))
+    pub fn snapshot(&self) -> Option<(Validators, Upstream)> {
+        let keys = self.view.keys.as_ref()?;
+        let validators = match keys.is_whole() {
+            true => self.validators.clone(),
+            false => Validators::default(),
+        };
+        Some((validators, self.upstream))
     }
 
     /// The record that everybody shows.
@@ -448,7 +461,8 @@ impl Entry {
                 Some(skipped) => skipped.clone(),
                 None => keys.map(|keys| skipped(keys)).unwrap_or_default(),
             },
-            dropped_kids: self.dropped.clone(),
+            dropped_kids: self.dropped.kids.clone(),
+            dropped_count: self.dropped.count,
             cache_duration: view.advertised.as_secs(),
             idp_suggested_cache: self.upstream.max_age.unwrap_or_default().as_secs(),
             cache_until: view.fetched_at.map(|at| at + view.advertised),
@@ -459,7 +473,9 @@ impl Entry {
         }
     }
 
-    fn state(&self, now: Timestamp) -> State {
+    /// Where the keys stand.
+    #[must_use]
+    pub fn state(&self, now: Timestamp) -> State {
         match (self.view.keys(now).is_some(), self.flight.is_some()) {
             (false, true) => State::Loading,
             (false, false) if self.last_error.is_some() || self.has_expired(now) => State::Failed,
@@ -492,6 +508,7 @@ impl Entry {
             ticket,
             purpose,
             conditional,
+            outdated: false,
         });
         self.last_attempt = Some(now);
         Some(plan)
@@ -638,7 +655,7 @@ impl Entry {
         }
     }
 
-    fn truncate(&self, keys: &mut KeySet, now: Timestamp) -> Vec<String> {
+    fn truncate(&self, keys: &mut KeySet, now: Timestamp) -> Dropped {
         let recent = |kid: &str| {
             self.recent_kids
                 .iter()
@@ -675,7 +692,9 @@ impl Entry {
         });
         self.validators = Validators::default();
         self.digest = None;
-        self.dropped = Vec::new();
+        self.dropped = Dropped::default();
+        // Of a set that is not there nothing is known to be absent.
+        self.absent_kids.clear();
     }
 
     fn change_view(&mut self, change: impl FnOnce(&mut View)) {

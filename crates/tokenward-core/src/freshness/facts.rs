@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::lifetime::Upstream;
 use crate::{
     Timestamp,
-    jose::{KeySet, Thumbprint},
+    jose::{Dropped, KeySet, Thumbprint},
 };
 
 /// Why a fetch begins.
@@ -118,8 +118,8 @@ impl Event {
 pub struct Truncated {
     /// How many keys the upstream had.
     pub original_count: usize,
-    /// The key ids that were dropped.
-    pub dropped: Vec<String>,
+    /// What was dropped.
+    pub dropped: Dropped,
 }
 
 /// What became of a fetch.

@@ -54,8 +54,10 @@ pub struct Status {
     pub max_keys: usize,
     /// Keys that are not used for verification, of the last answer that could be read.
     pub skipped_keys: Vec<SkippedKey>,
-    /// Key ids that were dropped for `max_keys`.
+    /// Key ids that were dropped for `max_keys`, the first 100.
     pub dropped_kids: Vec<String>,
+    /// How many were dropped.
+    pub dropped_count: usize,
     /// The max-age that clients are told.
     pub cache_duration: u64,
     /// The upstream max-age; 0 where it said nothing.
@@ -87,6 +89,7 @@ impl Status {
             max_keys: 0,
             skipped_keys: Vec::new(),
             dropped_kids: Vec::new(),
+            dropped_count: 0,
             cache_duration: 0,
             idp_suggested_cache: 0,
             cache_until: None,

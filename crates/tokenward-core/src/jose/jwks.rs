@@ -18,6 +18,9 @@ use super::{
 /// The most keys that a set keeps, whatever its limit is configured to.
 pub const MAX_KEYS: usize = 1000;
 
+/// The most dropped keys that are named.
+const MAX_DROPPED: usize = 100;
+
 /// Why a body is not a key set at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -67,6 +70,15 @@ pub struct Skipped {
     pub index: usize,
     /// Why.
     pub reason: SkipReason,
+}
+
+/// The keys that [`KeySet::truncate`] dropped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// The kids of the first 100 in document order; `#` and the index of one without kid.
+    pub kids: Vec<String>,
+    /// How many.
+    pub count: usize,
 }
 
 /// Which keys go first when there are too many.
@@ -197,6 +209,12 @@ impl KeySet {
         self.original_count
     }
 
+    /// Whether everything is still there that the body had: nothing was skipped and not served, nothing dropped.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.served.len() == self.original_count
+    }
+
     /// The keys to serve to others, in document order: kid and JSON text. Members are as they were sent, blanks
     /// between them removed. Unsupported keys and keys for encryption are among them; broken, weak and
     /// compromised ones are not.
@@ -269,18 +287,16 @@ impl KeySet {
     /// Drops keys until at most `max` are left, and never more than [`MAX_KEYS`]; 0 means no other limit than
     /// that. `recent` tells whether a token with this kid was verified lately, `previous` whether the set before
     /// this one had it. What is not served counts for nothing, since it is not kept in the first place.
-    ///
-    /// Returns the kids of the keys that were dropped, in document order; `#` and the index of one without kid.
     pub fn truncate(
         &mut self,
         max: usize,
         truncation: Truncation,
         recent: &dyn Fn(&str) -> bool,
         previous: &dyn Fn(&str) -> bool,
-    ) -> Vec<String> {
+    ) -> Dropped {
         let max = if max == 0 { MAX_KEYS } else { max.min(MAX_KEYS) };
         if self.served.len() <= max {
-            return Vec::new();
+            return Dropped::default();
         }
         if truncation == Truncation::KeepActive {
             let known = |document: &Document, test: &dyn Fn(&str) -> bool| document.kid().is_some_and(test);
@@ -300,14 +316,15 @@ impl KeySet {
             .filter_map(|document| document.key.clone())
             .collect();
         dropped.sort_by_key(|document| document.index);
-        dropped
-            .into_iter()
-            .map(|document| {
-                document
-                    .kid()
-                    .map_or_else(|| format!("#{}", document.index), str::to_owned)
-            })
-            .collect()
+        let named = dropped.iter().take(MAX_DROPPED).map(|document| {
+            document
+                .kid()
+                .map_or_else(|| format!("#{}", document.index), str::to_owned)
+        });
+        Dropped {
+            kids: named.collect(),
+            count: dropped.len(),
+        }
     }
 
     /// The key for a token with this `kid` and algorithm. A token without kid gets one only if no other key fits

@@ -62,6 +62,24 @@ fn a_stored_body_gives_the_same_keys_again() {
 }
 
 #[test]
+fn the_digest_names_what_is_skipped_too() {
+    let with = |other: Value| set(&[named(&EC, "a"), other]).digest();
+    let skipped = [
+        json!({"kty": "oct", "kid": "x"}),
+        json!({"kty": "oct", "kid": "y"}),
+        json!({"kty": "EC", "kid": "x"}),
+        json!({"kty": "EC", "kid": "x", "d": "AA"}),
+        named(&EC, "b"),
+    ];
+    for (n, one) in skipped.iter().enumerate() {
+        for (m, other) in skipped.iter().enumerate() {
+            assert_eq!(with(one.clone()) == with(other.clone()), n == m, "{one} {other}");
+        }
+    }
+    assert_ne!(set(&[named(&EC, "a")]).digest(), with(skipped[0].clone()));
+}
+
+#[test]
 fn a_shared_kid_is_told_apart_by_the_algorithm_alone() {
     let keys = set(&[named(&EC, "k"), named(&RSA, "k"), named(&ED, "k")]);
     for signer in [&*EC, &*RSA, &*ED] {
@@ -139,7 +157,8 @@ fn truncation_keeps_the_active_keys() {
             &|kid| previous.split(' ').any(|one| one == kid),
         );
         assert_eq!(kids(&keys).join(" "), left);
-        assert_eq!(gone.join(" "), dropped);
+        assert_eq!(gone.kids.join(" "), dropped);
+        assert_eq!(gone.count, gone.kids.len());
         let usable: Vec<_> = keys.usable().iter().filter_map(|key| key.kid()).collect();
         assert_eq!(usable.join(" "), left.trim_start_matches("enc "));
         assert_eq!(keys.original_count(), 5);
@@ -152,25 +171,32 @@ fn truncation_to_the_first_keeps_document_order() {
     let gone = keys.truncate(2, Truncation::FirstN, &|_| true, &|_| true);
     assert_eq!(kids(&keys), ["enc", "a"]);
     assert_eq!(keys.usable().len(), 1);
-    assert_eq!(gone, ["b", "c", "d"]);
+    assert_eq!(gone.kids, ["b", "c", "d"]);
 }
 
 #[test]
 fn keys_without_kid_are_dropped_by_their_index() {
     let mut keys = set(&[json!(0), named(&EC, "a"), ED.jwk()]);
-    assert_eq!(keys.truncate(1, Truncation::KeepActive, &never, &never), ["#2"]);
+    assert!(!keys.is_whole());
+    let gone = keys.truncate(1, Truncation::KeepActive, &never, &never);
+    assert_eq!(gone.kids, ["#2"]);
     assert!(matches!(keys.select(None, Algorithm::EdDsa), Selection::Unknown));
 }
 
 #[test]
 fn a_ceiling_holds_without_a_limit_too() {
     let unknown = |kid: usize| json!({"kty": "x", "kid": kid.to_string()});
-    let mut keys = set(&(0..MAX_KEYS + 5).map(unknown).collect::<Vec<_>>());
+    let mut keys = set(&(0..MAX_KEYS + 150).map(unknown).collect::<Vec<_>>());
     assert_eq!(keys.skipped()[0].reason, SkipReason::UnsupportedKty);
-    assert_eq!(keys.truncate(0, Truncation::KeepActive, &never, &never).len(), 5);
+    assert!(keys.is_whole());
+    let gone = keys.truncate(0, Truncation::KeepActive, &never, &never);
+    // Of many, the first hundred are named.
+    assert_eq!((gone.count, gone.kids.len()), (150, 100));
+    assert_eq!(gone.kids[0], MAX_KEYS.to_string());
     assert_eq!(keys.documents().count(), MAX_KEYS);
+    assert!(!keys.is_whole());
     let mut keys = set(&(0..MAX_KEYS + 5).map(unknown).collect::<Vec<_>>());
-    assert_eq!(keys.truncate(5_000, Truncation::FirstN, &never, &never).len(), 5);
+    assert_eq!(keys.truncate(5_000, Truncation::FirstN, &never, &never).count, 5);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The one task that decides when a key set is fetched.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
@@ -12,21 +12,20 @@ use tokenward_core::{
 };
 use tokio::{
     sync::{Notify, watch},
-    task::JoinSet,
+    task::{self, JoinError, JoinSet},
 };
 use tracing::Instrument as _;
 
 use super::{
-    Inner, Source, flight, lock,
+    Inner, Source, flight,
+    keep::MAX_WRITES,
+    lock,
     places::{Places, Ticket},
 };
 use crate::telemetry;
 
 /// The longest sleep: after a suspend the kernel's timers are late, so the schedule is looked at this often.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
-
-/// Snapshots that are written at once: as many as the store takes together, and no more than it can be given.
-pub(super) const MAX_WRITES: usize = 256;
 
 /// What others tell the driver. Each source stands in it at most once, so it is bounded by their number.
 #[derive(Default)]
@@ -76,12 +75,11 @@ pub(super) struct Driver {
     /// Fetches that a caller waits for have places of their own, so that a busy schedule does not hold them up.
     on_demand: Places<Arc<Source>>,
     flights: JoinSet<bool>,
-    places: HashMap<tokio::task::Id, (u64, Class, Ticket)>,
+    places: HashMap<task::Id, (u64, Class, Ticket)>,
     /// Whose snapshots are to be written, each once. A slow store keeps nobody from fetching.
     unsaved: VecDeque<Arc<Source>>,
-    /// Writes under way, and whose they are: those of one source are never two.
+    unsaved_ids: HashSet<u64>,
     writes: JoinSet<()>,
-    writing: HashMap<tokio::task::Id, u64>,
 }
 
 impl Driver {
@@ -95,8 +93,8 @@ impl Driver {
             flights: JoinSet::new(),
             places: HashMap::new(),
             unsaved: VecDeque::new(),
+            unsaved_ids: HashSet::new(),
             writes: JoinSet::new(),
-            writing: HashMap::new(),
         }
     }
 
@@ -126,18 +124,18 @@ impl Driver {
             let sleep = next.min().map_or(MAX_SLEEP, |at| at.since(now).min(MAX_SLEEP));
             tokio::select! {
                 changed = stop.changed() => if changed.is_err() { break },
-                Some(ended) = self.flights.join_next_with_id() => {
-                    let (task, changed) = ended.unwrap_or_else(|error| (error.id(), false));
-                    self.ended(&task, changed);
-                }
-                Some(written) = self.writes.join_next_with_id() => {
-                    self.writing.remove(&written.map_or_else(|error| error.id(), |(id, ())| id));
-                }
+                Some(ended) = self.flights.join_next_with_id() => self.ended(ended),
+                Some(_) = self.writes.join_next() => {}
                 () = self.inner.inbox.wake.notified() => {}
                 () = self.inner.clock.sleep(sleep) => {}
             }
         }
+        // What has landed is not in the air any more.
+        while let Some(ended) = self.flights.try_join_next_with_id() {
+            self.ended(ended);
+        }
         self.flights.shutdown().await;
+        // Each has its deadline.
         while self.writes.join_next().await.is_some() {}
     }
 
@@ -222,8 +220,9 @@ impl Driver {
         self.schedule(id);
     }
 
-    fn ended(&mut self, task: &tokio::task::Id, changed: bool) {
-        let Some((id, class, ticket)) = self.places.remove(task) else {
+    fn ended(&mut self, ended: Result<(task::Id, bool), JoinError>) {
+        let (task, changed) = ended.unwrap_or_else(|error| (error.id(), false));
+        let Some((id, class, ticket)) = self.places.remove(&task) else {
             return;
         };
         self.free(class, &ticket);
@@ -231,35 +230,29 @@ impl Driver {
         if changed
             && self.inner.snapshots.is_some()
             && let Some(known) = self.known.get(&id)
-            && !known.source.unsaved.swap(true, Ordering::AcqRel)
         {
-            self.unsaved.push_back(Arc::clone(&known.source));
+            known.source.unsaved.store(true, Ordering::Release);
+            if self.unsaved_ids.insert(id) {
+                self.unsaved.push_back(Arc::clone(&known.source));
+            }
         }
     }
 
     fn save(&mut self) {
-        for _ in 0..self.unsaved.len() {
-            if self.writes.len() >= MAX_WRITES {
-                return;
-            }
-            let Some(source) = self.unsaved.pop_front() else {
-                return;
-            };
-            let id = source.id;
-            if self.writing.values().any(|writing| *writing == id) {
-                self.unsaved.push_back(source);
-                continue;
-            }
+        while self.writes.len() < MAX_WRITES
+            && let Some(source) = self.unsaved.pop_front()
+        {
+            self.unsaved_ids.remove(&source.id);
             let inner = Arc::clone(&self.inner);
-            let write = self.writes.spawn(async move {
-                if let Err(error) = flight::save(&inner, &source).await {
+            self.writes.spawn(async move {
+                let config = source.config();
+                if let Err(error) = inner.keep(config.tenant(), config.name()).await {
                     telemetry::snapshot_failed(
                         "a key set could not be stored; a restart will not know it",
                         &error,
                     );
                 }
             });
-            self.writing.insert(write.id(), id);
         }
     }
 

@@ -1,9 +1,8 @@
-//! One fetch of one key set, from take-off to landing, and the storing of it.
+//! One fetch of one key set, from take-off to landing.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use tokenward_core::freshness::FetchPlan;
-use tokenward_store::StoreError;
 
 use super::{Inner, Source};
 use crate::acquire::{Effort, Validators, acquire};
@@ -40,31 +39,6 @@ pub(super) async fn fly(inner: Arc<Inner>, source: Arc<Source>, plan: FetchPlan)
     airborne.ticket = None;
     let took = inner.clock.steady().since(began);
     source.land(&inner, plan.ticket, acquired, took)
-}
-
-/// Stores the set of now, or that there is none any more.
-pub(super) async fn save(inner: &Inner, source: &Source) -> Result<(), StoreError> {
-    let Some(store) = &inner.snapshots else {
-        return Ok(());
-    };
-    if source.is_retired() {
-        return Ok(());
-    }
-    source.unsaved.store(false, Ordering::Release);
-    let config = source.config();
-    let (tenant, name) = (config.tenant(), config.name());
-    let stored = match source.snapshot() {
-        Some(snapshot) => store.put(&snapshot).await,
-        None => store.remove(tenant, name).await,
-    };
-    if stored.is_err() {
-        source.unsaved.store(true, Ordering::Release);
-    }
-    // Whoever retired the source meanwhile has removed an earlier snapshot, not this one.
-    if source.is_retired() {
-        return store.remove(tenant, name).await;
-    }
-    stored
 }
 
 /// A fetch that has not landed. Dropped, also by a panic, it leaves the entry as if it had never begun.

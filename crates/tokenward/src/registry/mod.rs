@@ -3,6 +3,7 @@
 mod driver;
 mod flight;
 mod health;
+mod keep;
 mod places;
 mod search;
 mod shards;
@@ -19,8 +20,6 @@ use std::{
     },
 };
 
-use futures_util::future::join_all;
-use futures_util::stream::{self, StreamExt as _};
 use tokenward_core::{
     Clock,
     freshness::View,
@@ -33,8 +32,9 @@ use tokio::{
 };
 
 use self::{
-    driver::{Driver, Inbox, MAX_WRITES},
+    driver::{Driver, Inbox},
     health::Tally,
+    keep::Turns,
     shards::Index,
     tenants::{Generation, Tenants, UNARRANGED},
 };
@@ -43,7 +43,7 @@ pub use self::{
     status::{IdpDetails, IdpStatus},
 };
 pub(crate) use self::{
-    search::{MAX_WAIT, NotFound, Seen},
+    search::{NotFound, Seen},
     source::Source,
 };
 use crate::{
@@ -61,9 +61,6 @@ pub const DEFAULT_MAX_CONCURRENT_FETCHES: usize = 128;
 
 /// Events that a slow subscriber may lag behind before it misses some.
 const EVENT_BUFFER: usize = 1_024;
-
-/// Snapshots that the store is asked to remove at once.
-const REMOVED_AT_ONCE: usize = 256;
 
 /// The identity providers of this process. Cheap to clone; all clones are the same registry.
 ///
@@ -84,6 +81,7 @@ pub(crate) struct Inner {
     tally: Tally,
     /// Serialises those who change the indexes. Readers never take it.
     writer: Mutex<Writer>,
+    turns: Turns,
     inbox: Inbox,
     generation: AtomicU64,
     changed: watch::Sender<u64>,
@@ -202,6 +200,7 @@ impl RegistryBuilder {
             tenants: Tenants::default(),
             tally: Tally::default(),
             writer: Mutex::default(),
+            turns: Turns::default(),
             inbox: Inbox::default(),
             generation: AtomicU64::new(0),
             changed: watch::Sender::new(0),
@@ -271,10 +270,7 @@ impl Registry {
                 .ok_or_else(|| Error::not_found(tenant, name))?
         };
         inner.wake_retired(&old);
-        if let Some(snapshots) = &inner.snapshots {
-            snapshots.remove(tenant, name).await.map_err(store_error)?;
-        }
-        Ok(())
+        inner.keep(tenant, name).await.map_err(store_error)
     }
 
     /// Registers, changes and removes many identity providers in one step. What counts is how they stand
@@ -314,18 +310,9 @@ impl Registry {
         for old in replaced.iter().chain(&removed) {
             inner.wake_retired(old);
         }
-        let Some(snapshots) = &inner.snapshots else {
-            return Ok(());
-        };
-        let mut outcome = Ok(());
-        // Several at once, so that a store which commits in groups can.
-        for batch in removed.chunks(REMOVED_AT_ONCE) {
-            let removals = batch.iter().map(|idp| snapshots.remove(idp.tenant(), idp.name()));
-            for removal in join_all(removals).await {
-                outcome = outcome.and(removal.map_err(store_error));
-            }
-        }
-        outcome
+        inner
+            .keep_all(removed.iter().map(|idp| idp.shared_name()).collect())
+            .await
     }
 
     /// Has the identity providers of `tenant` with these names stand before all others, in this order. Those that
@@ -360,9 +347,7 @@ impl Registry {
         let idp = self.existing(tenant, name)?;
         if let IdpKeys::Fetched(source) = &idp.keys {
             source.purge(&self.inner);
-            if let Some(snapshots) = &self.inner.snapshots {
-                snapshots.remove(tenant, name).await.map_err(store_error)?;
-            }
+            self.inner.keep(tenant, name).await.map_err(store_error)?;
         }
         Ok(())
     }
@@ -466,17 +451,13 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Store`].
+    /// [`ErrorKind::Store`] with the first failure; the others are removed all the same.
     pub async fn discard_unclaimed(&self) -> Result<(), Error> {
         let unclaimed = std::mem::take(&mut lock(&self.inner.writer).restored);
-        if let Some(snapshots) = &self.inner.snapshots {
-            for (tenant, name) in unclaimed.into_keys() {
-                if self.idp(&tenant, &name).is_none() {
-                    snapshots.remove(&tenant, &name).await.map_err(store_error)?;
-                }
-            }
-        }
-        Ok(())
+        let names = unclaimed
+            .into_keys()
+            .map(|(tenant, name)| (tenant.into(), name.into()));
+        self.inner.keep_all(names.collect()).await
     }
 
     /// Writes the snapshots that are not stored yet: they are written as the sets change, but that may have failed or
@@ -486,20 +467,13 @@ impl Registry {
     ///
     /// [`ErrorKind::Store`] with the first failure; the others are written all the same.
     pub async fn persist_all(&self) -> Result<(), Error> {
-        let inner = &self.inner;
-        let idps = inner.by_name.all();
-        let unsaved = idps.iter().filter_map(|idp| match &idp.keys {
-            IdpKeys::Fetched(source) if source.unsaved.load(Ordering::Acquire) => Some(source),
-            _ => None,
+        let idps = self.inner.by_name.all();
+        let unsaved = idps.iter().filter(|idp| match &idp.keys {
+            IdpKeys::Fetched(source) => source.unsaved.load(Ordering::Acquire),
+            IdpKeys::Fixed(_) | IdpKeys::Given(_) => false,
         });
-        let mut writes = stream::iter(unsaved)
-            .map(|source| flight::save(inner, source))
-            .buffer_unordered(MAX_WRITES);
-        let mut outcome = Ok(());
-        while let Some(written) = writes.next().await {
-            outcome = outcome.and(written.map_err(store_error));
-        }
-        outcome
+        let names = unsaved.map(|idp| idp.shared_name()).collect();
+        self.inner.keep_all(names).await
     }
 
     /// The clock that everything here is driven by.
@@ -508,7 +482,8 @@ impl Registry {
         Arc::clone(&self.inner.clock)
     }
 
-    /// Ends the registry's task, once the snapshots that it is writing are written. What it holds can still be read, but is not refreshed any more.
+    /// Ends the registry's task, once the snapshots that it is writing are written or have had their 10 s. What it
+    /// holds can still be read, but is not refreshed any more.
     pub async fn shutdown(&self) {
         self.inner.stop.send_replace(true);
         let task = lock(&self.inner.driver).take();
@@ -698,6 +673,11 @@ impl Idp {
     #[must_use]
     pub fn name(&self) -> &str {
         self.config.name()
+    }
+
+    /// Tenant and name.
+    fn shared_name(&self) -> (Arc<str>, Arc<str>) {
+        (self.config.shared_tenant(), self.config.shared_name())
     }
 
     /// The settings it was registered with.

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The longest that a lookup waits for fetches.
-pub(crate) const MAX_WAIT: Duration = Duration::from_secs(2);
+const MAX_WAIT: Duration = Duration::from_secs(2);
 
 /// What one look at a view comes to.
 pub(crate) enum Seen<T> {
@@ -95,6 +95,43 @@ impl Source {
         };
         self.count(Lookup::Miss);
         Err(missing)
+    }
+}
+
+impl Source {
+    /// Looks once more after a signature did not verify under a known key id, which may name another key by now: after
+    /// a fetch out of `caller`'s share of a small budget, or after the one in the air, which costs nothing. That one
+    /// may have been sent before the key was replaced, so it is not the last word. Waits at most [`MAX_WAIT`].
+    pub(crate) async fn look_again<T>(
+        self: &Arc<Self>,
+        inner: &Inner,
+        caller: CallerId,
+        look: impl Fn(&View, Timestamp) -> Option<T>,
+    ) -> Option<T> {
+        let clock = &*inner.clock;
+        let until = clock.steady() + MAX_WAIT;
+        let mut last = false;
+        loop {
+            let now = clock.steady();
+            let found = look(&self.view(), now);
+            if found.is_some() || last || now >= until {
+                return found;
+            }
+            let landed = {
+                let mut entry = lock(&self.entry);
+                let landed = self.landed.notified();
+                match entry.bad_signature(caller, now) {
+                    Miss::Fetch(plan) => {
+                        self.launch(inner, plan);
+                        last = true;
+                    }
+                    Miss::Join => {}
+                    Miss::KnownAbsent | Miss::OverBudget => return None,
+                }
+                landed
+            };
+            select(pin!(landed), clock.sleep(until.since(now))).await;
+        }
     }
 }
 

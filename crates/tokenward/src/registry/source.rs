@@ -18,13 +18,13 @@ use http::{
 use tokenward_core::{
     Timestamp,
     freshness::{
-        CacheHeaders, CallerId, Cause, Entry, FetchPlan, Finished, Outcome, Restored, Status, Upstream,
+        CacheHeaders, Cause, Entry, FetchPlan, Finished, Outcome, Restored, State, Status, Upstream,
         Validators, View,
     },
     jose::KeySet,
 };
 use tokenward_store::Snapshot;
-use tokio::sync::{Notify, futures::Notified};
+use tokio::sync::Notify;
 use url::Url;
 
 use super::{
@@ -116,6 +116,10 @@ impl Source {
     pub(crate) fn count(&self, outcome: Lookup) {
         self.lookups.count(outcome);
         self.metrics.looked_up(outcome);
+    }
+
+    pub(crate) fn state(&self, now: Timestamp) -> State {
+        lock(&self.entry).state(now)
     }
 
     pub(crate) fn status(&self, now: Timestamp) -> Status {
@@ -210,12 +214,20 @@ impl Source {
 
     /// Fetches now, or waits for the fetch that is in the air.
     pub(super) async fn refresh(self: &Arc<Self>, inner: &Inner) -> Result<(), Error> {
+        let gone = || {
+            let config = self.config();
+            Error::not_found(config.tenant(), config.name())
+        };
         let landed = self.landed.notified();
+        // Who retires it after this wakes `landed`; who did it before will not.
+        if self.is_retired() {
+            return Err(gone());
+        }
         if let Some(plan) = self.begin(Cause::Manual, inner.clock.steady()) {
             self.launch(inner, plan);
         }
         let mut stop = inner.stop.subscribe();
-        // Without its driver, or once it is retired, nothing would ever land.
+        // Without its driver nothing would ever land.
         if matches!(
             select(pin!(landed), pin!(stop.wait_for(|stop| *stop))).await,
             Either::Right(_)
@@ -223,22 +235,12 @@ impl Source {
             return Err(Error::new(ErrorKind::Closed, "the registry has been shut down"));
         }
         if self.is_retired() {
-            let config = self.config();
-            return Err(Error::not_found(config.tenant(), config.name()));
+            return Err(gone());
         }
         match lock(&self.entry).last_error() {
             None => Ok(()),
             Some((code, text)) => Err(Error::new(ErrorKind::Fetch, format!("{code}: {text}"))),
         }
-    }
-
-    /// A signature did not verify under a known key id. Where the set may be looked at again: when that has landed.
-    pub(crate) fn bad_signature(self: &Arc<Self>, inner: &Inner, caller: CallerId) -> Option<Notified<'_>> {
-        let mut entry = lock(&self.entry);
-        let landed = self.landed.notified();
-        let plan = entry.bad_signature(caller, inner.clock.steady())?;
-        self.launch(inner, plan);
-        Some(landed)
     }
 
     pub(crate) fn note_use(&self, kid: &str, now: Timestamp) {
@@ -250,15 +252,22 @@ impl Source {
         inner.inbox.poke(self);
     }
 
-    /// Hands the outcome of a fetch to the entry. True where what is stored of it has to change.
+    /// Hands the outcome of a fetch to the entry. True where what is stored of it has to change. What comes for a
+    /// registration that is gone, or was asked under earlier settings, changes nothing and wakes nobody: who waits,
+    /// waits for the fetch that follows.
     pub(super) fn land(&self, inner: &Inner, ticket: u64, acquired: Acquired, took: Duration) -> bool {
         let now = inner.clock.steady();
         let outcome = outcome(acquired.result, inner.clock.wall());
+        let mut entry = lock(&self.entry);
+        if self.is_retired() {
+            return false;
+        }
+        let Some(finished) = entry.finish_fetch(ticket, outcome, now, inner.random.unit()) else {
+            return false;
+        };
         if acquired.jwks_uri.is_some() {
             *lock(&self.resolved) = acquired.jwks_uri;
         }
-        let mut entry = lock(&self.entry);
-        let finished = entry.finish_fetch(ticket, outcome, now, inner.random.unit());
         self.publish(inner, &entry);
         let status = entry.status(now);
         let text = entry.last_error().map(|(_, text)| text.to_owned());
@@ -280,7 +289,7 @@ impl Source {
         let config = self.config.load();
         let entry = lock(&self.entry);
         let (validators, upstream) = entry.snapshot()?;
-        let (validators, view) = (validators.clone(), entry.view());
+        let view = entry.view();
         drop(entry);
         let fetched_at = view.last_updated()?;
         Some(Snapshot {
@@ -292,7 +301,8 @@ impl Source {
             etag: validators.etag,
             last_modified: validators.last_modified,
             fetched_at,
-            upstream_max_age: upstream.max_age,
+            // From when it was fetched, not from when it was made.
+            upstream_max_age: upstream.remaining,
         })
     }
 
@@ -429,4 +439,37 @@ fn restored(snapshot: Snapshot) -> Option<Restored> {
             remaining: snapshot.upstream_max_age,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use tokenward_core::BoxFuture;
+
+    use super::*;
+    use crate::{
+        fetch::{Fetch, FetchError, FetchRequest, FetchResponse},
+        registry::{IdpKeys, Registry},
+    };
+
+    struct Hangs;
+
+    impl Fetch for Hangs {
+        fn fetch<'a>(&'a self, _: &'a FetchRequest) -> BoxFuture<'a, Result<FetchResponse, FetchError>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refresh_of_what_is_gone_already_waits_for_nothing() {
+        let registry = Registry::builder().fetcher(Arc::new(Hangs)).build().unwrap();
+        let url = Url::parse("https://a.example/keys").unwrap();
+        let idp = registry.register(IdpConfig::at("a", url, None).unwrap()).unwrap();
+        let IdpKeys::Fetched(source) = &idp.keys else {
+            panic!("it is fetched");
+        };
+        registry.unregister("default", "a").await.unwrap();
+        let outcome = source.refresh(registry.inner()).now_or_never();
+        assert_eq!(outcome.unwrap().unwrap_err().kind(), ErrorKind::NotFound);
+    }
 }

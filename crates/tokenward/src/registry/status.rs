@@ -65,7 +65,13 @@ impl Idp {
     /// Whether its keys were fetched or restored, or that was tried.
     #[must_use]
     pub fn was_tried(&self) -> bool {
-        self.has_keys() || !matches!(self.status().keys.state, State::Empty | State::Loading)
+        match &self.keys {
+            IdpKeys::Fetched(source) => {
+                let state = source.state(self.clock.steady());
+                !matches!(state, State::Empty | State::Loading)
+            }
+            IdpKeys::Fixed(_) | IdpKeys::Given(_) => true,
+        }
     }
 
     /// What only operators are to see.

@@ -11,10 +11,15 @@ use std::{
 
 use async_trait::async_trait;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
-use tokenward::{CallerId, ErrorKind, Memory, Snapshot, Snapshots, StoreError, StoreErrorKind};
-use tokenward_testkit::TestKey;
+use tokenward::{
+    CallerId, Clock, ErrorKind, IdpConfig, Memory, Snapshot, Snapshots, StoreError, StoreErrorKind, Timestamp,
+};
+use tokenward_testkit::{ManualClock, TestKey};
 
-use crate::world::World;
+use crate::{
+    web::{Web, url},
+    world::World,
+};
 
 /// Counters by name, labels aside.
 #[derive(Clone, Default)]
@@ -97,6 +102,9 @@ async fn a_store_that_is_down_keeps_no_provider_from_being_registered() {
         ErrorKind::Store
     );
     assert_eq!(counters.read(ERRORS), 3);
+    // Every set that comes is another attempt.
+    world.clock.run_for(Duration::from_secs(3_600)).await;
+    assert_eq!(counters.read(ERRORS), 4);
     // Gone all the same.
     let removed = world.registry.unregister("default", "a").await;
     assert_eq!(removed.unwrap_err().kind(), ErrorKind::Store);
@@ -142,4 +150,113 @@ async fn without_a_store_the_calls_do_nothing() {
     assert_eq!(keys.await.unwrap().usable().len(), 1);
     registry.unregister("default", "a").await.unwrap();
     assert!(world.store.load_all().await.unwrap().is_empty());
+}
+
+/// A store whose writes take so long; none means for ever.
+struct Slow {
+    clock: ManualClock,
+    takes: Option<Duration>,
+    store: Memory,
+}
+
+impl Slow {
+    async fn wait(&self) {
+        match self.takes {
+            Some(takes) => self.clock.sleep(takes).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[async_trait]
+impl Snapshots for Slow {
+    async fn put(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        self.wait().await;
+        self.store.put(snapshot).await
+    }
+
+    async fn get(&self, tenant: &str, name: &str) -> Result<Option<Snapshot>, StoreError> {
+        self.store.get(tenant, name).await
+    }
+
+    async fn load_all(&self) -> Result<Vec<Snapshot>, StoreError> {
+        self.store.load_all().await
+    }
+
+    /// Quick, and so ahead of a write that began before it.
+    async fn remove(&self, tenant: &str, name: &str) -> Result<(), StoreError> {
+        self.store.remove(tenant, name).await
+    }
+}
+
+fn slow(takes: Option<Duration>) -> (Arc<Slow>, Web) {
+    let clock = ManualClock::new(Timestamp::from_secs(1_800_000_000));
+    let store = Arc::new(Slow {
+        clock: clock.clone(),
+        takes,
+        store: Memory::new(),
+    });
+    let web = Web::at(clock, Arc::clone(&store) as _);
+    (store, web)
+}
+
+fn hourly(name: &str) -> IdpConfig {
+    IdpConfig::at(name, url(&format!("https://{name}.example/keys")), None).unwrap()
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_holds_up_no_fetch_and_no_end() {
+    let counters = Counters::default();
+    let _guard = metrics::set_default_local_recorder(&counters);
+    let (_, web) = slow(None);
+    // More than there are places.
+    for n in 0..6 {
+        web.keys(&format!("https://i{n}.example/keys"), &[&TestKey::es256(0)]);
+        web.register(hourly(&format!("i{n}")));
+    }
+    web.run(Duration::from_secs(36_000)).await;
+    for n in 0..6 {
+        assert!(web.status(&format!("i{n}")).update_count >= 9);
+    }
+    assert!(counters.read(ERRORS) >= 6 * 9, "{}", counters.read(ERRORS));
+    let registry = web.registry.clone();
+    web.run(Duration::from_secs(1)).await;
+    let began = web.clock.steady();
+    let (persisted, ()) = tokio::join!(registry.persist_all(), web.run(Duration::from_secs(20)));
+    assert_eq!(persisted.unwrap_err().kind(), ErrorKind::Store);
+    tokio::join!(registry.shutdown(), web.run(Duration::from_secs(20)));
+    assert!(web.clock.steady().since(began) <= Duration::from_secs(40));
+}
+
+#[tokio::test]
+async fn a_slow_write_brings_back_nothing_that_was_purged_or_removed() {
+    const WRITE: Duration = Duration::from_secs(5);
+    for purge in [true, false] {
+        let (store, web) = slow(Some(WRITE));
+        web.keys("https://a.example/keys", &[&TestKey::es256(0)]);
+        web.register(hourly("a"));
+        web.run(WRITE / 2).await;
+        web.gone("https://a.example/keys");
+        let registry = web.registry.clone();
+        let gone = async {
+            match purge {
+                true => registry.purge("default", "a").await.unwrap(),
+                false => registry.unregister("default", "a").await.unwrap(),
+            }
+        };
+        tokio::join!(gone, web.run(2 * WRITE));
+        web.run(2 * WRITE).await;
+        assert!(store.load_all().await.unwrap().is_empty(), "{purge}");
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_written_is_written_at_the_end() {
+    let (store, web) = slow(Some(Duration::from_secs(5)));
+    web.keys("https://a.example/keys", &[&TestKey::es256(0)]);
+    web.register(hourly("a"));
+    web.run(Duration::from_secs(1)).await;
+    let registry = web.registry.clone();
+    tokio::join!(registry.shutdown(), web.run(Duration::from_secs(10)));
+    assert_eq!(store.load_all().await.unwrap().len(), 1);
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokenward::{Audiences, Denial, IdpConfig, Policy, Settings};
+use tokenward::{Audiences, Clock, Denial, IdpConfig, Policy, Settings};
 use tokenward_testkit::{TestKey, with_broken_signature};
 
 use crate::world::{CALLER, World};
@@ -148,6 +148,68 @@ async fn another_key_under_the_same_kid_is_found_after_a_bad_signature() {
         world.asked("a").len() - asked <= 1,
         "bad signatures drive fetches"
     );
+}
+
+#[tokio::test]
+async fn a_thousand_tokens_of_a_replaced_key_cost_one_fetch() {
+    let world = World::new();
+    let (old, new) = (TestKey::es256(0).with_kid("k"), TestKey::es256(1).with_kid("k"));
+    world.serve("a", &[&old]);
+    world.add("a").await;
+    world.set("a", slow(&new));
+    let asked = world.asked("a").len();
+    let token = world.token("a", &new);
+    let waiting = (0..1_000).map(|_| world.verifier.verify("default", &token, CALLER));
+    let (outcomes, ()) = tokio::join!(
+        futures_util::future::join_all(waiting),
+        world.clock.run_for(Duration::from_secs(1))
+    );
+    let refused: Vec<_> = outcomes
+        .iter()
+        .filter_map(|outcome| outcome.as_ref().err())
+        .collect();
+    assert!(refused.is_empty(), "{} refused: {:?}", refused.len(), refused[0]);
+    assert_eq!(world.asked("a").len() - asked, 1);
+}
+
+fn slow(key: &TestKey) -> crate::world::Site {
+    let body = tokenward_testkit::key_set(&[key]).to_string().into_bytes();
+    crate::world::Site::Slow(Duration::from_millis(500), body)
+}
+
+#[tokio::test]
+async fn a_fetch_that_was_sent_before_the_key_was_replaced_is_not_the_last_word() {
+    let world = World::new();
+    let (old, new) = (TestKey::es256(0).with_kid("k"), TestKey::es256(1).with_kid("k"));
+    world.serve("a", &[&old]);
+    world.add("a").await;
+    world.set("a", slow(&old));
+    let registry = world.registry.clone();
+    let token = world.token("a", &new);
+    let (refreshed, outcome, ()) = tokio::join!(
+        registry.refresh("default", "a"),
+        async {
+            world.clock.sleep(Duration::from_millis(100)).await;
+            world.set("a", slow(&new));
+            world.verifier.verify("default", &token, CALLER).await
+        },
+        world.clock.run_for(Duration::from_secs(3))
+    );
+    refreshed.unwrap();
+    outcome.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_right_after_a_purge_waits_for_the_fetch() {
+    let world = World::new();
+    let (old, new) = (TestKey::es256(0), TestKey::es256(1));
+    world.serve("a", &[&old]);
+    world.add("a").await;
+    world.serve("a", &[&old, &new]);
+    // Looked for, and found.
+    world.verify(&world.token("a", &new)).await.unwrap();
+    world.registry.purge("default", "a").await.unwrap();
+    world.verify(&world.token("a", &new)).await.unwrap();
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ struct Page {
 struct Pages {
     pages: Mutex<HashMap<String, Page>>,
     delay: Mutex<Duration>,
+    /// What was asked, and with which `ETag`.
+    asked: Mutex<Vec<(String, Option<String>)>>,
 }
 
 struct Fetcher(Arc<Pages>, ManualClock);
@@ -34,6 +36,11 @@ struct Fetcher(Arc<Pages>, ManualClock);
 impl Fetch for Fetcher {
     fn fetch<'a>(&'a self, request: &'a FetchRequest) -> BoxFuture<'a, Result<FetchResponse, FetchError>> {
         let url = request.url.to_string();
+        self.0
+            .asked
+            .lock()
+            .unwrap()
+            .push((url.clone(), request.etag.clone()));
         let delay = *self.0.delay.lock().unwrap();
         let page = self.0.pages.lock().unwrap().get(&url).cloned();
         Box::pin(async move {
@@ -65,11 +72,11 @@ pub(crate) struct Web {
 
 impl Web {
     pub(crate) fn new() -> Self {
-        Self::over(Arc::new(Memory::new()))
+        let clock = ManualClock::new(Timestamp::from_secs(1_800_000_000));
+        Self::at(clock, Arc::new(Memory::new()))
     }
 
-    pub(crate) fn over(store: Arc<dyn Snapshots>) -> Self {
-        let clock = ManualClock::new(Timestamp::from_secs(1_800_000_000));
+    pub(crate) fn at(clock: ManualClock, store: Arc<dyn Snapshots>) -> Self {
         Self::begin(clock, Arc::default(), store)
     }
 
@@ -122,6 +129,10 @@ impl Web {
         *self.pages.delay.lock().unwrap() = delay;
     }
 
+    pub(crate) fn asked(&self) -> Vec<(String, Option<String>)> {
+        self.pages.asked.lock().unwrap().clone()
+    }
+
     pub(crate) fn register(&self, config: IdpConfig) {
         self.registry.register(config).unwrap();
     }
@@ -132,6 +143,12 @@ impl Web {
 
     pub(crate) fn status(&self, name: &str) -> Status {
         self.registry.idp("default", name).unwrap().status().keys
+    }
+
+    /// The address of what is stored for a provider.
+    pub(crate) async fn stored(&self, name: &str) -> Option<String> {
+        let snapshot = self.store.get("default", name).await.unwrap();
+        snapshot.map(|snapshot| snapshot.url)
     }
 }
 

@@ -151,7 +151,15 @@ fn land(entry: &mut Entry, onlooker: &mut Onlooker, outcome: Outcome, now: Times
     };
     let before = entry.view();
     let due = entry.next_fetch;
-    let finished = entry.finish_fetch(plan.ticket, outcome, now, unit);
+    let Some(finished) = entry.finish_fetch(plan.ticket, outcome, now, unit) else {
+        let after = entry.view();
+        assert!(
+            Arc::ptr_eq(&before, &after),
+            "what counts for nothing changed something"
+        );
+        assert!(entry.is_due(now), "and is not made up for");
+        return;
+    };
     if finished.error.is_none() {
         onlooker.saw_answer(entry, now);
         return;
@@ -200,8 +208,9 @@ fn apply(step: &Step, entry: &mut Entry, onlooker: &mut Onlooker, now: &mut Time
             }
         }
         Step::BadSignature(caller) => {
-            let plan = entry.bad_signature(CallerId::new(*caller), *now);
-            onlooker.took_off(plan, true);
+            if let Miss::Fetch(plan) = entry.bad_signature(CallerId::new(*caller), *now) {
+                onlooker.took_off(Some(plan), true);
+            }
         }
         Step::Set(mask, other) => land(entry, onlooker, fresh_set(&seeds(*mask, *other)), *now, unit),
         Step::NotModified => land(entry, onlooker, not_modified(), *now, unit),

@@ -94,7 +94,7 @@ const BOB: CallerId = CallerId::new(2);
 impl Entry {
     fn land(&mut self, outcome: Outcome, now: Timestamp) -> Finished {
         let plan = self.begin_fetch(Cause::Manual, now).unwrap();
-        self.finish_fetch(plan.ticket, outcome, now, 0.0)
+        self.finish_fetch(plan.ticket, outcome, now, 0.0).unwrap()
     }
 
     fn finds(&self, kid: &str, now: Timestamp) -> bool {
@@ -137,7 +137,7 @@ fn one_fetch_at_a_time() {
     let plan = entry.begin_fetch(Cause::Scheduled, at(0)).unwrap();
     assert!(entry.begin_fetch(Cause::Manual, at(0)).is_none());
     assert_eq!(entry.miss("x", ALICE, at(0)), Miss::Join);
-    assert_eq!(entry.bad_signature(ALICE, at(0)), None);
+    assert_eq!(entry.bad_signature(ALICE, at(0)), Miss::Join);
     assert!(!entry.is_due(at(0)));
     entry.finish_fetch(plan.ticket + 1, fresh_set(&[("a", 1)]), at(0), 0.0);
     assert!(
@@ -186,7 +186,7 @@ fn a_304_keeps_the_same_set() {
         validators: validators("v2"),
         upstream: stated(300),
     };
-    let finished = entry.finish_fetch(plan.ticket, outcome, at(3_600), 0.0);
+    let finished = entry.finish_fetch(plan.ticket, outcome, at(3_600), 0.0).unwrap();
     assert!(!finished.new_keys && finished.events.is_empty());
     assert!(Arc::ptr_eq(&before, entry.view().keys(at(3_600)).unwrap()));
     let status = entry.status(at(3_600));
@@ -231,7 +231,9 @@ fn a_304_without_a_set_or_a_condition_is_a_failure_and_asked_again_without_one()
     let mut entry = loaded(settings(), &[("a", 1)]);
     let plan = entry.begin_fetch(Cause::Manual, at(1)).unwrap();
     entry.purge(at(1));
-    let finished = entry.finish_fetch(plan.ticket, not_modified(), at(2), 0.0);
+    let finished = entry
+        .finish_fetch(plan.ticket, not_modified(), at(2), 0.0)
+        .unwrap();
     assert_eq!(finished.error, Some("not_modified_unexpected"));
     let plan = entry.begin_fetch(Cause::Scheduled, at(4)).unwrap();
     assert_eq!(plan.validators, None);
@@ -701,11 +703,13 @@ fn budget_and_negative_ttl_are_settings() {
 #[test]
 fn bad_signatures_have_a_budget_of_their_own() {
     let mut entry = loaded(settings(), &[("a", 1)]);
-    let plan = entry.bad_signature(ALICE, at(10)).unwrap();
+    let Miss::Fetch(plan) = entry.bad_signature(ALICE, at(10)) else {
+        panic!()
+    };
     assert!(plan.single_attempt);
     entry.finish_fetch(plan.ticket, failed(), at(10), 0.0);
     assert_eq!(entry.next_wakeup(), at(3_600));
-    assert_eq!(entry.bad_signature(ALICE, at(69)), None);
+    assert_eq!(entry.bad_signature(ALICE, at(69)), Miss::OverBudget);
     assert!(
         matches!(entry.miss("x", ALICE, at(69)), Miss::Fetch(_)),
         "the other budget is whole"
@@ -741,8 +745,12 @@ fn truncation_keeps_what_is_in_use() {
     assert_eq!(entry.serves(at(2)), ["q", "used"]);
     let truncated = finished.truncated.unwrap();
     assert_eq!(truncated.original_count, 5);
-    assert_eq!(truncated.dropped, ["n1", "n2", "p"]);
-    assert_eq!(entry.status(at(2)).dropped_kids, ["n1", "n2", "p"]);
+    assert_eq!(truncated.dropped.kids, ["n1", "n2", "p"]);
+    let status = entry.status(at(2));
+    assert_eq!(
+        (status.dropped_kids, status.dropped_count),
+        (truncated.dropped.kids, 3)
+    );
     assert!(entry.finds("p", at(2)), "what was there has its grace");
 
     let mut entry = loaded(
@@ -793,12 +801,78 @@ fn other_settings_hold_at_once_and_the_set_is_read_anew() {
     assert_eq!(view.advertised_max_age(), secs(100));
     assert!(view.generation() > generation);
     assert!(entry.finds("c", at(19)) && !entry.finds("c", at(20)));
-    // The answer that was in the air says only that nothing changed.
-    entry.finish_fetch(plan.ticket, not_modified(), at(11), 0.0);
+    // What was asked under the earlier settings says nothing about these.
+    assert!(!entry.is_due(at(11)), "two fetches in the air");
+    let late = fresh_set(&[("a", 1), ("z", 9)]);
+    assert!(entry.finish_fetch(plan.ticket, late, at(11), 0.0).is_none());
+    assert!(!entry.finds("z", at(11)) && entry.is_due(at(11)));
     let plan = entry.begin_fetch(Cause::Scheduled, at(11)).unwrap();
     assert_eq!(plan.validators, None);
     entry.finish_fetch(plan.ticket, fresh_set(&[("a", 1), ("b", 2)]), at(11), 0.0);
     assert_eq!(entry.serves(at(11)), ["a"]);
+}
+
+#[test]
+fn nothing_is_known_to_be_absent_from_a_set_that_is_gone() {
+    for purged in [true, false] {
+        let mut entry = loaded(settings(), &[("a", 1)]);
+        let (before, now) = (at(10), at(12));
+        let Miss::Fetch(plan) = entry.miss("x", ALICE, before) else {
+            panic!()
+        };
+        entry.finish_fetch(plan.ticket, fresh_set(&[("a", 1)]), before, 0.0);
+        assert_eq!(entry.miss("x", ALICE, before), Miss::KnownAbsent);
+        if purged {
+            entry.purge(now);
+        } else {
+            // Nothing has tidied up yet.
+            Arc::make_mut(&mut entry.view).usable_until = now;
+        }
+        assert!(matches!(entry.miss("x", BOB, now), Miss::Fetch(_)), "{purged}");
+        entry.tick(now);
+        assert!(entry.absent_kids.is_empty(), "{purged}");
+    }
+}
+
+#[test]
+fn what_is_known_to_be_absent_is_bounded_and_forgotten_in_time() {
+    let mut entry = loaded(settings(), &[("a", 1)]);
+    for n in 0..2 * MAX_ABSENT_KIDS {
+        entry.note_absent(n.to_string().into(), at(1));
+    }
+    assert_eq!(entry.absent_kids.len(), MAX_ABSENT_KIDS);
+    entry.tick(at(30));
+    assert_eq!(entry.absent_kids.len(), MAX_ABSENT_KIDS);
+    entry.tick(at(31));
+    assert!(entry.absent_kids.is_empty());
+}
+
+#[test]
+fn only_a_whole_set_is_kept_with_its_validators() {
+    let broken = r#"{"kty":"OKP","crv":"Ed25519","kid":"broken","x":"AA"}"#.to_owned();
+    let (a, b, enc) = (jwk("a", 1, ""), jwk("b", 2, ""), jwk("e", 3, r#","use":"enc""#));
+    for (set, max_keys, whole) in [
+        (&[a.clone(), b.clone()][..], 2, true),
+        (&[a.clone(), enc], 2, true),
+        (&[a.clone(), b], 1, false),
+        (&[a, broken], 2, false),
+    ] {
+        let settings = Settings {
+            max_keys,
+            ..settings()
+        };
+        let mut entry = Entry::new(settings, at(0));
+        entry.land(fresh(&body(set), Upstream::default()), at(0));
+        let (kept, _) = entry.snapshot().unwrap();
+        let expected = if whole {
+            validators("v1")
+        } else {
+            Validators::default()
+        };
+        assert_eq!(kept, expected, "{set:?}");
+        let plan = entry.begin_fetch(Cause::Manual, at(1)).unwrap();
+        assert_eq!(plan.validators, Some(validators("v1")), "as long as it runs");
+    }
 }
 
 fn restored(fetched_at: i64, now: i64) -> Entry {
@@ -860,6 +934,7 @@ fn the_record() {
         "max_keys": 10,
         "skipped_keys": [{"kid": "e", "reason": "use_not_sig"}],
         "dropped_kids": [],
+        "dropped_count": 0,
         "cache_duration": 300,
         "idp_suggested_cache": 300,
         "cache_until": at(305).to_string(),

@@ -1,0 +1,110 @@
+//! What the snapshot store is told of a provider: how it stands now, in one write at a time.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::future::{Either, join_all, select};
+use tokenward_store::{StoreError, StoreErrorKind};
+use tokio::sync::Mutex;
+
+use super::{IdpKeys, Inner, Source, store_error};
+use crate::error::Error;
+
+/// Writes that are under way at once: as many as the store takes together, and no more than it can be given.
+pub(super) const MAX_WRITES: usize = 256;
+
+/// How long one write may take, its turn included. A store that hangs must hold nobody up for ever.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How many turns there are. Names that share one only wait for each other.
+const TURNS: usize = 1_024;
+
+/// Whose turn it is to write.
+pub(super) struct Turns {
+    hasher: RandomState,
+    turns: Box<[Mutex<()>]>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            turns: (0..TURNS).map(|_| Mutex::default()).collect(),
+        }
+    }
+}
+
+impl Turns {
+    fn of(&self, tenant: &str, name: &str) -> Option<&Mutex<()>> {
+        let hash = self.hasher.hash_one((tenant, name));
+        self.turns.get(usize::try_from(hash >> 32).unwrap_or(0) % TURNS)
+    }
+}
+
+impl Inner {
+    /// Makes what is stored of a provider what it is now: its key set, or nothing where it has none or is gone.
+    ///
+    /// How it stands is read when its turn has come, not when the write was asked for. So no write, however late it
+    /// comes and whatever asked for it, brings back what was purged, removed or replaced meanwhile.
+    pub(super) async fn keep(&self, tenant: &str, name: &str) -> Result<(), StoreError> {
+        let Some(store) = &self.snapshots else {
+            return Ok(());
+        };
+        let write = async {
+            let _turn = match self.turns.of(tenant, name) {
+                Some(turn) => Some(turn.lock().await),
+                None => None,
+            };
+            self.note_unsaved(tenant, name, false);
+            match self.fetched(tenant, name, Source::snapshot).flatten() {
+                Some(snapshot) => store.put(&snapshot).await,
+                None => store.remove(tenant, name).await,
+            }
+        };
+        let outcome = match select(pin!(write), self.clock.sleep(DEADLINE)).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right(_) => Err(StoreError::new(
+                StoreErrorKind::Io,
+                format!("no answer within {} s", DEADLINE.as_secs()),
+            )),
+        };
+        if outcome.is_err() {
+            self.note_unsaved(tenant, name, true);
+        }
+        outcome
+    }
+
+    /// The same for many, of which tenant and name are given: several at once, so that a store which commits in groups
+    /// can. All are tried.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) with the first failure.
+    pub(super) async fn keep_all(&self, names: Vec<(Arc<str>, Arc<str>)>) -> Result<(), Error> {
+        let mut outcome = Ok(());
+        for batch in names.chunks(MAX_WRITES) {
+            let writes = batch.iter().map(|(tenant, name)| self.keep(tenant, name));
+            for written in join_all(writes).await {
+                outcome = outcome.and(written.map_err(store_error));
+            }
+        }
+        outcome
+    }
+
+    fn note_unsaved(&self, tenant: &str, name: &str, unsaved: bool) {
+        self.fetched(tenant, name, |source| {
+            source.unsaved.store(unsaved, Ordering::Release);
+        });
+    }
+
+    fn fetched<T>(&self, tenant: &str, name: &str, read: impl FnOnce(&Source) -> T) -> Option<T> {
+        match &self.by_name.get(tenant, name)?.keys {
+            IdpKeys::Fetched(source) => Some(read(source)),
+            IdpKeys::Fixed(_) | IdpKeys::Given(_) => None,
+        }
+    }
+}
