@@ -1,3 +1,6 @@
+mod counted;
+mod scale;
+
 use std::{hash::RandomState, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
@@ -47,10 +50,9 @@ fn settings() -> Settings {
     }
 }
 
-async fn service(ledger: &Arc<Memory>, clock: &ManualClock) -> (Arc<Index>, TokenService) {
+async fn service(ledger: Arc<dyn Ledger>, clock: &ManualClock) -> (Arc<Index>, TokenService) {
     let index = Arc::new(Index::new(RandomState::new()));
-    let (ledger, clock): (Arc<dyn Ledger>, Arc<dyn Clock>) =
-        (Arc::clone(ledger) as _, Arc::new(clock.clone()));
+    let clock: Arc<dyn Clock> = Arc::new(clock.clone());
     load(&*ledger, &index).await.unwrap();
     let keys = signer::Settings {
         algorithm: Algorithm::EdDsa,
@@ -82,7 +84,7 @@ impl World {
     async fn new() -> Self {
         let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_700));
         let ledger = Arc::new(Memory::new());
-        let (index, service) = service(&ledger, &clock).await;
+        let (index, service) = service(Arc::clone(&ledger) as _, &clock).await;
         Self {
             clock,
             ledger,
@@ -93,7 +95,7 @@ impl World {
 
     /// The same store in a new process.
     async fn restarted(self) -> Self {
-        let (index, service) = service(&self.ledger, &self.clock).await;
+        let (index, service) = service(Arc::clone(&self.ledger) as _, &self.clock).await;
         Self {
             index,
             service,

@@ -13,6 +13,7 @@ mod authorize;
 mod chaos;
 mod cli;
 mod connections;
+mod crash;
 mod faults;
 mod floods;
 mod idps;

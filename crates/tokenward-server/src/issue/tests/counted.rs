@@ -1,0 +1,136 @@
+//! A ledger that counts what is asked of it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokenward_core::Timestamp;
+use tokenward_store::{
+    AuditRecord, Child, Family, Ledger, PutIdp, Recorded, Revocation, Revoked, StoreError, StoredIdp,
+};
+
+pub(super) struct Counted {
+    ledger: Arc<dyn Ledger>,
+    reads: AtomicUsize,
+    writes: AtomicUsize,
+}
+
+impl Counted {
+    pub(super) fn new(ledger: Arc<dyn Ledger>) -> Arc<Self> {
+        Arc::new(Self {
+            ledger,
+            reads: AtomicUsize::new(0),
+            writes: AtomicUsize::new(0),
+        })
+    }
+
+    /// Reads and writes since the last time it was asked.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (
+            self.reads.swap(0, Ordering::Relaxed),
+            self.writes.swap(0, Ordering::Relaxed),
+        )
+    }
+
+    fn read(&self) -> &dyn Ledger {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        &*self.ledger
+    }
+
+    fn write(&self) -> &dyn Ledger {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        &*self.ledger
+    }
+}
+
+#[async_trait::async_trait]
+impl Ledger for Counted {
+    async fn idps(&self) -> Result<Vec<StoredIdp>, StoreError> {
+        self.read().idps().await
+    }
+
+    async fn audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
+        self.read().audit(before, limit).await
+    }
+
+    async fn family(&self, parent_jti: &str) -> Result<Option<Family>, StoreError> {
+        self.read().family(parent_jti).await
+    }
+
+    async fn families(&self, after: &str, limit: usize) -> Result<Vec<Family>, StoreError> {
+        self.read().families(after, limit).await
+    }
+
+    async fn due_families(&self, now: Timestamp, limit: usize) -> Result<Vec<Family>, StoreError> {
+        self.read().due_families(now, limit).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read().next_due().await
+    }
+
+    async fn revocations(&self, after: u64, limit: usize) -> Result<Vec<(u64, Revocation)>, StoreError> {
+        self.read().revocations(after, limit).await
+    }
+
+    async fn revocation(&self, id: &str) -> Result<Option<Revocation>, StoreError> {
+        self.read().revocation(id).await
+    }
+
+    async fn keyring(&self) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        self.read().keyring().await
+    }
+
+    async fn put_idp(&self, idp: &StoredIdp, max: usize) -> Result<PutIdp, StoreError> {
+        self.write().put_idp(idp, max).await
+    }
+
+    async fn remove_idp(&self, tenant: &str, name: &str) -> Result<bool, StoreError> {
+        self.write().remove_idp(tenant, name).await
+    }
+
+    async fn append_audit(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+        self.write().append_audit(records).await
+    }
+
+    async fn open_family(&self, family: &Family) -> Result<(), StoreError> {
+        self.write().open_family(family).await
+    }
+
+    async fn record_child(
+        &self,
+        parent_jti: &str,
+        after: u64,
+        child: &Child,
+        next_renewal: Option<Timestamp>,
+    ) -> Result<Recorded, StoreError> {
+        self.write()
+            .record_child(parent_jti, after, child, next_renewal)
+            .await
+    }
+
+    async fn postpone(&self, parent_jti: &str, next_renewal: Option<Timestamp>) -> Result<(), StoreError> {
+        self.write().postpone(parent_jti, next_renewal).await
+    }
+
+    async fn revoke(&self, revocation: &Revocation) -> Result<Revoked, StoreError> {
+        self.write().revoke(revocation).await
+    }
+
+    async fn delete_revocation(&self, id: &str) -> Result<bool, StoreError> {
+        self.write().delete_revocation(id).await
+    }
+
+    async fn put_keyring(&self, expected: u64, bytes: &[u8]) -> Result<bool, StoreError> {
+        self.write().put_keyring(expected, bytes).await
+    }
+
+    async fn prune(&self, now: Timestamp) -> Result<usize, StoreError> {
+        self.write().prune(now).await
+    }
+
+    fn healthy(&self) -> bool {
+        self.ledger.healthy()
+    }
+}
