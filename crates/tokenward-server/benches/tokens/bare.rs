@@ -62,7 +62,7 @@ impl Rows {
         let (first, began) = (self.number, Instant::now());
         let length = match &self.row[self.jti] {
             Value::Text(jti) => jti.len(),
-            other => unreachable!("{other:?}"),
+            other => panic!("{other:?}"),
         };
         while began.elapsed() < time {
             let transaction = self.connection.transaction().unwrap();
