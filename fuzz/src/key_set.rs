@@ -134,7 +134,7 @@ fn truncated(mut set: KeySet, max: usize, truncation: Truncation) {
     let previous = |kid: &str| kid.starts_with('a');
     let dropped = set.truncate(max, truncation, &recent, &previous);
     let after: Vec<_> = set.documents().map(|(_, document)| document.to_owned()).collect();
-    assert_eq!(after.len() + dropped.len(), before.len());
+    assert_eq!(after.len() + dropped.count, before.len());
     let limit = if max == 0 { MAX_KEYS } else { max };
     assert_eq!(after.len(), before.len().min(limit));
     let mut rest = before.iter();
