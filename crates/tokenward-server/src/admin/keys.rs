@@ -101,6 +101,7 @@ pub(super) fn calls() -> Vec<Call> {
 #[expect(dead_code, reason = "only its schema is used; Members reads it")]
 struct Rotation {
     /// Also where verifiers may not know the next key yet. They refuse its tokens until they have fetched the keys anew.
+    #[schema(nullable = false)]
     force: Option<bool>,
 }
 

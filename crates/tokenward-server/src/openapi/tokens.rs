@@ -15,18 +15,25 @@ struct TokenRequest {
     /// Whom it is for: `sub`. 1 to 256 printable characters.
     user_id: String,
     /// `default` where it is absent.
+    #[schema(nullable = false)]
     network: Option<String>,
     /// Requests a minute, 1 to 1000000; 100.
+    #[schema(nullable = false)]
     rate_limit: Option<u32>,
     /// Words with one blank between them.
+    #[schema(nullable = false)]
     scope: Option<String>,
     /// One, or a list.
+    #[schema(nullable = false)]
     audience: Option<Value>,
     /// Custom claims. None may have a name that the service writes itself.
+    #[schema(nullable = false)]
     claims: Option<Value>,
     /// Seconds.
+    #[schema(nullable = false)]
     expires_in: Option<u64>,
     /// The same in days.
+    #[schema(nullable = false)]
     expiry_days: Option<u64>,
 }
 
@@ -36,20 +43,30 @@ struct TokenRequest {
 #[expect(dead_code, reason = "only its schema is used")]
 struct PairRequest {
     user_id: String,
+    #[schema(nullable = false)]
     network: Option<String>,
+    #[schema(nullable = false)]
     rate_limit: Option<u32>,
+    #[schema(nullable = false)]
     scope: Option<String>,
+    #[schema(nullable = false)]
     audience: Option<Value>,
+    #[schema(nullable = false)]
     claims: Option<Value>,
     /// Seconds.
+    #[schema(nullable = false)]
     parent_expires_in: Option<u64>,
     /// The same in hours.
+    #[schema(nullable = false)]
     parent_expiry_hours: Option<u64>,
     /// Seconds.
+    #[schema(nullable = false)]
     child_expires_in: Option<u64>,
     /// Whether the first child is in the answer; false.
+    #[schema(nullable = false)]
     include_child: Option<bool>,
     /// Whether children are minted when they are due; true.
+    #[schema(nullable = false)]
     auto_renew: Option<bool>,
 }
 
@@ -58,6 +75,7 @@ struct PairRequest {
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only its schema is used")]
 struct RenewalRequest {
+    #[schema(nullable = false)]
     parent_token: Option<String>,
 }
 
@@ -77,11 +95,14 @@ struct PairAnswer {
     parent_expiry: u64,
     #[schema(format = DateTime)]
     parent_expires_at: String,
+    #[schema(nullable = false)]
     child_token: Option<String>,
+    #[schema(nullable = false)]
     child_jti: Option<String>,
     /// Seconds.
+    #[schema(nullable = false)]
     child_expiry: Option<u64>,
-    #[schema(format = DateTime)]
+    #[schema(format = DateTime, nullable = false)]
     child_expires_at: Option<String>,
 }
 
