@@ -25,8 +25,8 @@ pub use index::{Index, Marks};
 /// How much longer than a token a record of it is kept: verifiers may grant it this much leeway.
 const LONGEST_LEEWAY: Duration = Duration::from_secs(300);
 
-/// How far the times of a subject's revocations may run ahead of the clock, in seconds.
-const MAX_AHEAD: i64 = 30;
+/// How far the times of a subject's revocations, and of what is minted after them, may run ahead of the clock, in seconds.
+pub const MAX_AHEAD: i64 = 30;
 
 /// What is refused, among the tokens of one issuer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -17,7 +17,7 @@ use tokenward_core::{
     claims::Claims,
     jose::{AlgorithmSet, SignError, SigningKey},
     policy::{Audiences, Policy, PolicyError},
-    revocation::{Index, Marks, Rule, subject_not_before},
+    revocation::{Index, MAX_AHEAD, Marks, Rule, subject_not_before},
     session::{
         Issued, Lifetimes, MAX_RENEWALS_PER_MINUTE, PairRequest, Profile, Renewal, Stamp, TokenId,
         TokenRequest, TokenType, first_renewal, next_renewal,
@@ -62,7 +62,8 @@ pub(super) struct Inner {
     drain: Drain,
     /// A family may be due earlier than the worker knows.
     pub(super) wake: Notify,
-    /// The latest second that a token was issued in: a revocation must not be dated before it, though the clock be set back.
+    /// The latest second of the clock in which a token was issued: a revocation must not be dated before it, though the clock
+    /// be set back.
     latest_issue: AtomicI64,
 }
 
@@ -229,9 +230,10 @@ impl TokenService {
                 .typ(token_type.header_typ())
         };
         let access = policy(settings.audience.clone(), TokenType::Access).build()?;
-        // Nothing is allowed to be late: its holder asks us, who issued it, and clocks cannot be apart.
+        // One that was stamped after a revocation begins up to so much later; its end gets no leeway, see `check_parent`.
+        let ahead = Duration::from_secs(MAX_AHEAD.unsigned_abs() + 1);
         let parents = policy(vec![settings.issuer.clone()], TokenType::Parent);
-        let parents = parents.leeway(Duration::ZERO).build()?;
+        let parents = parents.leeway(ahead).build()?;
         Ok(Self(Arc::new(Inner {
             access,
             parents,
@@ -339,12 +341,8 @@ impl TokenService {
     pub(crate) fn check_parent(&self, token: &str) -> Result<TokenId, Failure> {
         let inner = &self.0;
         let keys = inner.signer.keys();
-        // A token that was stamped after a revocation begins up to seconds from now.
-        let now = inner
-            .clock
-            .wall()
-            .max(Timestamp::from_secs(inner.latest_issue.load(Ordering::Acquire)));
-        let verified = verify(token, &keys.set, &inner.parents, now)?;
+        let verified = verify(token, &keys.set, &inner.parents, inner.clock.wall())?;
+        // Nothing is allowed to be late: its holder asks us, who issued it, and clocks cannot be apart.
         if verified
             .claims()
             .expires_at()
@@ -621,11 +619,10 @@ impl TokenService {
     fn stamp(&self, user_id: &str, lifetime: u64) -> Stamp {
         let inner = &self.0;
         let not_before = inner.index.subject_not_before(&inner.settings.issuer, user_id);
-        let stamp = Stamp::new(inner.clock.wall(), not_before, lifetime);
-        inner
-            .latest_issue
-            .fetch_max(stamp.issued_at().as_secs(), Ordering::AcqRel);
-        stamp
+        let now = inner.clock.wall();
+        // The clock's second and not the stamp's, which one subject's revocations may have moved ahead.
+        inner.latest_issue.fetch_max(now.as_secs(), Ordering::AcqRel);
+        Stamp::new(now, not_before, lifetime)
     }
 
     fn sign(

@@ -4,6 +4,7 @@ mod scale;
 use std::{hash::RandomState, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
+use serde_json::json;
 use tokenward_core::{
     Clock, Denial, Timestamp,
     jose::Algorithm,
@@ -320,6 +321,38 @@ async fn a_clock_that_is_set_back_hides_nothing_from_a_revocation() {
     world.clock.set_wall(Timestamp::from_secs(1_799_999_970));
     world.service.revoke_user("a").await.unwrap();
     assert_eq!(world.judged(&token.token), Err(Denial::SubjectRevoked));
+}
+
+#[tokio::test]
+async fn revocations_of_some_move_no_clock_of_others() {
+    let world = World::new().await;
+    let short = world.pair(r#"{"user_id":"short","parent_expires_in":60}"#).await;
+    for n in 0..200 {
+        let user = format!("u{n}");
+        world.mint(&json!({"user_id": user}).to_string());
+        world.service.revoke_user(&user).await.unwrap();
+        let token = world.mint(&json!({"user_id": user}).to_string());
+        assert_eq!(
+            token.expires_at,
+            Timestamp::from_secs(1_800_000_001 + 3_600),
+            "{n}"
+        );
+    }
+    let other = world.mint(r#"{"user_id":"other"}"#);
+    assert_eq!(other.expires_at, Timestamp::from_secs(1_800_000_000 + 3_600));
+    assert_eq!(world.judged(&other.token), Ok(()));
+    assert!(world.renew(&short.parent.token).await.is_ok());
+}
+
+#[tokio::test]
+async fn renewals_after_a_revocation_in_the_same_second_do_not_fork() {
+    let world = World::new().await;
+    world.mint(r#"{"user_id":"a"}"#);
+    world.service.revoke_user("a").await.unwrap();
+    let pair = world.pair(r#"{"user_id":"a"}"#).await;
+    let one = world.renew(&pair.parent.token).await.unwrap();
+    let two = world.renew(&pair.parent.token).await.unwrap();
+    assert_eq!(one.child.id, two.child.id);
 }
 
 #[tokio::test]
