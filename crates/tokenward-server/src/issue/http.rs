@@ -22,7 +22,7 @@ use crate::{
     config::Scope,
     http::{
         Fault, Members, Rejected, bad_request, denial, internal, not_found, problem, read, store_unavailable,
-        too_many_requests,
+        too_many_requests, unavailable,
     },
 };
 
@@ -112,7 +112,7 @@ async fn pair(State(service): State<TokenService>, request: Request) -> Response
         Ok(request) => request,
         Err(fault) => return refused(&fault),
     };
-    match service.pair(&client, &request).await {
+    match service.pair(&client, request).await {
         Ok(pair) => {
             let mut answer = json!({
                 "parent_token": pair.parent.token,
@@ -121,9 +121,10 @@ async fn pair(State(service): State<TokenService>, request: Request) -> Response
                 "parent_expires_at": pair.parent.expires_at,
             });
             if let (Some(child), Some(answer)) = (pair.child, answer.as_object_mut()) {
+                let (child, lifetime) = child;
                 answer.insert("child_token".into(), child.token.into());
                 answer.insert("child_jti".into(), child.id.into());
-                answer.insert("child_expiry".into(), pair.child_lifetime.into());
+                answer.insert("child_expiry".into(), lifetime.into());
                 answer.insert("child_expires_at".into(), json!(child.expires_at));
             }
             created(answer)
@@ -271,6 +272,15 @@ fn refused(fault: &RequestFault) -> Response {
     Rejected::Members(vec![Fault::new(member, fault.to_string())]).into_response()
 }
 
+/// 503: as many streams are open as may be, of a family or of all.
+pub(super) fn too_many_streams() -> Response {
+    unavailable(
+        "too_many_streams",
+        "Too many streams",
+        "Too many token streams are open.",
+    )
+}
+
 pub(super) fn failed(failure: Failure) -> Response {
     match failure {
         Failure::Denied(denied) => denial(denied),
@@ -282,6 +292,7 @@ pub(super) fn failed(failure: Failure) -> Response {
         ),
         Failure::TooSoon => too_many_requests(std::time::Duration::from_secs(1)),
         Failure::TooMany { wait } => too_many_requests(wait),
+        Failure::TooManyStreams => too_many_streams(),
         Failure::Store(error) => {
             tracing::warn!(%error, "the store failed a call of the token service");
             store_unavailable()

@@ -1,12 +1,15 @@
 //! Tells those who follow a family what happens to it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokenward_core::{Timestamp, revocation::Marks};
 use tokio::sync::watch;
+
+/// Who may follow one family at the same time: more are one holder's mistake, at the cost of all others.
+const MAX_FOLLOWERS: usize = 32;
 
 /// Who follows which family. A family that nobody follows costs nothing.
 #[derive(Clone, Default)]
@@ -39,7 +42,8 @@ pub(crate) enum Ending {
 pub(crate) struct Follower {
     hub: Hub,
     parent: String,
-    news: watch::Receiver<News>,
+    /// There until it is dropped.
+    news: Option<watch::Receiver<News>>,
     revoked: watch::Receiver<u64>,
     /// As it was when it was looked at.
     sequence: u64,
@@ -48,23 +52,28 @@ pub(crate) struct Follower {
 }
 
 impl Hub {
-    /// Hears of the family of `parent` from now on.
-    pub(super) fn follow(&self, parent: &str) -> Follower {
+    /// Hears of the family of `parent` from now on. None: [`MAX_FOLLOWERS`] do so already.
+    pub(super) fn follow(&self, parent: &str) -> Option<Follower> {
         let news = match self.lock().entry(parent.to_owned()) {
-            std::collections::hash_map::Entry::Occupied(known) => known.get().subscribe(),
-            std::collections::hash_map::Entry::Vacant(free) => {
-                free.insert(watch::Sender::new(News::Child(0))).subscribe()
-            }
+            Entry::Occupied(known) if known.get().receiver_count() >= MAX_FOLLOWERS => return None,
+            Entry::Occupied(known) => known.get().subscribe(),
+            Entry::Vacant(free) => free.insert(watch::Sender::new(News::Child(0))).subscribe(),
         };
-        Follower {
+        Some(Follower {
             hub: self.clone(),
             parent: parent.to_owned(),
-            news,
+            news: Some(news),
             revoked: self.0.revoked.subscribe(),
             sequence: 0,
             expires_at: Timestamp::MAX,
             marks: None,
-        }
+        })
+    }
+
+    /// How many families somebody follows.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
     }
 
     /// Has everybody look whether their family was revoked.
@@ -119,17 +128,20 @@ impl Follower {
 
     /// What happened last, now.
     pub(crate) fn news(&mut self) -> News {
-        match *self.news.borrow_and_update() {
-            News::Child(told) => News::Child(told.max(self.sequence)),
-            ended @ News::Ended(_) => ended,
+        let told = self.news.as_mut().map(|news| *news.borrow_and_update());
+        match told {
+            Some(News::Child(told)) => News::Child(told.max(self.sequence)),
+            Some(ended @ News::Ended(_)) => ended,
+            None => News::Child(self.sequence),
         }
     }
 
     /// Waits until something may have happened. Cancel-safe.
     pub(crate) async fn changed(&mut self) {
         // The senders live in the hub for as long as somebody follows.
+        let Some(news) = &mut self.news else { return };
         tokio::select! {
-            _ = self.news.changed() => {}
+            _ = news.changed() => {}
             _ = self.revoked.changed() => {}
         }
     }
@@ -138,12 +150,48 @@ impl Follower {
 impl Drop for Follower {
     fn drop(&mut self) {
         let mut families = self.hub.lock();
-        // This one still counts.
+        // Under the lock, or two that leave together would each count the other.
+        drop(self.news.take());
         if families
             .get(&self.parent)
-            .is_some_and(|family| family.receiver_count() <= 1)
+            .is_some_and(|family| family.receiver_count() == 0)
         {
             families.remove(&self.parent);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn followers_that_leave_together_leave_nothing_behind() {
+        let hub = Hub::default();
+        for round in 0..2_000 {
+            let parent = round.to_string();
+            let followers = [hub.follow(&parent), hub.follow(&parent)];
+            let ready = std::sync::Barrier::new(followers.len());
+            std::thread::scope(|scope| {
+                for follower in followers {
+                    let ready = &ready;
+                    scope.spawn(move || {
+                        ready.wait();
+                        drop(follower);
+                    });
+                }
+            });
+        }
+        assert_eq!(hub.len(), 0);
+    }
+
+    #[test]
+    fn a_family_has_so_many_followers() {
+        let hub = Hub::default();
+        let mut followers: Vec<_> = (0..MAX_FOLLOWERS).map(|_| hub.follow("a").unwrap()).collect();
+        assert!(hub.follow("a").is_none());
+        assert!(hub.follow("b").is_some());
+        followers.pop();
+        assert!(hub.follow("a").is_some());
     }
 }

@@ -1,14 +1,20 @@
 //! What the calls of the token service do, without HTTP.
 
 use std::{
+    collections::HashMap,
     fmt,
+    future::Future,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
 };
 
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -25,7 +31,10 @@ use tokenward_core::{
     verify,
 };
 use tokenward_store::{Child, Family, Ledger, Recorded, Revocation, RevocationRule, StoreError};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
+    task::JoinSet,
+};
 
 use super::{
     hub::{Ending, Follower, Hub, News},
@@ -60,6 +69,10 @@ pub(super) struct Inner {
     /// Places for streams, and what ends them.
     streams: Arc<Semaphore>,
     drain: Drain,
+    /// What is minted and stored is carried to its end, whether or not its caller waits.
+    carried: Mutex<JoinSet<()>>,
+    /// The renewal of each family that is under way, for all who ask for it meanwhile.
+    renewing: Mutex<HashMap<String, Flight>>,
     /// A family may be due earlier than the worker knows.
     pub(super) wake: Notify,
     /// The latest second of the clock in which a token was issued: a revocation must not be dated before it, though the clock
@@ -76,8 +89,11 @@ pub(crate) struct Settings {
     pub(crate) renewal: Renewal,
 }
 
+/// One renewal under way.
+type Flight = Shared<BoxFuture<'static, Result<Renewed, Failure>>>;
+
 /// A token that was just minted.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Minted {
     pub(crate) token: String,
     pub(crate) id: String,
@@ -89,12 +105,12 @@ pub(crate) struct Minted {
 pub(crate) struct Pair {
     pub(crate) parent: Minted,
     pub(crate) parent_lifetime: u64,
-    pub(crate) child: Option<Minted>,
-    pub(crate) child_lifetime: u64,
+    /// With its lifetime in seconds, which its parent's end may have cut.
+    pub(crate) child: Option<(Minted, u64)>,
 }
 
 /// The latest child of a family.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Renewed {
     pub(crate) child: Minted,
     pub(crate) renewed_at: Timestamp,
@@ -102,7 +118,7 @@ pub(crate) struct Renewed {
 }
 
 /// Why a call failed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Failure {
     /// The token that the call goes by is not good.
     Denied(Denial),
@@ -115,6 +131,8 @@ pub(crate) enum Failure {
         /// Until there is another.
         wait: Duration,
     },
+    /// As many follow the family as may.
+    TooManyStreams,
     /// The store did not take or give what it should. Nothing was changed.
     Store(StoreError),
     /// A fault of ours.
@@ -128,6 +146,7 @@ impl fmt::Display for Failure {
             Self::TooLarge => f.write_str("the token would be too large"),
             Self::TooSoon => f.write_str("too many revocations of one subject"),
             Self::TooMany { .. } => f.write_str("too many renewals of one family"),
+            Self::TooManyStreams => f.write_str("too many streams of one family"),
             Self::Store(error) => error.fmt(f),
             Self::Internal(text) => f.write_str(text),
         }
@@ -237,6 +256,8 @@ impl TokenService {
         Ok(Self(Arc::new(Inner {
             access,
             parents,
+            carried: Mutex::default(),
+            renewing: Mutex::default(),
             renewals: Cache::new(RENEWALS_KEPT),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             drain,
@@ -287,7 +308,30 @@ impl TokenService {
     }
 
     /// Opens a family: its parent and, if it is wanted, its first child. Durable when this returns.
-    pub(crate) async fn pair(&self, client: &str, request: &PairRequest) -> Result<Pair, Failure> {
+    pub(crate) async fn pair(&self, client: &str, request: PairRequest) -> Result<Pair, Failure> {
+        let (service, client) = (self.clone(), client.to_owned());
+        let opening = async move { service.open_family(&client, &request).await };
+        self.carry_out(opening)
+            .await
+            .unwrap_or_else(|_| Err(unanswered()))
+    }
+
+    /// Runs `work` to its end. What comes back may be dropped.
+    fn carry_out<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        let (done, answer) = oneshot::channel();
+        let mut carried = lock(&self.0.carried);
+        while carried.try_join_next().is_some() {}
+        carried.spawn(async move {
+            // Nobody may be there any more to be answered.
+            let _ = done.send(work.await);
+        });
+        answer
+    }
+
+    async fn open_family(&self, client: &str, request: &PairRequest) -> Result<Pair, Failure> {
         let inner = &self.0;
         let profile = &request.profile;
         let stamp = self.stamp(&profile.user_id, request.parent_lifetime);
@@ -332,8 +376,8 @@ impl TokenService {
         Ok(Pair {
             parent,
             parent_lifetime: request.parent_lifetime,
-            child: child.map(|(minted, _)| minted),
-            child_lifetime: request.child_lifetime,
+            child: child
+                .map(|(minted, stamp)| (minted, stamp.expires_at().since(stamp.issued_at()).as_secs())),
         })
     }
 
@@ -366,7 +410,33 @@ impl TokenService {
     /// is one.
     pub(crate) async fn renew(&self, parent_token: &str) -> Result<Renewed, Failure> {
         let parent = self.check_parent(parent_token)?;
-        let mut family = self.family(parent.as_str()).await?;
+        let renewed = self.flight(parent.as_str()).await?;
+        // What was revoked while it was minted is not handed out.
+        self.check_parent(parent_token)?;
+        Ok(renewed)
+    }
+
+    /// The renewal of a family that is under way, or one that begins.
+    fn flight(&self, parent: &str) -> Flight {
+        let mut renewing = lock(&self.0.renewing);
+        if let Some(flight) = renewing.get(parent) {
+            return flight.clone();
+        }
+        let (service, name) = (self.clone(), parent.to_owned());
+        let landed = self.carry_out(async move {
+            let renewed = service.renew_family(&name).await;
+            // Before it is told: who asks from now on finds the child in the store.
+            lock(&service.0.renewing).remove(&name);
+            renewed
+        });
+        let landed = landed.map(|landed| landed.unwrap_or_else(|_| Err(unanswered())));
+        let flight = landed.boxed().shared();
+        renewing.insert(parent.to_owned(), flight.clone());
+        flight
+    }
+
+    async fn renew_family(&self, parent: &str) -> Result<Renewed, Failure> {
+        let mut family = self.family(parent).await?;
         loop {
             let now = self.0.clock.wall();
             if let Some(latest) = &family.latest
@@ -379,13 +449,9 @@ impl TokenService {
             {
                 return Ok(renewed);
             }
-            self.admit_renewal(parent.as_str())?;
+            self.admit_renewal(parent)?;
             match self.next_child(&family).await? {
-                Next::Minted(renewed) => {
-                    // What was revoked while it was minted is not handed out.
-                    self.check_parent(parent_token)?;
-                    return Ok(renewed);
-                }
+                Next::Minted(renewed) => return Ok(renewed),
                 Next::Behind(newer) => family = newer,
                 Next::Over(denial) => return Err(denial.into()),
             }
@@ -417,7 +483,7 @@ impl TokenService {
 
     /// Follows a family.
     pub(crate) async fn follow(&self, parent: &str) -> Result<Follower, Failure> {
-        let follower = self.0.hub.follow(parent);
+        let follower = self.0.hub.follow(parent).ok_or(Failure::TooManyStreams)?;
         // Looked at once the news is heard, so that nothing is missed between the two.
         let family = self.family(parent).await?;
         let marks = self.marks(&family)?;
@@ -498,7 +564,10 @@ impl TokenService {
         };
         inner.ledger.revoke(&revocation).await?;
         inner.index.insert(&inner.settings.issuer, rule, kept_until);
-        inner.hub.look_again();
+        // A family is told by its name, and a single token is nobody's to follow.
+        if !matches!(rule, Rule::Token(_) | Rule::Family(_)) {
+            inner.hub.look_again();
+        }
         telemetry::revocations(inner.index.len());
         Ok(())
     }
@@ -675,6 +744,16 @@ pub(super) enum Next {
 fn unverified(token: &str) -> Result<Claims, Failure> {
     let token = tokenward_core::jose::Token::parse(token, tokenward_core::jose::MAX_TOKEN_BYTES)?;
     Ok(token.claims().clone())
+}
+
+/// The work ended without an answer: its panic, or the end of the process.
+fn unanswered() -> Failure {
+    Failure::Internal("the call was not carried out to its end".into())
+}
+
+/// What a panicking holder left behind is still whole: every change under these locks is a single step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn signer_id() -> Result<String, Failure> {

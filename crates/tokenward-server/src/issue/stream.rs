@@ -15,10 +15,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     TokenService,
-    http::{child, failed, family_of},
+    http::{child, failed, family_of, too_many_streams},
     hub::{Ending, Follower, News},
 };
-use crate::http::{Drain, unavailable};
+use crate::http::Drain;
 
 /// Streams at the same time; one more is told to come back.
 pub(super) const MAX_STREAMS: usize = 20_000;
@@ -40,11 +40,7 @@ pub(super) async fn stream(
         Err(response) => return response,
     };
     let Some((place, drain)) = service.stream_place() else {
-        return unavailable(
-            "too_many_streams",
-            "Too many streams",
-            "Too many token streams are open.",
-        );
+        return too_many_streams();
     };
     let follower = match service.follow(&parent).await {
         Ok(follower) => follower,

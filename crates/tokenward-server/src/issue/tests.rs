@@ -113,7 +113,7 @@ impl World {
     async fn pair(&self, body: &str) -> Pair {
         let settings = self.service.settings();
         let request = PairRequest::parse(body.as_bytes(), &settings.lifetimes, &settings.audience).unwrap();
-        self.service.pair("ops", &request).await.unwrap()
+        self.service.pair("ops", request).await.unwrap()
     }
 
     /// As anybody judges it who has our key set and this replica's index.
@@ -157,7 +157,7 @@ async fn a_minted_token_is_good_until_it_ends_and_for_its_audience() {
 async fn a_parent_is_good_for_renewal_alone() {
     let world = World::new().await;
     let pair = world.pair(r#"{"user_id":"a","include_child":true}"#).await;
-    let child = pair.child.unwrap();
+    let child = pair.child.unwrap().0;
     assert_eq!(world.judged(&child.token), Ok(()));
     assert_eq!(world.judged(&pair.parent.token), Err(Denial::TypeRejected));
     let audiences = Audiences::OneOf(vec![ISS.to_owned()]);
@@ -174,7 +174,7 @@ async fn renewal_gives_the_same_child_within_the_window_and_another_after_it() {
     let pair = world
         .pair(r#"{"user_id":"a","include_child":true,"scope":"x"}"#)
         .await;
-    let first = pair.child.unwrap();
+    let first = pair.child.unwrap().0;
     let again = world.renew(&pair.parent.token).await.unwrap();
     assert_eq!(
         (again.child.id, again.child.token, again.sequence),
@@ -196,6 +196,73 @@ async fn renewal_gives_the_same_child_within_the_window_and_another_after_it() {
     let third = world.renew(&pair.parent.token).await.unwrap();
     assert_ne!(third.child.id, second.child.id);
     assert_eq!(world.judged(&third.child.token), Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_renewals_at_once_than_there_are_in_a_minute_have_one_child_and_cost_one() {
+    // On a real store, whose answers take their time.
+    let directory = tempfile::tempdir().unwrap();
+    let sqlite: Arc<dyn Ledger> = Arc::new(tokenward_store::Sqlite::open(directory.path()).unwrap());
+    let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_700));
+    let (_, service) = service(sqlite, &clock).await;
+    let settings = service.settings().clone();
+    let body = br#"{"user_id":"a","auto_renew":false}"#;
+    let request = PairRequest::parse(body, &settings.lifetimes, &settings.audience).unwrap();
+    let parent = service.pair("ops", request).await.unwrap().parent;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..500 {
+        let (service, token) = (service.clone(), parent.token.clone());
+        tasks.spawn(async move { service.renew(&token).await.unwrap().child.id });
+    }
+    let ids: std::collections::HashSet<_> = tasks.join_all().await.into_iter().collect();
+    assert_eq!(ids.len(), 1);
+    // One of the minute's sixty is used.
+    let mut child = ids.into_iter().next().unwrap();
+    for n in 1..60 {
+        service.revoke_token(&child).await.unwrap();
+        let renewed = service.renew(&parent.token).await;
+        child = renewed
+            .unwrap_or_else(|failure| panic!("{n}: {failure}"))
+            .child
+            .id;
+    }
+    service.revoke_token(&child).await.unwrap();
+    assert!(matches!(
+        service.renew(&parent.token).await,
+        Err(Failure::TooMany { .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_pair_and_a_renewal_whose_caller_left_are_carried_to_their_end() {
+    let world = World::new().await;
+    let settings = world.service.settings();
+    let request = PairRequest::parse(br#"{"user_id":"a"}"#, &settings.lifetimes, &settings.audience).unwrap();
+    // Asked once, then left.
+    assert!(world.service.pair("ops", request).now_or_never().is_none());
+    tokio::task::yield_now().await;
+    assert_eq!(world.ledger.families("", 10).await.unwrap().len(), 1);
+    let pair = world.pair(r#"{"user_id":"b","auto_renew":false}"#).await;
+    let mut follower = world.service.follow(&pair.parent.id).await.unwrap();
+    assert!(world.service.renew(&pair.parent.token).now_or_never().is_none());
+    follower.changed().await;
+    assert_eq!(follower.news(), News::Child(1));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_forward_ends_no_family() {
+    let world = World::new().await;
+    let pair = world
+        .pair(r#"{"user_id":"a","parent_expires_in":2000,"include_child":true}"#)
+        .await;
+    let wall = world.clock.wall();
+    world.clock.set_wall(wall + HOUR * 10_000);
+    assert_eq!(world.service.renew_due().await.unwrap(), 1);
+    assert!(
+        world.ledger.next_due().await.unwrap().is_some(),
+        "it is still in the schedule"
+    );
+    assert!(world.ledger.family(&pair.parent.id).await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -267,7 +334,7 @@ async fn a_revoked_parent_takes_all_its_children_with_it_through_a_restart() {
         "once more changes nothing"
     );
     let check = async |world: &World| {
-        for child in [&pair.child.as_ref().unwrap().token, &second.token] {
+        for child in [&pair.child.as_ref().unwrap().0.token, &second.token] {
             assert_eq!(world.judged(child), Err(Denial::ParentRevoked));
         }
         assert_eq!(
@@ -294,7 +361,7 @@ async fn a_users_tokens_end_by_one_record_and_one_that_is_minted_in_the_same_sec
             assert_eq!(world.judged(&token.token), Err(Denial::SubjectRevoked));
         }
         assert_eq!(
-            world.judged(&pair.child.as_ref().unwrap().token),
+            world.judged(&pair.child.as_ref().unwrap().0.token),
             Err(Denial::SubjectRevoked)
         );
         assert_eq!(

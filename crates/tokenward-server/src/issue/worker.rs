@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tokenward_core::Timestamp;
+use futures_util::future::join_all;
+use tokenward_core::{Denial, Timestamp};
+use tokenward_store::Family;
 
 use super::service::{Failure, Next, TokenService};
 use crate::telemetry;
@@ -62,30 +64,40 @@ impl TokenService {
 
     /// Renews what is due now, and says how many there were.
     pub(crate) async fn renew_due(&self) -> Result<usize, Failure> {
-        let inner = &self.0;
-        let now = inner.clock.wall();
-        let due = inner.ledger.due_families(now, BATCH).await?;
-        for family in &due {
-            match self.next_child(family).await {
-                Ok(Next::Minted(_)) => {
-                    telemetry::renewed(family.next_renewal.map_or(Duration::ZERO, |due| now.since(due)));
-                }
-                Ok(Next::Behind(_)) => {}
-                Ok(Next::Over(_)) => {
-                    inner.ledger.postpone(&family.parent_jti, None).await?;
-                    if family.expires_at <= now {
-                        self.expired(&family.parent_jti);
-                    }
-                }
-                Err(Failure::Store(error)) => return Err(Failure::Store(error)),
-                // One that cannot be renewed must not stop the others.
-                Err(failure) => {
-                    tracing::error!(parent_jti = family.parent_jti, error = %failure, "a child cannot be renewed");
-                    self.postpone(&family.parent_jti, now).await?;
-                }
-            }
+        let now = self.0.clock.wall();
+        let due = self.0.ledger.due_families(now, BATCH).await?;
+        // At the same time, so that the store writes them together.
+        let renewals = due.iter().map(|family| self.renew_one(family, now));
+        for renewed in join_all(renewals).await {
+            renewed?;
         }
         Ok(due.len())
+    }
+
+    async fn renew_one(&self, family: &Family, now: Timestamp) -> Result<(), Failure> {
+        match self.next_child(family).await {
+            Ok(Next::Minted(_)) => {
+                telemetry::renewed(family.next_renewal.map_or(Duration::ZERO, |due| now.since(due)));
+                Ok(())
+            }
+            Ok(Next::Behind(_)) => Ok(()),
+            Ok(Next::Over(Denial::TokenExpired)) => {
+                // A civil clock that is set forward by mistake must not end a family.
+                if family.expires_at > now.min(self.0.clock.steady()) {
+                    return self.postpone(&family.parent_jti, now).await;
+                }
+                self.0.ledger.postpone(&family.parent_jti, None).await?;
+                self.expired(&family.parent_jti);
+                Ok(())
+            }
+            Ok(Next::Over(_)) => Ok(self.0.ledger.postpone(&family.parent_jti, None).await?),
+            Err(Failure::Store(error)) => Err(Failure::Store(error)),
+            // One that cannot be renewed must not stop the others.
+            Err(failure) => {
+                tracing::error!(parent_jti = family.parent_jti, error = %failure, "a child cannot be renewed");
+                self.postpone(&family.parent_jti, now).await
+            }
+        }
     }
 
     async fn postpone(&self, parent: &str, now: Timestamp) -> Result<(), Failure> {
