@@ -163,25 +163,36 @@ impl Drop for Follower {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
     fn followers_that_leave_together_leave_nothing_behind() {
+        const FAMILIES: usize = 100_000;
         let hub = Hub::default();
-        for round in 0..2_000 {
-            let parent = round.to_string();
-            let followers = [hub.follow(&parent), hub.follow(&parent)];
-            let ready = std::sync::Barrier::new(followers.len());
-            std::thread::scope(|scope| {
-                for follower in followers {
-                    let ready = &ready;
-                    scope.spawn(move || {
-                        ready.wait();
+        let all = || -> Vec<_> {
+            (0..FAMILIES)
+                .map(|family| hub.follow(&family.to_string()))
+                .collect()
+        };
+        let (one, two) = (all(), all());
+        // Both wait for each other before each drop, as closely as two threads can.
+        let turns = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for followers in [one, two] {
+                let turns = &turns;
+                scope.spawn(move || {
+                    for (turn, follower) in followers.into_iter().enumerate() {
+                        turns.fetch_add(1, Ordering::SeqCst);
+                        while turns.load(Ordering::SeqCst) < 2 * (turn + 1) {
+                            std::thread::yield_now();
+                        }
                         drop(follower);
-                    });
-                }
-            });
-        }
+                    }
+                });
+            }
+        });
         assert_eq!(hub.len(), 0);
     }
 
