@@ -255,6 +255,13 @@ impl Ring {
         active.into_iter().chain(others).map(PublishedKey)
     }
 
+    /// The longest that a token of a published key may live, under whatever schedule it was signed.
+    #[must_use]
+    pub fn longest_token(&self) -> Duration {
+        let longest = self.entries.iter().map(|entry| entry.longest_token).max();
+        longest.unwrap_or(self.schedule.longest_token)
+    }
+
     /// When [`Ring::tick`] has something to do. None where the ring is at rest.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Timestamp> {

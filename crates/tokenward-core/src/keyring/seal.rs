@@ -23,6 +23,7 @@ pub const KEY_ENCRYPTION_KEY_BYTES: usize = 32;
 /// put one secret in another's place. One key is good for 2^32 seals, since nonces are random.
 pub struct Sealer {
     keys: Vec<EncryptionKey>,
+    opens_clear: bool,
 }
 
 struct EncryptionKey {
@@ -36,6 +37,8 @@ struct EncryptionKey {
 pub enum SealFault {
     /// None of the configured keys sealed it. The text is the id of the one that did.
     KeyMissing(String),
+    /// It is in the clear, although there are keys: anybody who can write the store may have put it there.
+    Clear,
     /// It is damaged, or was stored for another purpose.
     Damaged,
     /// The cryptographic library failed.
@@ -50,6 +53,10 @@ impl fmt::Display for SealFault {
                 "it is encrypted under the key {id}, which is not among `key_encryption_keys`: add that key again, behind \
                  the newer ones"
             ),
+            Self::Clear => f.write_str(
+                "it is not encrypted although there are `key_encryption_keys`: if it was stored before there were, start once \
+                 with `allow_plaintext_keys: true`, which encrypts it",
+            ),
             Self::Damaged => f.write_str("it is damaged, or does not belong where it is stored"),
             Self::Failed => f.write_str("the cryptographic library failed"),
         }
@@ -62,8 +69,20 @@ impl Sealer {
     /// With the operator's keys, newest first. Without any it stores in the clear.
     #[must_use]
     pub fn new<'k>(keys: impl IntoIterator<Item = &'k [u8; KEY_ENCRYPTION_KEY_BYTES]>) -> Self {
-        let keys = keys.into_iter().filter_map(EncryptionKey::new).collect();
-        Self { keys }
+        let keys: Vec<_> = keys.into_iter().filter_map(EncryptionKey::new).collect();
+        Self {
+            opens_clear: keys.is_empty(),
+            keys,
+        }
+    }
+
+    /// The same, and it opens what was stored in the clear before there were keys.
+    #[must_use]
+    pub fn opening_clear(self) -> Self {
+        Self {
+            opens_clear: true,
+            ..self
+        }
     }
 
     /// Whether what it seals is encrypted.
@@ -98,7 +117,8 @@ impl Sealer {
     pub fn open(&self, purpose: &str, sealed: &[u8]) -> Result<SecretSlice<u8>, SealFault> {
         let (form, rest) = sealed.split_first().ok_or(SealFault::Damaged)?;
         match *form {
-            CLEAR => Ok(rest.to_vec().into()),
+            CLEAR if self.opens_clear => Ok(rest.to_vec().into()),
+            CLEAR => Err(SealFault::Clear),
             SEALED => {
                 let (id, rest) = rest.split_first_chunk::<ID_LEN>().ok_or(SealFault::Damaged)?;
                 let (nonce, text) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealFault::Damaged)?;
@@ -224,6 +244,8 @@ mod tests {
         let (clear, sealer) = (Sealer::new([]), Sealer::new([&OLD]));
         let stored = clear.seal("p", b"secret", [7; 12]).unwrap();
         assert!(!clear.encrypts() && clear.is_current(&stored) && !sealer.is_current(&stored));
+        assert_eq!(opened(&sealer, "p", &stored), Err(SealFault::Clear));
+        let sealer = sealer.opening_clear();
         assert_eq!(opened(&sealer, "p", &stored).unwrap(), b"secret");
         let sealed = sealer.seal("p", b"secret", [7; 12]).unwrap();
         assert!(matches!(

@@ -193,10 +193,14 @@ fn a_key_outlives_what_was_signed_under_longer_lifetimes() {
     };
     ring.reconfigure(Algorithm::EdDsa, long);
     ring.reconfigure(Algorithm::EdDsa, schedule());
+    assert_eq!(ring.longest_token(), HOUR * 100);
     let rotated = START + HOUR * 24;
     ring.tick(rotated, &fresh).unwrap();
     ring.tick(rotated + HOUR * 50, &fresh).unwrap();
     assert!(kids(&ring, "retiring").contains(&first));
+    assert_eq!(ring.longest_token(), HOUR * 100);
+    ring.tick(rotated + HOUR * 101, &fresh).unwrap();
+    assert_eq!(ring.longest_token(), HOUR * 2);
 }
 
 #[test]

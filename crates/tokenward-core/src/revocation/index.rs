@@ -170,6 +170,13 @@ impl Index {
             .map(|entry| entry.until.div_euclid(1_000))
     }
 
+    /// Whether everything that a key signed is refused.
+    #[must_use]
+    pub fn refuses_key(&self, issuer: &str, kid: &str) -> bool {
+        self.read(Kind::Key, self.fingerprint(Kind::Key, issuer, kid))
+            .is_some()
+    }
+
     /// What a verified token of `issuer` can be refused by. `kid` is that of the key that verified it.
     #[must_use]
     pub fn marks(&self, issuer: &str, claims: &Claims, kid: Option<&str>) -> Marks {

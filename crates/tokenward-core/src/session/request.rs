@@ -318,6 +318,12 @@ impl Members {
     }
 }
 
+/// Whether a token can be for such a user: 1 to 256 printable characters.
+#[must_use]
+pub fn is_user_id(text: &str) -> bool {
+    is_printable(text, MAX_USER_ID)
+}
+
 /// Not empty, not too long, and nothing that is invisible or moves the cursor.
 fn is_printable(text: &str, max: usize) -> bool {
     let invisible = |c: char| {

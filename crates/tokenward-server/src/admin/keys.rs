@@ -247,6 +247,11 @@ fn answer(changed: Result<Changes, SignerError>) -> Response {
             RingFault::Unknown => unknown(),
             _ => internal(),
         },
+        Err(SignerError::Revoked) => conflict(
+            "key_revoked",
+            "Key revoked",
+            "The key was revoked, and what was revoked stays so.",
+        ),
         Err(SignerError::Raced) => conflict(
             "keys_changed",
             "Keys changed",

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokenward::{Denial, carrier};
 use tokenward_core::{
     jose::{MAX_TOKEN_BYTES, Token},
-    session::{PairRequest, RequestFault, TokenRequest},
+    session::{PairRequest, RequestFault, TokenRequest, is_user_id},
 };
 
 use super::{Failure, Renewed, TokenService, stream};
@@ -154,7 +154,8 @@ async fn renew(State(service): State<TokenService>, request: Request) -> Respons
     }
 }
 
-/// The parent token out of the header or the body; where both have one, it must be the same.
+/// The parent token out of the header or the body; where both have one, it must be the same. A credential in the header is
+/// no proof, and no contradiction either.
 async fn parent_token(
     service: &TokenService,
     shown: Option<String>,
@@ -168,10 +169,12 @@ async fn parent_token(
     let token = members.text("parent_token");
     members.end()?;
     match (shown, token) {
-        (Some(shown), Some(token)) if shown != token => Err(Rejected::Members(vec![Fault::new(
-            "parent_token",
-            "is another token than the one in the Authorization header",
-        )])),
+        (Some(shown), Some(token)) if shown != token && is_token(&shown) => {
+            Err(Rejected::Members(vec![Fault::new(
+                "parent_token",
+                "is another token than the one in the Authorization header",
+            )]))
+        }
         (shown, token) => Ok(token.or(shown)),
     }
 }
@@ -234,6 +237,9 @@ async fn revoke_token(State(service): State<TokenService>, Path(jti): Path<Strin
 }
 
 async fn revoke_user(State(service): State<TokenService>, Path(user_id): Path<String>) -> Response {
+    if !is_user_id(&user_id) {
+        return bad_request("A user's id has 1 to 256 printable characters.");
+    }
     match service.revoke_user(&user_id).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(failure) => failed(failure),

@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 use tokenward_core::{
     Clock, Denial, Timestamp,
     claims::Claims,
-    jose::{AlgorithmSet, SignError, SigningKey},
+    jose::{AlgorithmSet, MAX_TOKEN_BYTES, SignError, SigningKey, Token},
     policy::{Audiences, Policy, PolicyError},
     revocation::{Index, MAX_AHEAD, Marks, Rule, subject_not_before},
     session::{
@@ -48,6 +48,9 @@ use crate::{
 
 /// Families whose renewals are counted. One that is pushed out begins anew, and none is refused for another.
 const RENEWALS_KEPT: usize = 100_000;
+
+/// How often a user's revocation is written where a second passes while it is: enough for a store that takes seconds.
+const USER_ATTEMPTS: usize = 4;
 
 /// Tokens of our own. Cheap to clone.
 #[derive(Clone)]
@@ -97,6 +100,7 @@ type Flight = Shared<BoxFuture<'static, Result<Renewed, Failure>>>;
 pub(crate) struct Minted {
     pub(crate) token: String,
     pub(crate) id: String,
+    pub(crate) kid: String,
     pub(crate) expires_at: Timestamp,
 }
 
@@ -184,14 +188,15 @@ struct Template {
     scope: Option<String>,
     audience: Vec<String>,
     claims: Map<String, Value>,
-    /// When the parent was issued, in seconds since the epoch.
+    /// When the parent was issued, in seconds since the epoch, and by which key.
     issued_at: i64,
+    kid: String,
     child_lifetime: u64,
     auto_renew: bool,
 }
 
 impl Template {
-    fn of(client: &str, request: &PairRequest, stamp: Stamp) -> Self {
+    fn of(client: &str, request: &PairRequest, stamp: Stamp, kid: &str) -> Self {
         let profile = request.profile.clone();
         Self {
             client: client.to_owned(),
@@ -202,6 +207,7 @@ impl Template {
             audience: profile.audience,
             claims: profile.claims,
             issued_at: stamp.issued_at().as_secs(),
+            kid: kid.to_owned(),
             child_lifetime: request.child_lifetime,
             auto_renew: request.auto_renew,
         }
@@ -233,7 +239,8 @@ fn purpose(jti: &str) -> String {
 }
 
 impl TokenService {
-    /// A service over what the ledger holds, whose revocations are read into `index` beforehand.
+    /// A service over what the ledger holds, whose revocations are read into `index` beforehand. At `newest` a token may have
+    /// been issued, by whatever process.
     pub(crate) fn new(
         settings: Settings,
         signer: Signer,
@@ -241,6 +248,7 @@ impl TokenService {
         index: Arc<Index>,
         clock: Arc<dyn Clock>,
         drain: Drain,
+        newest: Option<Timestamp>,
     ) -> Result<Self, PolicyError> {
         let policy = |audiences, token_type: TokenType| {
             let algorithms: AlgorithmSet = SigningKey::ALGORITHMS.into_iter().collect();
@@ -268,7 +276,7 @@ impl TokenService {
             clock,
             hub: Hub::default(),
             wake: Notify::new(),
-            latest_issue: AtomicI64::new(i64::MIN),
+            latest_issue: AtomicI64::new(newest.map_or(i64::MIN, Timestamp::as_secs)),
         })))
     }
 
@@ -358,7 +366,7 @@ impl TokenService {
             .auto_renew
             .then(|| first_renewal(renewal, inner.clock.wall(), times, parent.expires_at))
             .flatten();
-        let template = serde_json::to_vec(&Template::of(client, request, stamp))
+        let template = serde_json::to_vec(&Template::of(client, request, stamp, &parent.kid))
             .map_err(|error| Failure::Internal(error.to_string()))?;
         let family = Family {
             parent_jti: parent.id.clone(),
@@ -476,7 +484,7 @@ impl TokenService {
     pub(crate) async fn latest(&self, parent: &str) -> Result<Option<Renewed>, Failure> {
         let family = self.family(parent).await?;
         match &family.latest {
-            Some(latest) => Ok(Some(self.renewed(&family, latest)?)),
+            Some(latest) => self.given_again(&family, latest),
             None => Ok(None),
         }
     }
@@ -502,7 +510,10 @@ impl TokenService {
         let template = Template::read(family)?;
         let claims = json!({ "jti": family.parent_jti, "sub": family.user_id, "iat": template.issued_at });
         let claims = Claims::parse(claims.to_string().as_bytes())?;
-        Ok(self.0.index.marks(&self.0.settings.issuer, &claims, None))
+        Ok(self
+            .0
+            .index
+            .marks(&self.0.settings.issuer, &claims, Some(&template.kid)))
     }
 
     /// Ends a token, and its children where it is a parent. `false`: the id is none of ours, and nothing was written.
@@ -529,19 +540,26 @@ impl TokenService {
     pub(crate) async fn revoke_user(&self, user_id: &str) -> Result<(), Failure> {
         let inner = &self.0;
         let issuer = &inner.settings.issuer;
-        let latest = Timestamp::from_secs(inner.latest_issue.load(Ordering::Acquire));
-        let now = inner.clock.wall().max(latest);
-        let previous = inner.index.subject_not_before(issuer, user_id);
-        let not_before = subject_not_before(now, previous).ok_or(Failure::TooSoon)?;
-        let rule = Rule::Subject {
-            sub: user_id.to_owned(),
-            not_before,
-        };
-        let stored = RevocationRule::Subject {
-            sub: user_id.to_owned(),
-            not_before: Timestamp::from_secs(not_before),
-        };
-        self.record(&rule, stored, None).await
+        let latest = || Timestamp::from_secs(inner.latest_issue.load(Ordering::Acquire));
+        for _ in 0..USER_ATTEMPTS {
+            let now = inner.clock.wall().max(latest());
+            let previous = inner.index.subject_not_before(issuer, user_id);
+            let not_before = subject_not_before(now, previous).ok_or(Failure::TooSoon)?;
+            let rule = Rule::Subject {
+                sub: user_id.to_owned(),
+                not_before,
+            };
+            let stored = RevocationRule::Subject {
+                sub: user_id.to_owned(),
+                not_before: Timestamp::from_secs(not_before),
+            };
+            self.record(&rule, stored, None).await?;
+            // What was stamped in a later second, while that was written, is covered as well.
+            if latest().as_secs() <= not_before {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Durable first, then in force, then acknowledged.
@@ -553,7 +571,13 @@ impl TokenService {
     ) -> Result<(), Failure> {
         let inner = &self.0;
         let now = inner.clock.wall();
-        let kept_until = rule.kept_until(expires_at, inner.settings.lifetimes.max, now);
+        // Lifetimes may be shorter now than they were when a published key signed.
+        let longest = inner
+            .settings
+            .lifetimes
+            .max
+            .max(inner.signer.keys().longest_token);
+        let kept_until = rule.kept_until(expires_at, longest, now);
         let revocation = Revocation {
             id: signer_id()?,
             issuer: inner.settings.issuer.clone(),
@@ -639,20 +663,35 @@ impl TokenService {
         self.0.hub.tell(parent, News::Ended(Ending::Expired));
     }
 
-    /// The latest child once more, unless it was revoked.
+    /// The latest child once more, unless it was revoked or cannot be read any more.
     fn given_again(&self, family: &Family, latest: &Child) -> Result<Option<Renewed>, Failure> {
-        let renewed = self.renewed(family, latest)?;
-        let claims = unverified(&renewed.child.token)?;
-        let marks = self.0.index.marks(&self.0.settings.issuer, &claims, None);
+        let Some(renewed) = self.renewed(family, latest) else {
+            return Ok(None);
+        };
+        let token = Token::parse(&renewed.child.token, MAX_TOKEN_BYTES)?;
+        let marks = self
+            .0
+            .index
+            .marks(&self.0.settings.issuer, token.claims(), Some(&renewed.child.kid));
         Ok(self.0.index.check(&marks).is_ok().then_some(renewed))
     }
 
-    fn renewed(&self, family: &Family, latest: &Child) -> Result<Renewed, Failure> {
-        let token = signer::open(self.0.signer.sealer(), &purpose(&latest.jti), &latest.token)?;
-        Ok(Renewed {
+    /// A stored child. None where it does not open: its encryption key was taken away, and the next renewal replaces it.
+    fn renewed(&self, family: &Family, latest: &Child) -> Option<Renewed> {
+        let opened = signer::open(self.0.signer.sealer(), &purpose(&latest.jti), &latest.token);
+        let token = opened
+            .inspect_err(|error| tracing::warn!(jti = latest.jti, %error, "a stored child cannot be read"))
+            .ok()?;
+        let kid = Token::parse(&token, MAX_TOKEN_BYTES)
+            .ok()?
+            .header()
+            .kid()?
+            .to_owned();
+        Some(Renewed {
             child: Minted {
                 token,
                 id: latest.jti.clone(),
+                kid,
                 expires_at: latest.expires_at,
             },
             renewed_at: latest.issued_at,
@@ -726,6 +765,7 @@ impl TokenService {
         Ok(Minted {
             token,
             id: id.as_str().to_owned(),
+            kid: keys.signer.kid().to_owned(),
             expires_at: stamp.expires_at(),
         })
     }
@@ -738,12 +778,6 @@ pub(super) enum Next {
     Behind(Family),
     /// There can be no more.
     Over(Denial),
-}
-
-/// The claims of a token of our own out of our own store.
-fn unverified(token: &str) -> Result<Claims, Failure> {
-    let token = tokenward_core::jose::Token::parse(token, tokenward_core::jose::MAX_TOKEN_BYTES)?;
-    Ok(token.claims().clone())
 }
 
 /// The work ended without an answer: its panic, or the end of the process.

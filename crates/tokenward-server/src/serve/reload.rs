@@ -143,10 +143,19 @@ impl Reloader {
     /// Reads the configuration and takes it over; also the files that it depends on.
     async fn reload(&mut self) -> (Result<Changed, Problems>, BTreeSet<PathBuf>) {
         let (source, running) = (Arc::clone(&self.source), Arc::clone(&self.running));
+        let (dev, signing) = (source.is_dev(), self.site.signing());
         let read = spawn_blocking(move || {
             let reading = source.read(Some(&running));
             let checked = reading.config.and_then(|config| {
                 let tls = config.server.tls.as_ref().map(tls::acceptor).transpose();
+                // The path may be the same and the file another.
+                let key = config.token_service.as_ref().map(|service| service.file_key(dev));
+                if let Some(Ok(Some(key))) = key
+                    && signing.as_ref().is_some_and(|kid| kid != key.kid())
+                {
+                    let member = "token_service.private_key_file";
+                    return Err(problem(member, "only a restart can take another key".to_owned()));
+                }
                 match tls {
                     Ok(tls) => Ok((config, tls)),
                     Err(error) => Err(problem("server.tls", explain(&error))),

@@ -66,10 +66,16 @@ pub(super) async fn start(
     let file = config
         .file_key(dev)
         .map_err(|(member, message)| Error::token_service(&format!("`token_service.{member}` {message}")))?;
+    let sealer = Sealer::new(config.key_encryption_keys.iter().map(|key| key.expose_secret()));
     let keys = signer::Settings {
         algorithm: config.algorithm,
         schedule: config.schedule(max_age),
-        sealer: Sealer::new(config.key_encryption_keys.iter().map(|key| key.expose_secret())),
+        sealer: match config.allow_plaintext_keys {
+            true => sealer.opening_clear(),
+            false => sealer,
+        },
+        issuer: config.issuer.clone(),
+        revocations: Arc::clone(&revocations),
         first: match file {
             Some(key) => {
                 tracing::warn!("the signing key is kept in a file: it is not rotated");
@@ -96,8 +102,20 @@ pub(super) async fn start(
             reuse_window: config.renew_reuse_window,
         },
     };
-    let service = TokenService::new(settings, signer.clone(), ledger, revocations, clock, drain)
-        .map_err(|error| Error::token_service(&error.to_string()))?;
+    // The newest record of the audit log tells when a token may have been issued at the latest, should the clock have been set
+    // back since.
+    let newest = ledger.audit(None, 1).await.map_err(Error::store)?;
+    let newest = newest.first().map(|(_, record)| record.at);
+    let service = TokenService::new(
+        settings,
+        signer.clone(),
+        ledger,
+        revocations,
+        clock,
+        drain,
+        newest,
+    )
+    .map_err(|error| Error::token_service(&error.to_string()))?;
     trust(&service, registry)?;
     tasks.spawn(follow(service.clone(), registry.clone()));
     tasks.spawn(signer.keep());

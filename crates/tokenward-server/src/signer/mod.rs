@@ -4,9 +4,10 @@
 
 mod vault;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use secrecy::ExposeSecret as _;
 use serde_json::value::RawValue;
@@ -14,9 +15,10 @@ use tokenward_core::{
     Clock, Timestamp,
     jose::{Algorithm, KeySet, SigningKey},
     keyring::{Changes, Ring, RingFault, Schedule, Sealer, Stage},
+    revocation::{Index, Rule},
     session::IdKey,
 };
-use tokenward_store::{Ledger, StoreError};
+use tokenward_store::{Ledger, Revocation, RevocationRule, StoreError};
 use tokio::sync::{Mutex, watch};
 
 use vault::{Vault, VaultFault};
@@ -33,6 +35,8 @@ struct Inner {
     /// The operator's own key, where it is in a file.
     file: Option<SigningKey>,
     ids: IdKey,
+    issuer: String,
+    revocations: Arc<Index>,
     stored: Mutex<Stored>,
     current: ArcSwap<Keys>,
     changed: watch::Sender<u64>,
@@ -51,6 +55,8 @@ pub(crate) struct Keys {
     pub(crate) document: Bytes,
     /// The same, to verify with.
     pub(crate) set: Arc<KeySet>,
+    /// The longest that a token of one of them may live.
+    pub(crate) longest_token: Duration,
     /// What is published, and how it stands.
     pub(crate) published: Vec<Published>,
 }
@@ -83,6 +89,10 @@ pub(crate) struct Settings {
     pub(crate) schedule: Schedule,
     pub(crate) sealer: Sealer,
     pub(crate) first: First,
+    /// Whose keys they are.
+    pub(crate) issuer: String,
+    /// What refuses the tokens of a revoked key.
+    pub(crate) revocations: Arc<Index>,
 }
 
 /// Why keys could not be read or changed.
@@ -92,6 +102,8 @@ pub(crate) enum SignerError {
     Missing,
     /// What is stored cannot be used.
     Vault(VaultFault),
+    /// The key was revoked.
+    Revoked,
     /// The change is not possible as things stand.
     Ring(RingFault),
     /// The store failed.
@@ -110,6 +122,7 @@ impl fmt::Display for SignerError {
                  `token_service.generate_key: true`",
             ),
             Self::Vault(fault) => fault.fmt(f),
+            Self::Revoked => f.write_str("the key was revoked, and what was revoked stays so: make another one"),
             Self::Ring(fault) => fault.fmt(f),
             Self::Store(error) => error.fmt(f),
             Self::Raced => f.write_str("the keys were changed by somebody else at the same time; try again"),
@@ -150,6 +163,8 @@ impl Signer {
             schedule,
             sealer,
             first,
+            issuer,
+            revocations,
         } = settings;
         let now = clock.wall();
         let stored = ledger.keyring().await?;
@@ -160,6 +175,9 @@ impl Signer {
         };
         let file = match first {
             First::File(key) => {
+                if revocations.refuses_key(&issuer, key.kid()) {
+                    return Err(SignerError::Revoked);
+                }
                 changed |= !vault.ring.keep_in_file(&key, now).is_empty();
                 Some(key)
             }
@@ -195,6 +213,8 @@ impl Signer {
             algorithm,
             file,
             ids,
+            issuer,
+            revocations,
             stored: Mutex::new(Stored { vault, version }),
             current: ArcSwap::from_pointee(keys),
             changed: watch::Sender::new(0),
@@ -241,25 +261,31 @@ impl Signer {
 
     /// Publishes the operator's key, which signs after the active one.
     pub(crate) async fn import(&self, key: SigningKey) -> Result<Changes, SignerError> {
+        // Its tokens would be good again.
+        if self.0.revocations.refuses_key(&self.0.issuer, key.kid()) {
+            return Err(SignerError::Revoked);
+        }
         self.change(move |ring, now| ring.add(key, now)).await
     }
 
-    /// Ends a key at once.
+    /// Ends a key and its tokens at once, for good.
     pub(crate) async fn revoke(&self, kid: String) -> Result<Changes, SignerError> {
-        self.change(move |ring, now| ring.revoke(&kid, now, &SigningKey::generate))
-            .await
+        let name = kid.clone();
+        self.change_revoking(Some(kid), move |ring, now| {
+            ring.revoke(&name, now, &SigningKey::generate)
+        })
+        .await
     }
 
     /// Does what is due, for ever. A failure is tried again after a minute.
     pub(crate) async fn keep(self) {
         // Civil time may be set, so the wait is never long.
-        let longest = std::time::Duration::from_secs(60);
+        let longest = Duration::from_secs(60);
         loop {
             let due = self.0.stored.lock().await.vault.ring.next_wakeup();
-            let now = self.0.clock.wall();
-            let wait = due.map_or(longest, |due| due.since(now)).min(longest);
+            let wait = due.map_or(longest, |due| due.since(self.now())).min(longest);
             self.0.clock.sleep(wait).await;
-            if due.is_none_or(|due| due > self.0.clock.wall()) {
+            if due.is_none_or(|due| due > self.now()) {
                 continue;
             }
             match self
@@ -282,14 +308,41 @@ impl Signer {
         }
     }
 
+    /// A civil clock that is set forward by mistake must not take a key away whose tokens are good.
+    fn now(&self) -> Timestamp {
+        self.0.clock.wall().min(self.0.clock.steady())
+    }
+
     async fn change(
         &self,
         change: impl FnOnce(&mut Ring, Timestamp) -> Result<Changes, RingFault> + Send + 'static,
     ) -> Result<Changes, SignerError> {
+        self.change_revoking(None, change).await
+    }
+
+    /// What a key that is `revoked` signed is refused once the change is known to be possible: durably, then in force, and
+    /// only then is the key taken out.
+    async fn change_revoking(
+        &self,
+        revoked: Option<String>,
+        change: impl FnOnce(&mut Ring, Timestamp) -> Result<Changes, RingFault> + Send + 'static,
+    ) -> Result<Changes, SignerError> {
         let inner = &self.0;
         let mut stored = inner.stored.lock().await;
-        let now = inner.clock.wall();
+        let now = self.now();
         let (ring, changes) = blocking(stored.vault.ring.clone(), move |ring| change(ring, now)).await?;
+        if let Some(kid) = revoked {
+            let revocation = Revocation {
+                id: URL_SAFE_NO_PAD.encode(random::<16>()?),
+                issuer: inner.issuer.clone(),
+                rule: RevocationRule::Kid(kid.clone()),
+                expires_at: None,
+                created_at: now,
+                note: String::new(),
+            };
+            inner.ledger.revoke(&revocation).await?;
+            inner.revocations.insert(&inner.issuer, &Rule::Key(kid), None);
+        }
         if changes.is_empty() {
             return Ok(changes);
         }
@@ -329,6 +382,7 @@ impl Keys {
             signer,
             set: Arc::new(KeySet::parse(&document).ok()?),
             document,
+            longest_token: ring.longest_token(),
             published,
         })
     }

@@ -580,3 +580,40 @@ async fn a_new_certificate_is_for_new_connections_and_cuts_off_none() {
     assert_eq!(met, second);
     assert!(alive(old.get("/livez", "").await));
 }
+
+#[tokio::test]
+async fn another_signing_key_or_token_service_is_refused_until_a_restart() {
+    let key = |name: &str| {
+        let text = match name {
+            "one" => include_str!("../../../tokenward-core/tests/it/keys/p256-pkcs8.pem"),
+            _ => include_str!("../../../tokenward-core/tests/it/keys/p256-other.pem"),
+        };
+        text.to_owned()
+    };
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("key.pem");
+    std::fs::write(&file, key("one")).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let digest = "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
+    let yaml = config(&format!(
+        "credentials: [{{ name: ops, secret_sha256: {digest}, scopes: [admin] }}]\n\
+         token_service: {{ issuer: '{ISSUER}', audience: [api], algorithm: ES256, private_key_file: key.pem }}\n"
+    ));
+    let server = Reloading::start_in(directory, &yaml).await;
+    let own = server.program.get("/jwks/self").await;
+    let problems = server.refuse(&yaml.replace("[api]", "[other]")).await;
+    assert!(
+        problems[0].contains("token_service: only a restart"),
+        "{problems:?}"
+    );
+    server.apply(&yaml).await;
+    // The path is the same, and the file another.
+    let before = server.refusals();
+    std::fs::write(&file, key("other")).unwrap();
+    wait_for(|| (server.refusals() > before).then_some(()))
+        .await
+        .expect("it is noticed");
+    let said = server.program.output().join("\n");
+    assert!(said.contains("token_service.private_key_file"), "{said}");
+    assert_eq!(server.program.get("/jwks/self").await.body, own.body);
+}

@@ -51,7 +51,9 @@ fn each_rule_refuses_what_it_names_and_nothing_else() {
         let other = json!({"iss": ISS, "jti": "x", "parent_jti": "x", "sub": "x", "sid": "x", "iat": 500});
         let other = index.marks(ISS, &claims(&other), Some("x"));
         assert_eq!(index.check(&other), Ok(()), "{rule:?}");
+        assert_eq!(index.refuses_key(ISS, "k"), denial == Denial::KeyRevoked);
         index.remove(ISS, &rule);
+        assert!(!index.refuses_key(ISS, "k"));
         assert_eq!(judged(&index, &child()), Ok(()), "{rule:?}");
         assert_eq!(index.len(), 1);
     }
