@@ -1,8 +1,11 @@
 //! The token service: mints, renews and revokes tokens of our own.
 
+mod failure;
+mod family;
 mod http;
 mod hub;
 mod revocations;
+mod revoke;
 mod service;
 mod stream;
 mod worker;
@@ -10,6 +13,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+use failure::Failure;
 pub(crate) use revocations::load;
-use service::{Failure, Renewed};
+use service::Renewed;
 pub(crate) use service::{Settings, TokenService};

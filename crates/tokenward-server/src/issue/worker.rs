@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use tokenward_core::{Denial, Timestamp};
 use tokenward_store::Family;
 
-use super::service::{Failure, Next, TokenService};
+use super::{failure::Failure, family::Next, service::TokenService};
 use crate::telemetry;
 
 /// Families that are renewed between two looks at what else is due.

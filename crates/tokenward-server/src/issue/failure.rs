@@ -1,0 +1,65 @@
+//! Why a call of the token service failed.
+
+use std::{fmt, time::Duration};
+
+use tokenward_core::Denial;
+use tokenward_store::StoreError;
+
+use crate::signer::SignerError;
+
+/// Why a call failed.
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
+    /// The token that the call goes by is not good.
+    Denied(Denial),
+    /// The token would be larger than verifiers accept.
+    TooLarge,
+    /// So many revocations of one subject in a few seconds that their times would run ahead of the clock.
+    TooSoon,
+    /// So many renewals of one family in a minute.
+    TooMany {
+        /// Until there is another.
+        wait: Duration,
+    },
+    /// As many follow the family as may.
+    TooManyStreams,
+    /// The store did not take or give what it should. Nothing was changed.
+    Store(StoreError),
+    /// A fault of ours.
+    Internal(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Denied(denial) => denial.fmt(f),
+            Self::TooLarge => f.write_str("the token would be too large"),
+            Self::TooSoon => f.write_str("too many revocations of one subject"),
+            Self::TooMany { .. } => f.write_str("too many renewals of one family"),
+            Self::TooManyStreams => f.write_str("too many streams of one family"),
+            Self::Store(error) => error.fmt(f),
+            Self::Internal(text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Denial> for Failure {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+impl From<SignerError> for Failure {
+    fn from(error: SignerError) -> Self {
+        match error {
+            SignerError::Store(error) => Self::Store(error),
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}

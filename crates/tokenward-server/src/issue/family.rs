@@ -1,0 +1,373 @@
+//! A parent and its children: opened, renewed, read and followed.
+
+use std::time::Duration;
+
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tokenward_core::{
+    Denial, Timestamp,
+    claims::Claims,
+    jose::{MAX_TOKEN_BYTES, Token},
+    revocation::Marks,
+    session::{MAX_RENEWALS_PER_MINUTE, PairRequest, Profile, Stamp, TokenType, first_renewal, next_renewal},
+};
+use tokenward_store::{Child, Family, Recorded};
+
+use super::{
+    failure::Failure,
+    hub::{Ending, Follower, News},
+    service::{Minted, Pair, Renewed, TokenService, lock, unanswered},
+};
+use crate::signer;
+
+/// One renewal under way.
+pub(super) type Flight = Shared<BoxFuture<'static, Result<Renewed, Failure>>>;
+
+/// What the children of a parent look like, as it is stored with the family.
+#[derive(Serialize, Deserialize)]
+struct Template {
+    client: String,
+    user_id: String,
+    network: String,
+    rate_limit: u32,
+    scope: Option<String>,
+    audience: Vec<String>,
+    claims: Map<String, Value>,
+    /// When the parent was issued, in seconds since the epoch, and by which key.
+    issued_at: i64,
+    kid: String,
+    child_lifetime: u64,
+    auto_renew: bool,
+}
+
+impl Template {
+    fn of(client: &str, request: &PairRequest, stamp: Stamp, kid: &str) -> Self {
+        let profile = request.profile.clone();
+        Self {
+            client: client.to_owned(),
+            user_id: profile.user_id,
+            network: profile.network,
+            rate_limit: profile.rate_limit,
+            scope: profile.scope,
+            audience: profile.audience,
+            claims: profile.claims,
+            issued_at: stamp.issued_at().as_secs(),
+            kid: kid.to_owned(),
+            child_lifetime: request.child_lifetime,
+            auto_renew: request.auto_renew,
+        }
+    }
+
+    fn read(family: &Family) -> Result<Self, Failure> {
+        serde_json::from_slice(&family.profile).map_err(|_| {
+            Failure::Internal(format!(
+                "the record of the family {} is damaged",
+                family.parent_jti
+            ))
+        })
+    }
+
+    fn profile(&self) -> Profile {
+        Profile {
+            user_id: self.user_id.clone(),
+            network: self.network.clone(),
+            rate_limit: self.rate_limit,
+            scope: self.scope.clone(),
+            audience: self.audience.clone(),
+            claims: self.claims.clone(),
+        }
+    }
+}
+
+fn purpose(jti: &str) -> String {
+    format!("child token {jti}")
+}
+
+impl TokenService {
+    pub(super) async fn open_family(&self, client: &str, request: &PairRequest) -> Result<Pair, Failure> {
+        let inner = &self.0;
+        let profile = &request.profile;
+        let stamp = self.stamp(&profile.user_id, request.parent_lifetime);
+        let parent = self.sign(client, profile, TokenType::Parent, None, stamp)?;
+        let child = match request.include_child {
+            true => Some(self.child(
+                client,
+                profile,
+                &parent.id,
+                request.child_lifetime,
+                parent.expires_at,
+            )?),
+            false => None,
+        };
+        let sealed = child
+            .as_ref()
+            .map(|(minted, stamp)| self.seal(minted, *stamp))
+            .transpose()?;
+        let renewal = &inner.settings.renewal;
+        let times = child
+            .as_ref()
+            .map(|(_, stamp)| (stamp.issued_at(), stamp.expires_at()));
+        let next_renewal = request
+            .auto_renew
+            .then(|| first_renewal(renewal, inner.clock.wall(), times, parent.expires_at))
+            .flatten();
+        let template = serde_json::to_vec(&Template::of(client, request, stamp, &parent.kid))
+            .map_err(|error| Failure::Internal(error.to_string()))?;
+        let family = Family {
+            parent_jti: parent.id.clone(),
+            user_id: profile.user_id.clone(),
+            profile: template,
+            expires_at: parent.expires_at,
+            sequence: u64::from(sealed.is_some()),
+            latest: sealed,
+            next_renewal,
+        };
+        inner.ledger.open_family(&family).await?;
+        if next_renewal.is_some() {
+            inner.wake.notify_one();
+        }
+        Ok(Pair {
+            parent,
+            parent_lifetime: request.parent_lifetime,
+            child: child
+                .map(|(minted, stamp)| (minted, stamp.expires_at().since(stamp.issued_at()).as_secs())),
+        })
+    }
+
+    /// The family's next child, or the latest one where it was minted just now. For any number of parallel calls there
+    /// is one.
+    pub(crate) async fn renew(&self, parent_token: &str) -> Result<Renewed, Failure> {
+        let parent = self.check_parent(parent_token)?;
+        let renewed = self.flight(parent.as_str()).await?;
+        // What was revoked while it was minted is not handed out.
+        self.check_parent(parent_token)?;
+        Ok(renewed)
+    }
+
+    /// The renewal of a family that is under way, or one that begins.
+    fn flight(&self, parent: &str) -> Flight {
+        let mut renewing = lock(&self.0.renewing);
+        if let Some(flight) = renewing.get(parent) {
+            return flight.clone();
+        }
+        let (service, name) = (self.clone(), parent.to_owned());
+        let landed = self.carry_out(async move {
+            let renewed = service.renew_family(&name).await;
+            // Before it is told: who asks from now on finds the child in the store.
+            lock(&service.0.renewing).remove(&name);
+            renewed
+        });
+        let landed = landed.map(|landed| landed.unwrap_or_else(|_| Err(unanswered())));
+        let flight = landed.boxed().shared();
+        renewing.insert(parent.to_owned(), flight.clone());
+        flight
+    }
+
+    async fn renew_family(&self, parent: &str) -> Result<Renewed, Failure> {
+        let mut family = self.family(parent).await?;
+        loop {
+            let now = self.0.clock.wall();
+            if let Some(latest) = &family.latest
+                && self
+                    .0
+                    .settings
+                    .renewal
+                    .gives_again(latest.issued_at, latest.expires_at, now)
+                && let Some(renewed) = self.given_again(&family, latest)?
+            {
+                return Ok(renewed);
+            }
+            self.admit_renewal(parent)?;
+            match self.next_child(&family).await? {
+                Next::Minted(renewed) => return Ok(renewed),
+                Next::Behind(newer) => family = newer,
+                Next::Over(denial) => return Err(denial.into()),
+            }
+        }
+    }
+
+    /// Takes one of the renewals that a family may have in a minute.
+    fn admit_renewal(&self, parent: &str) -> Result<(), Failure> {
+        let now = self.0.clock.steady();
+        let minute = Duration::from_secs(60);
+        let each = minute / MAX_RENEWALS_PER_MINUTE;
+        let full_at = self.0.renewals.get(parent).unwrap_or(now).max(now) + each;
+        let over = full_at.since(now + minute);
+        if !over.is_zero() {
+            return Err(Failure::TooMany { wait: over });
+        }
+        self.0.renewals.insert(parent.to_owned(), full_at);
+        Ok(())
+    }
+
+    /// The latest child of a family, if there is one.
+    pub(crate) async fn latest(&self, parent: &str) -> Result<Option<Renewed>, Failure> {
+        let family = self.family(parent).await?;
+        match &family.latest {
+            Some(latest) => self.given_again(&family, latest),
+            None => Ok(None),
+        }
+    }
+
+    /// Follows a family.
+    pub(crate) async fn follow(&self, parent: &str) -> Result<Follower, Failure> {
+        let follower = self.0.hub.follow(parent).ok_or(Failure::TooManyStreams)?;
+        // Looked at once the news is heard, so that nothing is missed between the two.
+        let family = self.family(parent).await?;
+        let marks = self.marks(&family)?;
+        Ok(follower.of(family.sequence, family.expires_at, marks))
+    }
+
+    /// Whether a family that is followed has been revoked, by whatever rule.
+    pub(crate) fn still_good(&self, follower: &Follower) -> bool {
+        follower
+            .marks()
+            .is_none_or(|marks| self.0.index.check(marks).is_ok())
+    }
+
+    /// What a family's parent can be refused by.
+    fn marks(&self, family: &Family) -> Result<Marks, Failure> {
+        let template = Template::read(family)?;
+        let claims = json!({ "jti": family.parent_jti, "sub": family.user_id, "iat": template.issued_at });
+        let claims = Claims::parse(claims.to_string().as_bytes())?;
+        Ok(self
+            .0
+            .index
+            .marks(&self.0.settings.issuer, &claims, Some(&template.kid)))
+    }
+
+    async fn family(&self, parent: &str) -> Result<Family, Failure> {
+        let family = self.0.ledger.family(parent).await?;
+        // A family goes with its parent's revocation, and long after its parent's end.
+        let family = family.ok_or(Denial::TokenRevoked)?;
+        self.0.index.check(&self.marks(&family)?)?;
+        Ok(family)
+    }
+
+    /// Mints and records the next child of a family.
+    pub(super) async fn next_child(&self, family: &Family) -> Result<Next, Failure> {
+        let inner = &self.0;
+        let template = Template::read(family)?;
+        if let Err(denial) = inner.index.check(&self.marks(family)?) {
+            return Ok(Next::Over(denial));
+        }
+        let profile = template.profile();
+        let minted = self.child(
+            &template.client,
+            &profile,
+            &family.parent_jti,
+            template.child_lifetime,
+            family.expires_at,
+        );
+        let (minted, stamp) = match minted {
+            Err(Failure::Denied(denial)) => return Ok(Next::Over(denial)),
+            other => other?,
+        };
+        let next = next_renewal(
+            &inner.settings.renewal,
+            stamp.issued_at(),
+            stamp.expires_at(),
+            family.expires_at,
+        );
+        let next = next.filter(|_| template.auto_renew);
+        let child = self.seal(&minted, stamp)?;
+        let recorded = inner
+            .ledger
+            .record_child(&family.parent_jti, family.sequence, &child, next)
+            .await?;
+        match recorded {
+            Recorded::Stored(sequence) => {
+                inner.hub.tell(&family.parent_jti, News::Child(sequence));
+                if next.is_some() {
+                    inner.wake.notify_one();
+                }
+                Ok(Next::Minted(Renewed {
+                    child: minted,
+                    renewed_at: child.issued_at,
+                    sequence,
+                }))
+            }
+            Recorded::Behind(newer) => Ok(Next::Behind(*newer)),
+            Recorded::Gone => Ok(Next::Over(Denial::TokenRevoked)),
+        }
+    }
+
+    /// Tells those who follow a family that its parent has expired.
+    pub(super) fn expired(&self, parent: &str) {
+        self.0.hub.tell(parent, News::Ended(Ending::Expired));
+    }
+
+    /// The latest child once more, unless it was revoked or cannot be read any more.
+    fn given_again(&self, family: &Family, latest: &Child) -> Result<Option<Renewed>, Failure> {
+        let Some(renewed) = self.renewed(family, latest) else {
+            return Ok(None);
+        };
+        let token = Token::parse(&renewed.child.token, MAX_TOKEN_BYTES)?;
+        let marks = self
+            .0
+            .index
+            .marks(&self.0.settings.issuer, token.claims(), Some(&renewed.child.kid));
+        Ok(self.0.index.check(&marks).is_ok().then_some(renewed))
+    }
+
+    /// A stored child. None where it does not open: its encryption key was taken away, and the next renewal replaces it.
+    fn renewed(&self, family: &Family, latest: &Child) -> Option<Renewed> {
+        let opened = signer::open(self.0.signer.sealer(), &purpose(&latest.jti), &latest.token);
+        let token = opened
+            .inspect_err(|error| tracing::warn!(jti = latest.jti, %error, "a stored child cannot be read"))
+            .ok()?;
+        let kid = Token::parse(&token, MAX_TOKEN_BYTES)
+            .ok()?
+            .header()
+            .kid()?
+            .to_owned();
+        Some(Renewed {
+            child: Minted {
+                token,
+                id: latest.jti.clone(),
+                kid,
+                expires_at: latest.expires_at,
+            },
+            renewed_at: latest.issued_at,
+            sequence: family.sequence,
+        })
+    }
+
+    fn child(
+        &self,
+        client: &str,
+        profile: &Profile,
+        parent: &str,
+        lifetime: u64,
+        parent_ends: Timestamp,
+    ) -> Result<(Minted, Stamp), Failure> {
+        let stamp = self
+            .stamp(&profile.user_id, lifetime)
+            .ending_by(parent_ends)
+            .ok_or(Denial::TokenExpired)?;
+        let minted = self.sign(client, profile, TokenType::Child, Some(parent), stamp)?;
+        Ok((minted, stamp))
+    }
+
+    fn seal(&self, minted: &Minted, stamp: Stamp) -> Result<Child, Failure> {
+        Ok(Child {
+            jti: minted.id.clone(),
+            token: signer::seal(self.0.signer.sealer(), &purpose(&minted.id), &minted.token)?,
+            issued_at: stamp.issued_at(),
+            expires_at: stamp.expires_at(),
+        })
+    }
+}
+
+/// What became of a renewal.
+pub(super) enum Next {
+    Minted(Renewed),
+    /// Another child was minted in the meantime.
+    Behind(Family),
+    /// There can be no more.
+    Over(Denial),
+}

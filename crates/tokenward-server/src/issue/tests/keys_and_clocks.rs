@@ -1,0 +1,140 @@
+//! Clocks that jump, and keys that are taken away.
+
+use super::*;
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_over_a_restart_hides_nothing_either() {
+    let world = World::new().await;
+    let token = world.mint(r#"{"user_id":"a"}"#);
+    // As the guard of the call writes it.
+    let record = tokenward_store::AuditRecord {
+        at: world.clock.wall(),
+        who: "ops".into(),
+        address: String::new(),
+        action: "tokens.mint".into(),
+        target: String::new(),
+        outcome: "ok".into(),
+    };
+    world.ledger.append_audit(&[record]).await.unwrap();
+    world.clock.set_wall(Timestamp::from_secs(1_799_999_970));
+    let world = world.restarted().await;
+    world.service.revoke_user("a").await.unwrap();
+    assert_eq!(world.judged(&token.token), Err(Denial::SubjectRevoked));
+}
+
+#[tokio::test]
+async fn what_is_minted_while_a_users_revocation_is_written_is_covered_by_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let sqlite: Arc<dyn Ledger> = Arc::new(tokenward_store::Sqlite::open(directory.path()).unwrap());
+    let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_700));
+    let (index, service) = service(sqlite, &clock).await;
+    let mut revoking = std::pin::pin!(service.revoke_user("a"));
+    assert!(revoking.as_mut().now_or_never().is_none());
+    clock.advance(Duration::from_secs(1));
+    let settings = service.settings();
+    let request =
+        TokenRequest::parse(br#"{"user_id":"a"}"#, &settings.lifetimes, &settings.audience).unwrap();
+    let token = service.mint("ops", &request).unwrap();
+    revoking.await.unwrap();
+    let verified = verify(
+        &token.token,
+        &service.signer().keys().set,
+        service.policy(),
+        clock.wall(),
+    )
+    .unwrap();
+    let marks = index.marks(ISS, verified.claims(), verified.kid());
+    assert_eq!(index.check(&marks), Err(Denial::SubjectRevoked));
+}
+
+#[tokio::test]
+async fn a_users_record_outlives_tokens_of_longer_lifetimes_before() {
+    let world = World::new().await;
+    let shorter = Settings {
+        lifetimes: Lifetimes {
+            max: HOUR,
+            ..settings().lifetimes
+        },
+        ..settings()
+    };
+    let ledger: Arc<dyn Ledger> = Arc::clone(&world.ledger) as _;
+    let (_, service) = service_with(
+        Arc::clone(&ledger),
+        &world.clock,
+        shorter,
+        Sealer::new([&[7; 32]]),
+    )
+    .await;
+    service.revoke_user("a").await.unwrap();
+    let (_, record) = ledger.revocations(0, 1).await.unwrap().remove(0);
+    assert!(record.expires_at.unwrap() > world.clock.wall() + HOUR * 720);
+}
+
+#[tokio::test]
+async fn a_child_whose_encryption_key_was_taken_away_is_replaced() {
+    let world = World::new().await;
+    let pair = world.pair(r#"{"user_id":"a","include_child":true}"#).await;
+    let ledger: Arc<dyn Ledger> = Arc::clone(&world.ledger) as _;
+    let both = Sealer::new([&[8; 32], &[7; 32]]);
+    service_with(Arc::clone(&ledger), &world.clock, settings(), both).await;
+    let (_, service) = service_with(ledger, &world.clock, settings(), Sealer::new([&[8; 32]])).await;
+    assert!(service.latest(&pair.parent.id).await.unwrap().is_none());
+    let renewed = service.renew(&pair.parent.token).await.unwrap();
+    assert_ne!(renewed.child.id, pair.child.unwrap().0.id);
+    let latest = service.latest(&pair.parent.id).await.unwrap().unwrap();
+    assert_eq!(latest.child.id, renewed.child.id);
+}
+
+#[tokio::test]
+async fn a_revoked_key_takes_its_families_with_it_and_never_comes_back() {
+    let world = World::new().await;
+    let pair = world.pair(r#"{"user_id":"a","include_child":true}"#).await;
+    let signer = world.service.signer();
+    let kid = signer.keys().signer.kid().to_owned();
+    let (child, set) = (pair.child.unwrap().0.token, Arc::clone(&signer.keys().set));
+    signer.revoke(kid.clone()).await.unwrap();
+    // Also by one who still holds the old set.
+    let verified = verify(&child, &set, world.service.policy(), world.clock.wall()).unwrap();
+    let marks = |world: &World| world.index.marks(ISS, verified.claims(), verified.kid());
+    assert_eq!(world.index.check(&marks(&world)), Err(Denial::KeyRevoked));
+    let latest = world.service.latest(&pair.parent.id).await;
+    assert!(matches!(latest, Err(Failure::Denied(Denial::KeyRevoked))));
+    world.pass(Duration::from_secs(800));
+    assert_eq!(world.service.renew_due().await.unwrap(), 1);
+    assert_eq!(world.ledger.next_due().await.unwrap(), None);
+    let world = world.restarted().await;
+    assert_eq!(world.index.check(&marks(&world)), Err(Denial::KeyRevoked));
+    // The operator's own key, published, revoked, and brought again.
+    let key = tokenward_core::jose::SigningKey::generate(Algorithm::EdDsa).unwrap();
+    let signer = world.service.signer();
+    signer.import(key.clone()).await.unwrap();
+    signer.revoke(key.kid().to_owned()).await.unwrap();
+    let again = signer.import(key).await.unwrap_err();
+    assert!(matches!(again, crate::signer::SignerError::Revoked), "{again}");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_forward_takes_no_key_away() {
+    let world = World::new().await;
+    let signer = world.service.signer().clone();
+    signer.rotate(true).await.unwrap();
+    let kids = || -> Vec<_> {
+        signer
+            .keys()
+            .published
+            .iter()
+            .map(|key| key.kid.clone())
+            .collect()
+    };
+    let before = kids();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(signer.clone().keep());
+    world.clock.set_wall(world.clock.wall() + HOUR * 10_000);
+    world.clock.run_for(Duration::from_secs(300)).await;
+    assert_eq!(kids(), before);
+    // What is due by the time that has passed is done.
+    let mut changes = signer.changes();
+    world.clock.run_for(HOUR * 24 * 91).await;
+    changes.changed().await.unwrap();
+    assert_ne!(kids(), before);
+}
