@@ -107,6 +107,10 @@ pub async fn acquire(
     let until = clock.steady() + retry.deadline;
     let refresh = Refresh {
         guards: &target.guards,
+        discovery: match &target.keys_at {
+            KeysAt::Issuer { discovery, .. } => Some(discovery),
+            KeysAt::Url(_) => None,
+        },
         attempts: Attempts {
             fetcher,
             clock,
@@ -153,6 +157,7 @@ pub async fn acquire(
 #[derive(Clone, Copy)]
 struct Refresh<'a> {
     guards: &'a Arc<Guards>,
+    discovery: Option<&'a Discovery>,
     attempts: Attempts<'a>,
 }
 
@@ -169,6 +174,10 @@ impl Refresh<'_> {
             request.last_modified.clone_from(&validators.last_modified);
         }
         let response = self.attempts.fetch(&request).await?;
+        if let Some(discovery) = self.discovery {
+            // A redirect leads no further than the document itself may.
+            discovery.admit_origin(&response.final_url)?;
+        }
         let headers = response.headers;
         if response.status == 304 {
             return Ok(Answer::NotModified { headers });

@@ -6,16 +6,23 @@ use std::{
 };
 
 use quick_cache::{Equivalent, Weighter, sync::Cache};
+use serde_json::{Map, Value};
 
 use crate::verifier::VerifiedToken;
 
-/// What an entry costs beside its token: the claims as parsed, keys and slots. An estimate on the high side.
+/// What an entry costs beside its token and its claims. An estimate on the high side.
 const OVERHEAD: u64 = 1_024;
+
+/// What a value of the claims takes in the array or object that holds it, which may have room for twice as many.
+const VALUE: u64 = 2 * size_of::<Value>() as u64;
+
+/// What a member's name takes beside its text, likewise.
+const NAME: u64 = 2 * size_of::<String>() as u64;
 
 /// Keyed by the tenant and the whole token, compared byte for byte; the hash only finds the slot.
 ///
-/// Its hasher is keyed at random, since tokens are hostile input. The cache is asked nothing that the token's validity depends on: whether a found entry still holds is for
-/// [`VerifiedToken::holds`] to say, at every use.
+/// Its hasher is keyed at random, since tokens are hostile input. The cache is asked nothing that the token's validity
+/// depends on: whether a found entry still holds is for [`VerifiedToken::holds`] to say, at every use.
 pub(crate) struct TokenCache {
     entries: Cache<Key, Arc<VerifiedToken>, Weight, RandomState>,
     max_bytes: u64,
@@ -61,10 +68,28 @@ impl Equivalent<Key> for Asked<'_> {
 struct Weight;
 
 impl Weighter<Key, Arc<VerifiedToken>> for Weight {
-    fn weight(&self, key: &Key, _: &Arc<VerifiedToken>) -> u64 {
-        // The claims hold about what the token does, once more.
-        OVERHEAD + 2 * key.token.len() as u64
+    fn weight(&self, key: &Key, verified: &Arc<VerifiedToken>) -> u64 {
+        OVERHEAD + key.token.len() as u64 + verified.claims_weight()
     }
+}
+
+/// About how many bytes parsed claims take, on the high side. An array of small numbers takes many times its text.
+pub(crate) fn weight_of(claims: &Map<String, Value>) -> u64 {
+    let members = claims.iter();
+    members
+        .map(|(name, value)| NAME + name.len() as u64 + weight_of_value(value))
+        .sum()
+}
+
+/// Nesting is bounded where claims are parsed.
+fn weight_of_value(value: &Value) -> u64 {
+    VALUE
+        + match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            Value::String(text) => text.len() as u64,
+            Value::Array(values) => values.iter().map(weight_of_value).sum(),
+            Value::Object(members) => weight_of(members),
+        }
 }
 
 impl TokenCache {

@@ -145,12 +145,23 @@ impl Discovery {
         if self.url.scheme() == "https" && jwks_uri.scheme() != "https" {
             return Err(forbidden("its jwks_uri is not https, as the issuer is"));
         }
-        if self.strict_origin && jwks_uri.origin() != self.url.origin() {
-            return Err(forbidden(
-                "its jwks_uri is on another origin than the issuer (strict_jwks_origin)",
-            ));
-        }
+        self.admit_origin(&jwks_uri)?;
         Ok(jwks_uri)
+    }
+
+    /// Whether keys may come from `url`.
+    pub(crate) fn admit_origin(&self, url: &Url) -> Result<(), FetchError> {
+        if !self.strict_origin || url.origin() == self.url.origin() {
+            return Ok(());
+        }
+        Err(FetchError::new(
+            FetchErrorKind::JwksUriForbidden,
+            format!(
+                "{}: on another origin than the issuer {} (strict_jwks_origin)",
+                place(url),
+                place(&self.url)
+            ),
+        ))
     }
 }
 

@@ -7,12 +7,12 @@ use tokenward_core::{
     Check, Denial, Timestamp, Trace, Verified,
     claims::Claims,
     freshness::{CallerId, Lookup as Found, View},
-    jose::{Algorithm, Key, MAX_TOKEN_BYTES, Selection, Token},
+    jose::{Algorithm, Key, KeySet, MAX_TOKEN_BYTES, Selection, Token},
     revocation::{Index, Marks},
 };
 
 use crate::{
-    cache::TokenCache,
+    cache::{TokenCache, weight_of},
     registry::{Idp, IdpKeys, NotFound, Registry, Seen, Source},
     telemetry,
 };
@@ -80,17 +80,20 @@ impl Verifier {
     ) -> Result<Arc<VerifiedToken>, Denial> {
         let clock = self.registry.clock_ref();
         let began = clock.steady();
-        let mut idp = None;
+        let mut selected = Selected::default();
         let outcome = match self.cached(tenant, token) {
             Some(verified) => {
-                idp = Some(Arc::clone(&verified.idp));
+                selected.idp = Some(Arc::clone(&verified.idp));
                 self.check_revocations(&verified).map(|()| verified)
             }
-            None => self.verify_anew(tenant, token, caller, &mut (), &mut idp).await,
+            None => {
+                self.verify_anew(tenant, token, caller, &mut (), &mut selected)
+                    .await
+            }
         };
         telemetry::verified(
             tenant,
-            idp.as_deref().map(Idp::config),
+            selected.idp.as_deref().map(Idp::config),
             outcome.as_ref().map(|_| ()).map_err(|denial| *denial),
             clock.steady().since(began),
         );
@@ -101,20 +104,19 @@ impl Verifier {
     /// What comes back never holds the token.
     pub async fn explain(&self, tenant: &str, token: &str, caller: CallerId) -> Explanation {
         let mut checks = Vec::new();
-        let mut idp = None;
+        let mut selected = Selected::default();
         let outcome = self
-            .verify_anew(tenant, token, caller, &mut checks, &mut idp)
+            .verify_anew(tenant, token, caller, &mut checks, &mut selected)
             .await;
-        let clock = self.registry.clock_ref();
-        let verified = outcome.as_ref().ok();
+        let key = selected.key.as_ref();
         Explanation {
-            reason: outcome.as_ref().err().copied(),
-            idp: verified.map(|token| token.idp().name().to_owned()),
+            reason: outcome.err(),
+            idp: selected.idp.map(|idp| idp.name().to_owned()),
             checks,
-            wall: clock.wall(),
-            kid: verified.and_then(|token| token.kid()).map(str::to_owned),
-            key_usable_until: verified
-                .map(|token| token.key_until)
+            wall: self.registry.clock_ref().wall(),
+            kid: key.and_then(|chosen| chosen.key.kid()).map(str::to_owned),
+            key_usable_until: key
+                .map(|chosen| chosen.until)
                 .filter(|until| *until != Timestamp::MAX),
         }
     }
@@ -140,32 +142,36 @@ impl Verifier {
         verified
     }
 
-    /// `selected` becomes the identity provider that the token claims to be of, also where it is refused.
+    /// `selected` becomes what the token is judged by, also where it is refused.
     async fn verify_anew(
         &self,
         tenant: &str,
         text: &str,
         caller: CallerId,
         trace: &mut (impl Trace + Send),
-        selected: &mut Option<Arc<Idp>>,
+        selected: &mut Selected,
     ) -> Result<Arc<VerifiedToken>, Denial> {
-        let token = checked(trace, "format", Token::parse(text, MAX_TOKEN_BYTES))?;
+        let token = checked(trace, "format", Token::parse(text, MAX_TOKEN_BYTES), || {
+            format!("{} of at most {MAX_TOKEN_BYTES} bytes", text.len())
+        })?;
         let issuer = token.claims().issuer();
         let idp = issuer.and_then(|issuer| self.registry.idp_by_issuer(tenant, issuer));
-        let idp = checked(trace, "issuer_known", idp.ok_or(Denial::IssuerUnknown))?;
-        *selected = Some(Arc::clone(&idp));
+        let note = || match &idp {
+            Some(idp) => format!("`{}` of tenant `{tenant}`", idp.name()),
+            None => format!("none of tenant `{tenant}` has it"),
+        };
+        let known = idp.as_ref().map(|_| ()).ok_or(Denial::IssuerUnknown);
+        checked(trace, "issuer_known", known, note)?;
+        let idp = idp.ok_or(Denial::IssuerUnknown)?;
+        selected.idp = Some(Arc::clone(&idp));
         let policy = idp.config().policy().ok_or(Denial::IssuerUnknown)?;
         policy.admit(&token, trace)?;
         let key = match &idp.keys {
             IdpKeys::Fixed(key) => {
                 let fits = key.fits(token.header().alg());
-                checked(trace, "key", fits.then_some(()).ok_or(Denial::KeyUnknown))?;
-                token.verify_signature(key, trace)?;
-                Chosen {
-                    key: Arc::clone(key),
-                    until: Timestamp::MAX,
-                    generation: 0,
-                }
+                let key = fits.then_some(key).ok_or(Denial::KeyUnknown);
+                let key = checked(trace, "key", key, || "a shared secret".into())?;
+                self.authenticate_with(key, &token, trace, selected)?
             }
             IdpKeys::Given(keys) => {
                 let header = token.header();
@@ -173,15 +179,10 @@ impl Verifier {
                     Selection::Key(key) => Ok(key),
                     Selection::Unknown | Selection::Ambiguous => Err(Denial::KeyUnknown),
                 };
-                let key = checked(trace, "key", key)?;
-                token.verify_signature(key, trace)?;
-                Chosen {
-                    key: Arc::clone(key),
-                    until: Timestamp::MAX,
-                    generation: 0,
-                }
+                let key = checked(trace, "key", key, || among(keys, key.is_ok()))?;
+                self.authenticate_with(key, &token, trace, selected)?
             }
-            IdpKeys::Fetched(source) => self.authenticate(source, &token, caller, trace).await?,
+            IdpKeys::Fetched(source) => self.authenticate(source, &token, caller, trace, selected).await?,
         };
         policy.validate(
             token.claims(),
@@ -195,9 +196,32 @@ impl Verifier {
             index.marks(claims.issuer().unwrap_or_default(), claims, key.key.kid())
         });
         let verified = Arc::new(VerifiedToken::new(Arc::clone(&idp), verified, &key, marks));
-        checked(trace, "revocation", self.check_revocations(&verified))?;
+        checked(
+            trace,
+            "revocation",
+            self.check_revocations(&verified),
+            String::new,
+        )?;
         self.cache.put(&verified, text);
         Ok(verified)
+    }
+
+    /// Checks the signature with a key that never changes.
+    fn authenticate_with(
+        &self,
+        key: &Arc<Key>,
+        token: &Token<'_>,
+        trace: &mut (impl Trace + Send),
+        selected: &mut Selected,
+    ) -> Result<Chosen, Denial> {
+        let chosen = Chosen {
+            key: Arc::clone(key),
+            until: Timestamp::MAX,
+            generation: 0,
+        };
+        selected.key = Some(chosen.clone());
+        token.verify_signature(key, trace)?;
+        Ok(chosen)
     }
 
     /// Finds the key that the token names and checks the signature with it. Where that fails under a known key
@@ -208,6 +232,7 @@ impl Verifier {
         token: &Token<'_>,
         caller: CallerId,
         trace: &mut (impl Trace + Send),
+        selected: &mut Selected,
     ) -> Result<Chosen, Denial> {
         let (kid, algorithm) = (token.header().kid(), token.header().alg());
         let clock = self.registry.clock_ref();
@@ -223,7 +248,14 @@ impl Verifier {
                 NotFound::Unknown => Denial::KeyUnknown,
                 NotFound::Unavailable => Denial::IssuerUnavailable,
             });
-        let chosen = checked(trace, "key", chosen)?;
+        let found = chosen.is_ok();
+        let chosen = checked(trace, "key", chosen, || {
+            match source.view().keys(clock.steady()) {
+                Some(keys) => among(keys, found),
+                None => "there are no usable keys".into(),
+            }
+        })?;
+        selected.key = Some(chosen.clone());
         let outcome = token.verify_signature(&chosen.key, trace);
         if outcome.is_ok() {
             if let Some(kid) = kid {
@@ -237,6 +269,7 @@ impl Verifier {
         };
         let again = source.look_again(self.registry.inner(), caller, look).await;
         let again = again.ok_or(Denial::SignatureInvalid)?;
+        selected.key = Some(again.clone());
         token.verify_signature(&again.key, trace)?;
         Ok(again)
     }
@@ -260,16 +293,33 @@ fn choose(view: &View, kid: Option<&str>, algorithm: Algorithm, now: Timestamp) 
     }
 }
 
-fn checked<T>(trace: &mut impl Trace, name: &'static str, outcome: Result<T, Denial>) -> Result<T, Denial> {
-    trace.check(
-        name,
-        outcome.as_ref().map(|_| ()).map_err(|denial| *denial),
-        String::new,
-    );
+fn checked<T>(
+    trace: &mut impl Trace,
+    name: &'static str,
+    outcome: Result<T, Denial>,
+    note: impl FnOnce() -> String,
+) -> Result<T, Denial> {
+    trace.check(name, outcome.as_ref().map(|_| ()).map_err(|denial| *denial), note);
     outcome
 }
 
+/// What is told of the choice of a key.
+fn among(keys: &KeySet, found: bool) -> String {
+    let found = if found { "one key fits" } else { "not one key fits" };
+    format!("{found}, of {} usable ones", keys.usable().len())
+}
+
+/// What a token is judged by, as far as it got.
+#[derive(Default)]
+struct Selected {
+    /// Of the issuer that the token claims to be from.
+    idp: Option<Arc<Idp>>,
+    /// The key that its header names.
+    key: Option<Chosen>,
+}
+
 /// The key that a token is verified with, and what the choice depends on.
+#[derive(Clone)]
 struct Chosen {
     key: Arc<Key>,
     until: Timestamp,
@@ -284,6 +334,7 @@ pub struct VerifiedToken {
     key_until: Timestamp,
     generation: u64,
     marks: Option<Marks>,
+    claims_weight: u64,
     /// Civil times between which the claims hold, leeway included.
     valid: (Timestamp, Timestamp),
 }
@@ -300,6 +351,7 @@ impl VerifiedToken {
             tenant: idp.config().shared_tenant(),
             key_until: chosen.until,
             generation: chosen.generation,
+            claims_weight: weight_of(token.claims().all()),
             idp,
             token,
             marks,
@@ -317,6 +369,10 @@ impl VerifiedToken {
             }
         };
         key_holds && !self.idp.is_retired() && self.valid.0 <= wall && wall < self.valid.1
+    }
+
+    pub(crate) const fn claims_weight(&self) -> u64 {
+        self.claims_weight
     }
 
     pub(crate) fn shared_tenant(&self) -> Arc<str> {
@@ -396,14 +452,14 @@ impl fmt::Debug for VerifiedToken {
 pub struct Explanation {
     /// Why the token is refused; none where it is accepted.
     pub reason: Option<Denial>,
-    /// The identity provider that the token was accepted from.
+    /// The identity provider that it was judged by, also where it is refused; none where its issuer is unknown.
     pub idp: Option<String>,
     /// The checks in order. Those that come after the first failure to parse, to select or to authenticate were not
     /// made.
     pub checks: Vec<Check>,
     /// The civil time that the claims were compared with.
     pub wall: Timestamp,
-    /// The key id of the key that verified the token.
+    /// The key id of the key that its signature was checked with.
     pub kid: Option<String>,
     /// Until when that key may be used, if no fetch succeeds.
     pub key_usable_until: Option<Timestamp>,

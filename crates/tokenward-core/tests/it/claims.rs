@@ -547,3 +547,41 @@ fn a_policy_names_what_is_wrong_with_it() {
     assert_eq!(error.problems().len(), 2);
     assert!(builder().leeway(secs(300)).build().is_ok());
 }
+
+#[test]
+fn the_time_that_claims_hold_for_is_that_in_which_they_pass() {
+    let policies = || {
+        [
+            builder(),
+            builder().max_token_age(secs(100)),
+            builder().leeway(secs(7)).max_token_age(secs(300)),
+        ]
+    };
+    for claims in [
+        json!({}),
+        json!({"exp": NOW + 50}),
+        json!({"exp": NOW + 50, "iat": NOW - 40}),
+        json!({"exp": NOW + 5_000, "iat": NOW + 10}),
+        json!({"exp": NOW + 5_000, "iat": NOW - 200, "nbf": NOW + 30}),
+        json!({"exp": NOW + 5_000, "iat": NOW - 90, "nbf": NOW - 30}),
+    ] {
+        let payload = merged(honest(), &claims).to_string();
+        let parsed = Claims::parse(payload.as_bytes()).unwrap();
+        for policy in policies() {
+            let policy = policy.build().unwrap();
+            let (from, until) = policy.validity(&parsed);
+            let token = EC.token(&claims);
+            for second in NOW - 400..NOW + 600 {
+                let at = Timestamp::from_secs(second);
+                let passes = verify(&token, &EC.set(), &policy, at).is_ok();
+                let holds = from <= at && at < until;
+                // In the last instant it may pass and not hold; never the other way about.
+                assert!(
+                    passes == holds || passes && at == until,
+                    "{claims} at {}",
+                    second - NOW
+                );
+            }
+        }
+    }
+}

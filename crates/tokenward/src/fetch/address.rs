@@ -56,8 +56,8 @@ fn reach_v6(address: Ipv6Addr) -> Reach {
         return reach_v4(inner);
     }
     match segments {
-        // The metadata service of EC2, inside the unique-local range.
-        [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254] => Reach::Never,
+        // The metadata services of EC2 and Google's cloud, inside the unique-local range.
+        [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254] | [0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254] => Reach::Never,
         // Unique-local (RFC 4193), and the site-local addresses that it replaced.
         [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] => Reach::Private,
         // Inside the global range: protocol assignments with Teredo and ORCHID, and examples.
@@ -112,7 +112,7 @@ mod tests {
             ),
             (
                 Reach::Never,
-                ":: fe80::1 febf::1 ff02::1 fd00:ec2::254 ::ffff:169.254.169.254 ::ffff:0.0.0.0 64:ff9b::169.254.169.254 2002:a9fe:a9fe::1 ::ffff:100.100.100.200 64:ff9b:1::1 2001::1 2001:db8::1 3fff::1 100::1 5f00::1 4000::1",
+                ":: fe80::1 febf::1 ff02::1 fd00:ec2::254 fd20:ce::254 ::ffff:169.254.169.254 ::ffff:0.0.0.0 64:ff9b::169.254.169.254 2002:a9fe:a9fe::1 ::ffff:100.100.100.200 64:ff9b:1::1 2001::1 2001:db8::1 3fff::1 100::1 5f00::1 4000::1",
             ),
         ];
         for (expected, addresses) in cases {

@@ -435,6 +435,33 @@ mod discovery {
         }
     }
 
+    #[tokio::test]
+    async fn a_strict_origin_is_not_left_by_a_redirect() {
+        let keys = Site::http(|_| ok(KEYS)).await;
+        let elsewhere = keys.url("/jwks").to_string();
+        let site = Site::http(move |ask| match ask.target() {
+            "/jwks" => redirect(&elsewhere),
+            "/here" => ok(KEYS),
+            "/moved" => redirect("/here"),
+            _ => document(ask, "/jwks"),
+        })
+        .await;
+        for (strict, known, expected) in [
+            (false, None, "fresh"),
+            (true, None, "jwks_uri_forbidden"),
+            (true, Some(site.url("/jwks")), "jwks_uri_forbidden"),
+            (true, Some(site.url("/moved")), "fresh"),
+        ] {
+            let discovery = Discovery::of(origin(&site)).unwrap().strict_origin(strict);
+            let target = target(KeysAt::Issuer { discovery, known });
+            assert_eq!(
+                code(&run(&target, None, Effort::Full).await),
+                expected,
+                "{strict}"
+            );
+        }
+    }
+
     /// An issuer that has moved its keys from `/old`, where `old` is found now, to `/new`.
     async fn moved(old: impl Fn() -> Steps + Send + Sync + 'static) -> Site {
         Site::http(move |ask| match ask.target() {

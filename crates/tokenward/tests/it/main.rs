@@ -16,6 +16,7 @@ mod fetch_guards;
 mod fetch_redirects;
 mod fetch_time;
 mod fetch_tls;
+mod layer;
 mod lifecycle;
 mod promises;
 mod registering;

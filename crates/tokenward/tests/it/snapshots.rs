@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -51,6 +51,48 @@ impl Recorder for Counters {
     fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
         Histogram::noop()
     }
+}
+
+/// A store whose every write fails as long as it is down.
+#[derive(Default)]
+struct Flaky {
+    down: AtomicBool,
+    store: Memory,
+}
+
+#[async_trait]
+impl Snapshots for Flaky {
+    async fn put(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        match self.down.load(Ordering::Relaxed) {
+            true => down(),
+            false => self.store.put(snapshot).await,
+        }
+    }
+
+    async fn get(&self, tenant: &str, name: &str) -> Result<Option<Snapshot>, StoreError> {
+        self.store.get(tenant, name).await
+    }
+
+    async fn load_all(&self) -> Result<Vec<Snapshot>, StoreError> {
+        self.store.load_all().await
+    }
+
+    async fn remove(&self, tenant: &str, name: &str) -> Result<(), StoreError> {
+        self.store.remove(tenant, name).await
+    }
+}
+
+#[tokio::test]
+async fn what_a_store_missed_is_written_when_all_is() {
+    let store = Arc::new(Flaky::default());
+    store.down.store(true, Ordering::Relaxed);
+    let world = World::with_snapshots(Some(Arc::clone(&store) as _));
+    world.serve("a", &[&TestKey::es256(0)]);
+    world.add("a").await;
+    store.down.store(false, Ordering::Relaxed);
+    assert!(store.load_all().await.unwrap().is_empty());
+    world.registry.persist_all().await.unwrap();
+    assert_eq!(store.load_all().await.unwrap().len(), 1);
 }
 
 /// A store whose every call fails.

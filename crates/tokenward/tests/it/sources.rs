@@ -280,3 +280,20 @@ async fn an_answer_that_was_asked_for_under_other_guards_is_not_taken() {
     refreshed.unwrap();
     assert_eq!(web.status("a").key_count, 1);
 }
+
+#[tokio::test]
+async fn no_more_fetches_than_that_are_in_the_air_at_once() {
+    let web = Web::new();
+    web.delay(SECOND / 10);
+    for n in 0..10 {
+        let keys = format!("https://i{n}.example/keys");
+        web.keys(&keys, &[&TestKey::es256(0)]);
+        web.register(IdpConfig::at(&format!("i{n}"), url(&keys), None).unwrap());
+    }
+    web.run(SECOND / 20).await;
+    // At most as many as the registry was built with.
+    let asked = web.asked().len();
+    assert!((1..=4).contains(&asked), "{asked}");
+    web.run(SECOND).await;
+    assert_eq!(web.asked().len(), 10);
+}

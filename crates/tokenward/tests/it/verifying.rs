@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokenward::{Audiences, Clock, Denial, IdpConfig, Policy, Settings};
+use futures_util::FutureExt;
+use tokenward::{Audiences, Clock, Denial, IdpConfig, Policy, Settings, Verifier};
 use tokenward_testkit::{TestKey, with_broken_signature};
 
 use crate::world::{CALLER, World};
@@ -277,6 +278,139 @@ async fn an_explanation_names_every_check_and_never_the_token() {
     }
     let text = format!("{explanation:?}");
     assert!(!token.split('.').any(|part| text.contains(part)), "{text}");
+    // Of a refused token too it says by what it was judged.
+    assert_eq!(explanation.idp.as_deref(), Some("a"));
+    assert_eq!(explanation.kid.as_deref(), key.kid());
+    let status = world.registry.idp("default", "a").unwrap().status().keys;
+    assert_eq!(explanation.key_usable_until, status.stale_until);
+    let noted = explanation.checks.iter().filter(|check| !check.note.is_empty());
+    assert!(noted.count() >= 7, "{text}");
+    let note = |name| {
+        let check = explanation.checks.iter().find(|check| check.name == name);
+        check.map(|check| check.note.as_str())
+    };
+    assert_eq!(note("issuer_known"), Some("`a` of tenant `default`"));
+    assert_eq!(note("key"), Some("one key fits, of 1 usable ones"));
+
+    let unknown = world
+        .verifier
+        .explain("default", &world.token("b", &key), CALLER)
+        .await;
+    assert_eq!((unknown.reason, unknown.idp), (Some(Denial::IssuerUnknown), None));
+    let stranger = world.token("a", &TestKey::es256(1));
+    let stranger = world
+        .going_on(world.verifier.explain("default", &stranger, CALLER))
+        .await;
+    assert_eq!((stranger.idp.as_deref(), stranger.kid), (Some("a"), None));
+    assert_eq!(
+        stranger.checks.last().unwrap().note,
+        "not one key fits, of 1 usable ones"
+    );
+}
+
+/// How many of `tokens` are still remembered after all were verified.
+async fn remembered(verifier: &Verifier, tokens: &[String]) -> usize {
+    let mut first = Vec::new();
+    for token in tokens {
+        first.push(verifier.verify("default", token, CALLER).await.unwrap());
+    }
+    let mut remembered = 0;
+    // The latest first: a miss would push out what is there.
+    for (token, first) in tokens.iter().zip(first).rev() {
+        let again = verifier.verify("default", token, CALLER).await.unwrap();
+        remembered += usize::from(Arc::ptr_eq(&first, &again));
+    }
+    remembered
+}
+
+#[tokio::test]
+async fn what_is_remembered_is_bounded_by_what_it_takes() {
+    let world = World::new();
+    let key = TestKey::es256(0);
+    world.serve("a", &[&key]);
+    world.add("a").await;
+    let verifier = Verifier::with_cache_bytes(world.registry.clone(), 1 << 20);
+    let small: Vec<String> = (0..2_000)
+        .map(|n| world.builder("a").claim("n", n).sign(&key))
+        .collect();
+    let kept = remembered(&verifier, &small).await;
+    // A token, its claims and what keeps them take more than a kilobyte.
+    assert!((100..1_000).contains(&kept), "{kept}");
+
+    // Of 12 KiB each, which are over 200 KiB once they are parsed.
+    let large: Vec<String> = (0..10)
+        .map(|n| world.builder("a").claim("many", vec![n; 4_000]).sign(&key))
+        .collect();
+    let kept = remembered(&verifier, &large).await;
+    assert!(kept <= 5, "{kept}");
+    let none = Verifier::with_cache_bytes(world.registry.clone(), 0);
+    assert_eq!(remembered(&none, &small[..10]).await, 0);
+}
+
+#[tokio::test]
+async fn a_remembered_token_ends_with_its_key_before_anything_has_tidied_up() {
+    let world = World::new();
+    let key = TestKey::es256(0);
+    world.serve("a", &[&key]);
+    world.add("a").await;
+    let token = world
+        .builder("a")
+        .expires_in(Duration::from_secs(90_000))
+        .sign(&key);
+    world.verify(&token).await.unwrap();
+    let status = world.registry.idp("default", "a").unwrap().status().keys;
+    let left = status.stale_until.unwrap().since(world.clock.steady());
+    let judge = || world.verifier.verify("default", &token, CALLER).now_or_never();
+    world.clock.advance(left - Duration::from_millis(1));
+    assert!(matches!(judge(), Some(Ok(_))));
+    world.clock.advance(Duration::from_millis(1));
+    assert!(!matches!(judge(), Some(Ok(_))));
+}
+
+#[tokio::test]
+async fn an_unknown_key_is_waited_for_two_seconds() {
+    let world = World::new();
+    let key = TestKey::es256(0);
+    world.serve("a", &[&key]);
+    world.add("a").await;
+    world.set("a", crate::world::Site::Hangs);
+    let began = world.clock.steady();
+    let outcome = world.verify(&world.token("a", &TestKey::es256(1))).await;
+    assert_eq!(outcome.unwrap_err(), Denial::IssuerUnavailable);
+    let waited = world.clock.steady().since(began);
+    assert!((1_990..=2_050).contains(&waited.as_millis()), "{waited:?}");
+}
+
+#[tokio::test]
+async fn a_purge_drops_the_keys_at_once() {
+    let world = World::new();
+    let key = TestKey::es256(0);
+    world.serve("a", &[&key]);
+    world.add("a").await;
+    let token = world.token("a", &key);
+    world.verify(&token).await.unwrap();
+    world.set("a", crate::world::Site::Down);
+    world.registry.purge("default", "a").await.unwrap();
+    assert!(!world.registry.idp("default", "a").unwrap().has_keys());
+    assert_eq!(world.verify(&token).await.unwrap_err(), Denial::IssuerUnavailable);
+}
+
+#[tokio::test]
+async fn truncation_keeps_the_key_of_tokens_that_were_verified() {
+    let world = World::new();
+    let (first, used) = (TestKey::es256(0), TestKey::es256(1));
+    world.serve("a", &[&first, &used]);
+    world.add("a").await;
+    world.verify(&world.token("a", &used)).await.unwrap();
+    let one = Settings {
+        max_keys: 1,
+        ..Settings::default()
+    };
+    world.add_with("a", one).await;
+    let view = world.registry.idp("default", "a").unwrap().view().unwrap();
+    let keys = view.keys(world.clock.steady()).unwrap();
+    let kids: Vec<_> = keys.documents().map(|(kid, _)| kid).collect();
+    assert_eq!(kids, [used.kid()]);
 }
 
 #[tokio::test]
