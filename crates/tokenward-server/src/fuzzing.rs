@@ -45,7 +45,7 @@ pub fn configuration(
     let config = config::parse_text(text, dev, &Environment::of(environment))
         .map_err(|problems| problems.iter().map(Problem::from).collect::<Vec<_>>())?;
     let domains = config.form().allowed_domains;
-    let outcomes = config.idps.iter().map(|idp| idp.library(&domains));
+    let outcomes = config.idps.iter().map(|idp| idp.to_library(&domains));
     Ok(outcomes
         .filter_map(|outcome| Some(outcome.err()?.to_string()))
         .collect())
@@ -81,7 +81,7 @@ pub fn document(json: &[u8]) -> Result<Document, Vec<Problem>> {
         .map_err(|problems| problems.iter().map(Problem::from).collect::<Vec<_>>())?;
     Ok(Document {
         unusable: idp
-            .library(&form.allowed_domains)
+            .to_library(&form.allowed_domains)
             .err()
             .map(|error| error.to_string()),
         url: idp.url.map(String::from),

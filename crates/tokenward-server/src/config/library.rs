@@ -80,7 +80,7 @@ impl Idp {
     /// # Errors
     ///
     /// What the library does not take. The rules of the configuration are meant to leave nothing.
-    pub(crate) fn library(
+    pub(crate) fn to_library(
         &self,
         global: &Arc<[AllowedHost]>,
     ) -> Result<IdpConfig, Box<dyn StdError + Send + Sync>> {

@@ -61,7 +61,7 @@ impl Plan {
         };
         for (index, idp) in config.idps.iter().enumerate() {
             let name: Name = (idp.tenant.as_str().into(), idp.name.as_str().into());
-            match idp.library(&next.allowed_domains) {
+            match idp.to_library(&next.allowed_domains) {
                 Ok(idp) => plan.changes.register.push(idp),
                 Err(error) => problems.push(Problem::of_whole(format!("idps[{index}]"), error.to_string())),
             }
@@ -152,6 +152,6 @@ impl Plan {
 /// A document as the library takes it.
 pub(super) fn idp(form: &Form, name: &Name, document: &[u8]) -> Result<IdpConfig, Vec<Problem>> {
     let idp = form.read(&name.0, &name.1, document)?;
-    idp.library(&form.allowed_domains)
+    idp.to_library(&form.allowed_domains)
         .map_err(|error| vec![Problem::of_whole("", error.to_string())])
 }
