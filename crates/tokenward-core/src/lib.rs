@@ -10,6 +10,7 @@ pub mod claims;
 pub mod freshness;
 pub mod jose;
 pub mod keyring;
+pub mod limit;
 pub mod policy;
 pub mod revocation;
 pub mod session;
