@@ -18,11 +18,11 @@ use tokio::{sync::oneshot, task::JoinSet};
 use super::{
     Access, Need, Refusal,
     audit::{Audit, Unavailable},
-    origin,
+    client, origin,
 };
 use crate::{
     config::Credential,
-    http::{Caller, Reason, internal, unavailable},
+    http::{Caller, Reason, internal, oauth_unavailable, unavailable},
 };
 
 pub(crate) use origin::Reach;
@@ -44,6 +44,19 @@ pub(crate) struct Guard {
 #[derive(Clone)]
 pub(crate) struct Who(pub(crate) Arc<Credential>);
 
+/// What a call was about, in the extensions of its response, where its path does not say it. The audit log has it instead.
+#[derive(Clone)]
+pub(crate) struct About(pub(crate) String);
+
+/// How a call is asked for and refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// With a bearer token; by a problem document.
+    Api,
+    /// As OAuth has it of its clients.
+    OAuth,
+}
+
 /// What a call does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -61,6 +74,7 @@ pub(crate) struct Call {
     action: &'static str,
     need: Need,
     effect: Effect,
+    manner: Manner,
 }
 
 impl Guard {
@@ -100,6 +114,7 @@ impl Guard {
             action,
             need,
             effect,
+            manner: Manner::Api,
         }
     }
 
@@ -128,10 +143,37 @@ impl Guard {
 }
 
 impl Call {
+    /// The same for clients of OAuth, who have their own way to authenticate and their own words for refusals.
+    pub(crate) fn of_oauth(self) -> Self {
+        Self {
+            manner: Manner::OAuth,
+            ..self
+        }
+    }
+
     fn judge(&self, request: &Request, caller: IpAddr) -> Result<Arc<Credential>, Refusal> {
         let headers = request.headers();
         origin::check(headers, request.uri().authority(), self.guard.reach)?;
-        self.guard.access.check(headers, caller, self.need)
+        match self.manner {
+            Manner::Api => self.guard.access.check(headers, caller, self.need),
+            Manner::OAuth => self.guard.access.check_client(headers, caller, self.need),
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal, request: &Request) -> Response {
+        match self.manner {
+            Manner::Api => refusal.into_response(),
+            Manner::OAuth => refusal.into_oauth(client::basic(request.headers()).is_some()),
+        }
+    }
+
+    /// What was done has no record.
+    fn unrecorded(&self) -> Response {
+        let detail = "The call was carried out, but its record is not known to be stored.";
+        match self.manner {
+            Manner::Api => unavailable("store_unavailable", "Store unavailable", detail),
+            Manner::OAuth => oauth_unavailable(detail),
+        }
     }
 
     fn record(&self, who: &str, caller: IpAddr, target: String, outcome: &str) -> AuditRecord {
@@ -159,13 +201,15 @@ pub(crate) async fn guarded(State(call): State<Call>, mut request: Request, next
                 let record = call.record(refusal.who(), caller, target, refusal.code());
                 call.guard.audit.note_denial(record);
             }
-            return refusal.into_response();
+            return call.refuse(refusal, &request);
         }
     };
     request.extensions_mut().insert(Who(Arc::clone(&credential)));
     let (guard, effect) = (call.guard.clone(), call.effect);
     let run = async move {
         let response = next.run(request).await;
+        let about = response.extensions().get::<About>();
+        let target = about.map_or(target, |about| about.0.clone());
         let record = call.record(&credential.name, caller, target, outcome(&response));
         match call.effect {
             Effect::Reads => {
@@ -174,11 +218,7 @@ pub(crate) async fn guarded(State(call): State<Call>, mut request: Request, next
             }
             Effect::Changes => match call.guard.audit.keep(record).await {
                 Ok(()) => response,
-                Err(Unavailable) => unavailable(
-                    "store_unavailable",
-                    "Store unavailable",
-                    "The call was carried out, but its record is not known to be stored.",
-                ),
+                Err(Unavailable) => call.unrecorded(),
             },
         }
     };

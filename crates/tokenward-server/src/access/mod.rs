@@ -1,6 +1,7 @@
 //! Who may use the API: credentials, what they are good for, and how often a wrong one may be tried.
 
 mod audit;
+mod client;
 mod failures;
 mod guard;
 mod origin;
@@ -17,9 +18,11 @@ use tokenward_core::{Clock, Timestamp};
 
 use crate::config::{Credential, Scope, SecretDigest};
 
+use client::Presented;
+
 pub(crate) use audit::Audit;
 pub(crate) use failures::Failures;
-pub(crate) use guard::{Effect, Guard, Reach, Who, guarded, same_site};
+pub(crate) use guard::{About, Effect, Guard, Reach, Who, guarded, same_site};
 pub(crate) use refusal::Refusal;
 
 /// Judges credentials. Cheap to clone.
@@ -101,7 +104,40 @@ impl Access {
     ) -> Result<Arc<Credential>, Refusal> {
         let presented = carrier::bearer(headers).map_err(|_| Refusal::Malformed)?;
         let presented = presented.ok_or(Refusal::Missing)?;
-        let Some(credential) = self.find(presented) else {
+        self.judge(self.find(presented), caller, need)
+    }
+
+    /// The same for a client of the OAuth endpoints, which may present its credential by the scheme Basic too.
+    ///
+    /// # Errors
+    ///
+    /// Why the call must not be answered.
+    fn check_client(
+        &self,
+        headers: &HeaderMap,
+        caller: IpAddr,
+        need: Need,
+    ) -> Result<Arc<Credential>, Refusal> {
+        let found = match client::presented(headers)?.ok_or(Refusal::Missing)? {
+            Presented::Bearer(secret) => self.find(secret),
+            Presented::Basic { encoded, plain } => {
+                let [encoded, plain] = [encoded, plain].map(|(name, secret)| {
+                    let found = self.find(&secret);
+                    found.filter(|credential| credential.name == name)
+                });
+                encoded.or(plain)
+            }
+        };
+        self.judge(found, caller, need)
+    }
+
+    fn judge(
+        &self,
+        found: Option<Arc<Credential>>,
+        caller: IpAddr,
+        need: Need,
+    ) -> Result<Arc<Credential>, Refusal> {
+        let Some(credential) = found else {
             return Err(match self.0.failures.note(caller, self.0.clock.steady()) {
                 Ok(()) => Refusal::Unknown,
                 Err(wait) => Refusal::TooMany { wait },

@@ -5,7 +5,10 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
-use crate::{config::Scope, http::problem};
+use crate::{
+    config::Scope,
+    http::{oauth_error, problem},
+};
 
 /// Why a guarded call is not answered. RFC 6750 section 3 says how it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +57,38 @@ impl Refusal {
             Self::Narrow { name, .. } => name,
             _ => "",
         }
+    }
+
+    /// As the OAuth endpoints answer it; `basic`: the caller tried to authenticate by that scheme.
+    pub(super) fn into_oauth(self, basic: bool) -> Response {
+        let code = self.code();
+        let (status, _, detail) = self.texts();
+        let (error, description) = match &self {
+            Self::Missing => (
+                "invalid_client",
+                "This call needs a credential, as a bearer token or by the scheme Basic.",
+            ),
+            Self::Unknown => ("invalid_client", detail),
+            Self::Malformed => (
+                "invalid_request",
+                "There must be one Authorization header, with one bearer token or with a name and a secret.",
+            ),
+            _ => (code, detail),
+        };
+        let mut response = oauth_error(status, error, code, description);
+        let headers = response.headers_mut();
+        // RFC 6749 section 5.2: challenged by the scheme that was tried, by both where none was.
+        let by_basic = HeaderValue::from_static("Basic realm=\"tokenward\", charset=\"UTF-8\"");
+        if status == StatusCode::UNAUTHORIZED && (basic || self == Self::Missing) {
+            headers.append(header::WWW_AUTHENTICATE, by_basic);
+        }
+        if let Some((name, value)) = self
+            .challenge()
+            .filter(|(name, _)| !basic || name == header::RETRY_AFTER)
+        {
+            headers.append(name, value);
+        }
+        response
     }
 
     const fn texts(&self) -> (StatusCode, &'static str, &'static str) {

@@ -3,6 +3,7 @@
 mod body;
 mod caller;
 mod negotiate;
+mod oauth;
 mod observe;
 mod problem;
 mod rest;
@@ -11,6 +12,7 @@ mod trace;
 pub(crate) use body::{Fault, MAX_BODY, Members, Rejected, read, within};
 pub(crate) use caller::{Peer, TrustedProxies};
 pub(crate) use negotiate::{accepts_gzip, prefers, revalidates};
+pub(crate) use oauth::{oauth_error, oauth_unavailable};
 pub(crate) use observe::{Caller, Observer, Reason, observe};
 pub(crate) use problem::{
     bad_request, denial, internal, no_route, not_found, problem, problem_with, store_unavailable,

@@ -16,7 +16,7 @@ use tokenward_core::{
     session::{PairRequest, RequestFault, TokenRequest, is_user_id},
 };
 
-use super::{Failure, Renewed, TokenService, stream};
+use super::{Failure, Renewed, TokenService, oauth, stream};
 use crate::{
     access::{Effect, Guard, Need, Who, guarded},
     config::Scope,
@@ -65,6 +65,7 @@ impl TokenService {
                 "/users/{user_id}/tokens",
                 behind(delete(revoke_user), "users.revoke", revoke, Effect::Changes),
             )
+            .merge(oauth::routes(guard))
             .layer(from_fn(not_kept))
             .with_state(self.clone())
     }

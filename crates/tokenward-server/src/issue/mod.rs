@@ -4,6 +4,8 @@ mod failure;
 mod family;
 mod http;
 mod hub;
+mod oauth;
+mod own;
 mod revocations;
 mod revoke;
 mod service;

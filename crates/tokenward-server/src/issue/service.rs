@@ -39,6 +39,8 @@ pub(super) struct Inner {
     pub(super) settings: Settings,
     /// Under which access tokens are accepted.
     pub(super) access: Policy,
+    /// The same for whomever they are.
+    pub(super) own: Policy,
     /// Under which parents are.
     pub(super) parents: Policy,
     pub(super) signer: Signer,
@@ -111,17 +113,21 @@ impl TokenService {
     ) -> Result<Self, PolicyError> {
         let policy = |audiences, token_type: TokenType| {
             let algorithms: AlgorithmSet = SigningKey::ALGORITHMS.into_iter().collect();
-            Policy::builder(settings.issuer.clone(), Audiences::OneOf(audiences))
+            Policy::builder(settings.issuer.clone(), audiences)
                 .algorithms(algorithms)
                 .typ(token_type.header_typ())
         };
-        let access = policy(settings.audience.clone(), TokenType::Access).build()?;
+        let access = Audiences::OneOf(settings.audience.clone());
+        let access = policy(access, TokenType::Access).build()?;
+        let own = policy(Audiences::Any, TokenType::Access).build()?;
         // One that was stamped after a revocation begins up to so much later; its end gets no leeway, see `check_parent`.
         let ahead = Duration::from_secs(MAX_AHEAD.unsigned_abs() + 1);
-        let parents = policy(vec![settings.issuer.clone()], TokenType::Parent);
+        let parents = Audiences::OneOf(vec![settings.issuer.clone()]);
+        let parents = policy(parents, TokenType::Parent);
         let parents = parents.leeway(ahead).build()?;
         Ok(Self(Arc::new(Inner {
             access,
+            own,
             parents,
             carried: Mutex::default(),
             renewing: Mutex::default(),

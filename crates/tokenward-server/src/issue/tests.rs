@@ -1,5 +1,6 @@
 mod counted;
 mod keys_and_clocks;
+mod own;
 mod scale;
 
 use std::{hash::RandomState, sync::Arc, time::Duration};

@@ -3,11 +3,12 @@
 //! An operation of the admin API is declared once: the document and the route come from the same value. What other
 //! modules mount is described in [`public`], and a test holds that against the routers.
 
+mod oauth;
 mod operation;
 mod public;
 mod tokens;
 
-use operation::CREDENTIAL;
+use operation::{CLIENT, CREDENTIAL};
 use utoipa::openapi::{
     ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathsBuilder,
     security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -36,8 +37,15 @@ pub(crate) fn document(operations: impl IntoIterator<Item = Operation>) -> OpenA
         .scheme(HttpAuthScheme::Bearer)
         .description(Some("The secret of one of the configured `credentials`."))
         .build();
-    let mut components =
-        ComponentsBuilder::new().security_scheme(CREDENTIAL, SecurityScheme::Http(credential));
+    let client = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Basic)
+        .description(Some(
+            "The name of one of the configured `credentials`, and its secret.",
+        ))
+        .build();
+    let mut components = ComponentsBuilder::new()
+        .security_scheme(CREDENTIAL, SecurityScheme::Http(credential))
+        .security_scheme(CLIENT, SecurityScheme::Http(client));
     let mut paths = PathsBuilder::new();
     for operation in operations {
         for (name, schema) in operation.schemas() {

@@ -16,6 +16,9 @@ use utoipa::{
 /// The name of the security scheme.
 pub(super) const CREDENTIAL: &str = "credential";
 
+/// The same by name and secret.
+pub(super) const CLIENT: &str = "client";
+
 const PROBLEM_JSON: &str = "application/problem+json";
 
 /// A method of a path. Schemas that it refers to come with it.
@@ -93,6 +96,23 @@ impl Operation {
             .description(Some(description))
             .schema(Some(schema));
         self.inner = self.inner.parameter(parameter.build());
+        self
+    }
+
+    /// It needs a credential with this scope, by either scheme of OAuth.
+    pub(super) fn needs_client(mut self, scope: &str) -> Self {
+        let by = |scheme| SecurityRequirement::new(scheme, Some(scope));
+        self.inner = self.inner.security(by(CREDENTIAL)).security(by(CLIENT));
+        self
+    }
+
+    /// A form of the type `T`.
+    pub(super) fn takes_form<T: ToSchema>(mut self) -> Self {
+        let content = ContentBuilder::new().schema(Some(self.reference::<T>())).build();
+        let body = RequestBodyBuilder::new()
+            .required(Some(Required::True))
+            .content("application/x-www-form-urlencoded", content);
+        self.inner = self.inner.request_body(Some(body.build()));
         self
     }
 

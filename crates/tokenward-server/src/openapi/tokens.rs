@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{ToSchema, openapi::HttpMethod};
 
-use super::operation::{Operation, Parameter};
+use super::{
+    oauth,
+    operation::{Operation, Parameter},
+};
 
 /// Lifetimes are whole seconds; those that are left out are the configured ones.
 #[derive(Deserialize, ToSchema)]
@@ -126,7 +129,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     };
     let issue = Some("tokens:issue");
     let family = "The parent's id; what the token shown says where it is absent.";
-    vec![
+    let mut operations = vec![
         on(HttpMethod::Post, "/tokens", "tokens.mint", "Mint a single token")
             .needs(issue)
             .takes::<TokenRequest>()
@@ -208,5 +211,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         )
         .needs(Some("tokens:revoke"))
         .answers_as(StatusCode::NO_CONTENT, "It is refused from now on.", &[], None),
-    ]
+    ];
+    operations.extend(oauth::operations());
+    operations
 }

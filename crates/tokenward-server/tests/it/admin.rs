@@ -383,6 +383,12 @@ fn table() -> Vec<Row> {
         "",
         revoke,
     );
+    for (path, scope) in [
+        ("/oauth/introspect", "tokens:read"),
+        ("/oauth/revoke", "tokens:revoke"),
+    ] {
+        row(Method::POST, path, path, "token=x", Some(scope));
+    }
     let keys = Some("keys:write");
     row(Method::GET, "/v1/keys", "/v1/keys", "", None);
     row(Method::POST, "/v1/keys/generate", "/v1/keys/generate", "", keys);
@@ -487,11 +493,11 @@ async fn no_call_has_an_effect_without_its_credential() {
             )
             .await;
             assert_eq!(answer.status.as_u16(), status, "{what} {headers:?}");
-            assert_eq!(
-                answer.header("content-type"),
-                Some("application/problem+json"),
-                "{what}"
-            );
+            let refusal = match row.path.starts_with("/oauth/") {
+                true => "application/json",
+                false => "application/problem+json",
+            };
+            assert_eq!(answer.header("content-type"), Some(refusal), "{what}");
         }
     }
     assert_eq!(state(&program).await, before);
@@ -529,7 +535,8 @@ async fn no_call_has_an_effect_without_its_credential() {
     // With the right one each of them is answered, so that the table asks for what exists.
     for row in rows.iter().filter(|row| row.path != "/v1/events") {
         let bearer = format!("Bearer {ADMIN}");
-        let headers = [("host", "localhost"), ("authorization", bearer.as_str())];
+        let form = ("content-type", "application/x-www-form-urlencoded");
+        let headers = [("host", "localhost"), ("authorization", bearer.as_str()), form];
         let body = Bytes::from(row.body.to_owned());
         let answer = ask(
             row.listener(&program),

@@ -17,6 +17,7 @@ mod crash;
 mod faults;
 mod floods;
 mod idps;
+mod oauth;
 mod options;
 mod program;
 mod reload;

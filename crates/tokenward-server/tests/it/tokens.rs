@@ -17,7 +17,7 @@ use crate::{
 
 const ISSUER: &str = "https://auth.example";
 
-fn service(rest: &str) -> String {
+pub(crate) fn service(rest: &str) -> String {
     format!(
         "{}token_service: {{ issuer: '{ISSUER}', audience: [my-api], algorithm: ES256, generate_key: true, \
          allow_plaintext_keys: true{rest} }}\n",
@@ -30,7 +30,13 @@ pub(crate) async fn start() -> Program {
 }
 
 /// A call of the public listener.
-async fn call(program: &Program, method: Method, path: &str, bearer: Option<&str>, body: &str) -> Answer {
+pub(crate) async fn call(
+    program: &Program,
+    method: Method,
+    path: &str,
+    bearer: Option<&str>,
+    body: &str,
+) -> Answer {
     let bearer = bearer.map(|bearer| format!("Bearer {bearer}"));
     let headers: Vec<_> = [("host", "localhost")]
         .into_iter()
@@ -40,7 +46,7 @@ async fn call(program: &Program, method: Method, path: &str, bearer: Option<&str
     ask(program.public, method, path, &headers, body).await
 }
 
-async fn admin(program: &Program, method: Method, path: &str, body: &str) -> Answer {
+pub(crate) async fn admin(program: &Program, method: Method, path: &str, body: &str) -> Answer {
     let bearer = format!("Bearer {ADMIN}");
     let headers = [("host", "localhost"), ("authorization", bearer.as_str())];
     ask(
@@ -53,7 +59,7 @@ async fn admin(program: &Program, method: Method, path: &str, body: &str) -> Ans
     .await
 }
 
-async fn pair(program: &Program, body: &str) -> Value {
+pub(crate) async fn pair(program: &Program, body: &str) -> Value {
     let answer = call(program, Method::POST, "/token-pairs", Some(NARROW), body).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
     assert_eq!(answer.header("cache-control"), Some("no-store"));
@@ -61,7 +67,7 @@ async fn pair(program: &Program, body: &str) -> Value {
 }
 
 /// What `/authorize` says of a token: `ok`, or why not.
-async fn judged(program: &Program, token: &str) -> String {
+pub(crate) async fn judged(program: &Program, token: &str) -> String {
     let answer = call(program, Method::GET, "/authorize", Some(token), "").await;
     match answer.status {
         StatusCode::OK => "ok".to_owned(),
@@ -69,7 +75,7 @@ async fn judged(program: &Program, token: &str) -> String {
     }
 }
 
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+pub(crate) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name]
         .as_str()
         .unwrap_or_else(|| panic!("{name} in {value}"))

@@ -1,0 +1,39 @@
+//! Refusals of the OAuth endpoints, in the words of RFC 6749 section 5.2.
+//!
+//! Every text is fixed, as in problem documents, and `error_code` is the stable reason that those have too.
+
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::json;
+use tokenward::respond;
+
+use super::Reason;
+
+/// A refusal that clients know as `error`, and logs as `code`. The description has neither quotes nor backslashes.
+pub(crate) fn oauth_error(
+    status: StatusCode,
+    error: &'static str,
+    code: &'static str,
+    description: &'static str,
+) -> Response {
+    let body = json!({ "error": error, "error_description": description, "error_code": code });
+    let mut response = (status, axum::Json(body)).into_response();
+    response.extensions_mut().insert(Reason(code));
+    response
+}
+
+/// 503: the store does not answer, so nothing was changed or nothing is known of it (RFC 7009 section 2.2.1).
+pub(crate) fn oauth_unavailable(description: &'static str) -> Response {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let mut response = oauth_error(
+        status,
+        "temporarily_unavailable",
+        "store_unavailable",
+        description,
+    );
+    response.headers_mut().insert(
+        header::RETRY_AFTER,
+        HeaderValue::from(respond::RETRY_AFTER_SECONDS),
+    );
+    response
+}

@@ -1,0 +1,122 @@
+//! Introspection (RFC 7662) and revocation (RFC 7009) of our own tokens.
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::from_fn_with_state,
+    response::{IntoResponse as _, Response},
+    routing::post,
+};
+use http::{HeaderMap, StatusCode, header};
+use serde_json::json;
+use tokenward_core::Clock;
+
+use super::{Failure, TokenService, http::failed};
+use crate::{
+    access::{About, Effect, Guard, Need, guarded},
+    config::Scope,
+    http::{Rejected, oauth_error, oauth_unavailable, read},
+};
+
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// Both endpoints, behind `guard`.
+pub(super) fn routes(guard: &Guard) -> Router<TokenService> {
+    let read = Need::Scope(Scope::TokensRead);
+    let introspection = guard.call("oauth.introspect", read, Effect::Reads).of_oauth();
+    let revoke = Need::Scope(Scope::TokensRevoke);
+    let revocation = guard.call("oauth.revoke", revoke, Effect::Changes).of_oauth();
+    Router::new()
+        .route(
+            "/oauth/introspect",
+            post(introspect).route_layer(from_fn_with_state(introspection, guarded)),
+        )
+        .route(
+            "/oauth/revoke",
+            post(end).route_layer(from_fn_with_state(revocation, guarded)),
+        )
+}
+
+async fn introspect(State(service): State<TokenService>, request: Request) -> Response {
+    let token = match token(request, service.clock()).await {
+        Ok(token) => token,
+        Err(response) => return response,
+    };
+    let Some(claims) = service.introspect(&token) else {
+        // And nothing more: not even whether it ever was one (RFC 7662 section 2.2).
+        return axum::Json(json!({ "active": false })).into_response();
+    };
+    let mut answer = claims.all().clone();
+    // Last, since a custom claim may have the name too.
+    answer.insert("active".into(), true.into());
+    about(axum::Json(answer).into_response(), claims.token_id())
+}
+
+async fn end(State(service): State<TokenService>, request: Request) -> Response {
+    let token = match token(request, service.clock()).await {
+        Ok(token) => token,
+        Err(response) => return response,
+    };
+    match service.revoke_shown(&token).await {
+        // What is not known cannot be used either, so the client has what it wants (RFC 7009 section 2.2).
+        Ok(id) => about(StatusCode::OK.into_response(), id.as_ref().map(|id| id.as_str())),
+        Err(Failure::Store(error)) => {
+            tracing::warn!(%error, "the store failed a revocation");
+            oauth_unavailable("The store cannot be used at the moment; the token is not revoked.")
+        }
+        Err(failure) => failed(failure),
+    }
+}
+
+/// Notes for the audit log which token it was, as the call that revokes by id has it.
+fn about(mut response: Response, jti: Option<&str>) -> Response {
+    if let Some(jti) = jti {
+        response.extensions_mut().insert(About(format!("/tokens/{jti}")));
+    }
+    response
+}
+
+/// The parameter `token` of the form. Others, the hint at its type too, are not needed.
+async fn token(request: Request, clock: &dyn Clock) -> Result<String, Response> {
+    let invalid = |description| {
+        oauth_error(
+            StatusCode::BAD_REQUEST,
+            "invalid_request",
+            "request_malformed",
+            description,
+        )
+    };
+    if !is_form(request.headers()) {
+        return Err(invalid("The body must be application/x-www-form-urlencoded."));
+    }
+    let body = read(request.into_body(), clock)
+        .await
+        .map_err(|rejected| match rejected {
+            Rejected::NoObject | Rejected::Members(_) => invalid("The body broke off."),
+            rejected => rejected.into_response(),
+        })?;
+    let mut token = None;
+    for (name, value) in url::form_urlencoded::parse(&body) {
+        if name == "token" && token.replace(value.into_owned()).is_some() {
+            return Err(invalid("The parameter token is there more than once."));
+        }
+    }
+    // One without a value counts as left out (RFC 6749 section 3.1).
+    token
+        .filter(|token| !token.is_empty())
+        .ok_or_else(|| invalid("The parameter token is missing."))
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(first), None) = (types.next(), types.next()) else {
+        return false;
+    };
+    let essence = first
+        .to_str()
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case(FORM)
+}

@@ -1,0 +1,109 @@
+//! What is told of a token that is shown, and what ends it.
+
+use super::*;
+
+impl World {
+    async fn end(&self, token: &str) -> bool {
+        self.service.revoke_shown(token).await.unwrap().is_some()
+    }
+
+    fn active(&self, token: &str) -> bool {
+        self.service.introspect(token).is_some()
+    }
+
+    async fn revocations(&self) -> usize {
+        self.ledger.revocations(0, 100).await.unwrap().len()
+    }
+}
+
+#[tokio::test]
+async fn every_type_is_told_of_for_whomever_it_is_until_it_ends() {
+    let world = World::new().await;
+    let pair = world
+        .pair(r#"{"user_id":"a","include_child":true,"parent_expires_in":120,"child_expires_in":60}"#)
+        .await;
+    let child = pair.child.unwrap().0;
+    let other = world.mint(r#"{"user_id":"a","audience":"else","expires_in":60}"#);
+    for (minted, token_type) in [(&pair.parent, "parent"), (&child, "child"), (&other, "access")] {
+        let claims = world.service.introspect(&minted.token).unwrap();
+        assert_eq!(claims.all()["token_type"], token_type);
+        assert_eq!(claims.token_id(), Some(minted.id.as_str()));
+    }
+    // To the very end, and not a moment longer: the clock stands 700 ms behind a second.
+    world.pass(Duration::from_millis(59_299));
+    assert!(world.active(&child.token) && world.active(&other.token));
+    world.pass(Duration::from_millis(1));
+    assert!(!world.active(&child.token) && !world.active(&other.token));
+    assert!(world.active(&pair.parent.token));
+    world.pass(Duration::from_secs(60));
+    assert!(!world.active(&pair.parent.token));
+}
+
+#[tokio::test]
+async fn what_is_revoked_by_whatever_rule_is_not_told_of() {
+    let world = World::new().await;
+    let pair = world.pair(r#"{"user_id":"a","include_child":true}"#).await;
+    let child = pair.child.unwrap().0;
+    let (one, two) = (world.mint(r#"{"user_id":"a"}"#), world.mint(r#"{"user_id":"a"}"#));
+    assert!(world.end(&one.token).await);
+    assert!(!world.active(&one.token) && world.active(&two.token));
+    assert!(world.end(&child.token).await);
+    assert!(!world.active(&child.token) && world.active(&pair.parent.token));
+    let next = world.renew(&pair.parent.token).await.unwrap().child;
+    assert!(world.active(&next.token));
+    assert!(world.end(&pair.parent.token).await);
+    assert!(!world.active(&pair.parent.token), "the parent");
+    assert!(!world.active(&next.token), "and its children");
+    assert_eq!(
+        world.renew(&pair.parent.token).await.unwrap_err(),
+        Denial::TokenRevoked
+    );
+    world.service.revoke_user("a").await.unwrap();
+    assert!(!world.active(&two.token));
+    // It holds in another process.
+    let world = world.restarted().await;
+    for token in [
+        &one.token,
+        &two.token,
+        &child.token,
+        &next.token,
+        &pair.parent.token,
+    ] {
+        assert!(!world.active(token));
+    }
+}
+
+#[tokio::test]
+async fn what_is_none_of_ours_or_over_leaves_no_record() {
+    let (world, other) = (World::new().await, World::new().await);
+    let mine = world.mint(r#"{"user_id":"a","expires_in":60}"#);
+    // The same issuer, another store: its keys and its ids are others.
+    let foreign = other.mint(r#"{"user_id":"a"}"#);
+    let (head, signature) = mine.token.rsplit_once('.').unwrap();
+    let mut forged = signature.to_owned();
+    forged.replace_range(0..1, if signature.starts_with('A') { "B" } else { "A" });
+    let forged = format!("{head}.{forged}");
+    let suffixed = format!("{}A", mine.token);
+    for token in [
+        "",
+        "x",
+        "a.b.c",
+        &mine.id,
+        &forged,
+        &suffixed,
+        &foreign.token,
+        &"x".repeat(60_000),
+    ] {
+        assert!(!world.active(token) && !world.end(token).await, "{token}");
+    }
+    assert_eq!(world.revocations().await, 0);
+    assert!(world.active(&mine.token), "nothing happened to it");
+    // Verifiers are given a minute for their clocks, so it can still be revoked then, and not after that.
+    world.pass(Duration::from_secs(90));
+    assert!(!world.active(&mine.token) && world.end(&mine.token).await);
+    assert_eq!(world.revocations().await, 1);
+    let late = world.mint(r#"{"user_id":"a","expires_in":60}"#);
+    world.pass(Duration::from_secs(121));
+    assert!(!world.end(&late.token).await);
+    assert_eq!(world.revocations().await, 1);
+}
