@@ -48,12 +48,22 @@ pub enum Denial {
     InsufficientScope,
     /// The rule that applies denies the request.
     RuleDenied,
+    /// More was asked for than is allowed at the moment.
+    RateLimited,
     /// The issuer's keys could not be obtained: an outage, not the caller's fault.
     IssuerUnavailable,
     /// The request itself is malformed, for example by two `Authorization` headers.
     RequestMalformed,
-    /// The token is bound to a key (`cnf`), but no proof of possession was checked.
+    /// The token is bound to a key (`cnf`), or proof of possession is demanded of all, and none was presented.
     DpopMissing,
+    /// What was presented as proof of possession is not one of this request.
+    DpopInvalid,
+    /// The proof of possession was used before.
+    DpopReplayed,
+    /// The proof is one of another key than that which the token is bound to, or the token is bound to none.
+    DpopBindingMismatch,
+    /// A token was presented with the scheme `DPoP` where no proofs are taken.
+    DpopNotAllowed,
 }
 
 /// How one reason is rendered.
@@ -66,7 +76,7 @@ struct Row {
 
 impl Denial {
     /// Every reason, for tables and metrics.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 29] = [
         Self::TokenMissing,
         Self::TokenMalformed,
         Self::TokenTooLarge,
@@ -88,9 +98,14 @@ impl Denial {
         Self::KeyRevoked,
         Self::InsufficientScope,
         Self::RuleDenied,
+        Self::RateLimited,
         Self::IssuerUnavailable,
         Self::RequestMalformed,
         Self::DpopMissing,
+        Self::DpopInvalid,
+        Self::DpopReplayed,
+        Self::DpopBindingMismatch,
+        Self::DpopNotAllowed,
     ];
 
     /// The stable code, for example `token_expired`.
@@ -117,14 +132,15 @@ impl Denial {
         self.row().detail
     }
 
-    /// The error code of the `WWW-Authenticate: Bearer` challenge (RFC 6750 section 3.1). None where no
+    /// The error code of the `WWW-Authenticate` challenge (RFC 6750 section 3.1, RFC 9449 section 7.1). None where no
     /// token was sent, and where the answer is not about the token.
     #[must_use]
     pub const fn bearer_error(self) -> Option<&'static str> {
         match self {
-            Self::TokenMissing | Self::IssuerUnavailable | Self::RuleDenied => None,
+            Self::TokenMissing | Self::IssuerUnavailable | Self::RuleDenied | Self::RateLimited => None,
             Self::RequestMalformed => Some("invalid_request"),
             Self::InsufficientScope => Some("insufficient_scope"),
+            Self::DpopInvalid | Self::DpopReplayed => Some("invalid_dpop_proof"),
             _ => Some("invalid_token"),
         }
     }
@@ -162,9 +178,14 @@ impl Denial {
             Self::KeyRevoked => row("key_revoked", 401, "Key revoked", "The key that signed the token has been revoked."),
             Self::InsufficientScope => row("insufficient_scope", 403, "Insufficient scope", "The token does not grant a required scope."),
             Self::RuleDenied => row("rule_denied", 403, "Denied by rule", "The request is denied by the rules of this service."),
+            Self::RateLimited => row("rate_limited", 429, "Too many requests", "More was asked for than is allowed at the moment."),
             Self::IssuerUnavailable => row("issuer_unavailable", 503, "Issuer unavailable", "The keys of the token's issuer cannot be obtained at the moment."),
             Self::RequestMalformed => row("request_malformed", 400, "Request malformed", "The request is malformed."),
-            Self::DpopMissing => row("dpop_missing", 401, "Proof of possession missing", "The token is bound to a key, and no proof of possession was presented."),
+            Self::DpopMissing => row("dpop_missing", 401, "Proof of possession missing", "The token has to be presented with a proof of possession, under the scheme DPoP."),
+            Self::DpopInvalid => row("dpop_invalid", 401, "Proof of possession invalid", "The proof of possession is not a valid one for this request and token."),
+            Self::DpopReplayed => row("dpop_replayed", 401, "Proof of possession replayed", "The proof of possession was used before."),
+            Self::DpopBindingMismatch => row("dpop_binding_mismatch", 401, "Proof of another key", "The token is not bound to the key of the proof of possession."),
+            Self::DpopNotAllowed => row("dpop_not_allowed", 401, "DPoP not allowed", "This service takes no proofs of possession."),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! how numbers are handed out for every crate at once, and tokens with times in them are then refused as malformed.
 
 pub mod claims;
+pub mod dpop;
 pub mod freshness;
 pub mod jose;
 pub mod keyring;

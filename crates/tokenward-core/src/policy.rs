@@ -43,6 +43,17 @@ pub enum Audiences {
     OneOf(Vec<String>),
 }
 
+/// What becomes of a token that is bound to a DPoP key (`cnf.jkt`, RFC 9449 section 6.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Binding {
+    /// It is refused: whoever copied it could present it as well.
+    #[default]
+    Refused,
+    /// It passes. The caller has to check a proof of possession of that key before the token means anything:
+    /// [`dpop::check`](crate::dpop::check).
+    LeftToCaller,
+}
+
 /// The rules for one issuer. Made by [`Policy::builder`], so it cannot hold a value out of range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -134,6 +145,7 @@ impl Policy {
         claims: &Claims,
         header: &Header,
         now: Timestamp,
+        binding: Binding,
         trace: &mut T,
     ) -> Result<(), Denial> {
         let mut checks = Checks { trace, first: Ok(()) };
@@ -190,11 +202,13 @@ impl Policy {
         // RFC 8705 section 3).
         let bound = match claims.confirmation() {
             Confirmation::None => Ok(()),
+            Confirmation::Jkt(_) if binding == Binding::LeftToCaller => Ok(()),
             Confirmation::Jkt(_) => Err(Denial::DpopMissing),
             Confirmation::Other => Err(Denial::ClaimRejected),
         };
-        checks.check("cnf", bound, || {
-            "must not be bound to a key, since no proof was checked".into()
+        checks.check("cnf", bound, || match binding {
+            Binding::Refused => "must not be bound to a key, since no proof was checked".into(),
+            Binding::LeftToCaller => "must not be bound to anything but a DPoP key".into(),
         });
         checks.first
     }
@@ -263,7 +277,7 @@ fn audience_matches(claims: &Claims, accepted: &[String]) -> Result<(), Denial> 
 
 /// What a `typ` is compared by: without parameters, and without `application/`, which may be left out
 /// (RFC 7515 section 4.1.9). The case of what is left is ignored by the comparison.
-fn media_type(typ: &str) -> &str {
+pub(crate) fn media_type(typ: &str) -> &str {
     const PREFIX: &str = "application/";
     let essence = typ.split(';').next().unwrap_or_default().trim();
     match essence.split_at_checked(PREFIX.len()) {

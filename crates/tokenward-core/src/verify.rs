@@ -4,7 +4,7 @@ use crate::{
     Denial, Timestamp,
     claims::Claims,
     jose::{Algorithm, Header, KeySet, MAX_TOKEN_BYTES, Selection, Thumbprint, Token},
-    policy::Policy,
+    policy::{Binding, Policy},
 };
 
 /// Verifies `token` with the keys of the policy's issuer, at the wall-clock time `now`. Nothing is cached.
@@ -49,7 +49,7 @@ pub fn explain<T: Trace>(
     });
     let key = outcome?;
     token.verify_signature(key, trace)?;
-    policy.validate(token.claims(), header, now, trace)?;
+    policy.validate(token.claims(), header, now, Binding::Refused, trace)?;
     Ok(token.into_verified(key))
 }
 

@@ -41,7 +41,7 @@ pub use tokenward_core::{
     revocation,
 };
 pub use tokenward_store::{Memory, Snapshot, Snapshots, StoreError, StoreErrorKind};
-pub use verifier::{DEFAULT_CACHE_BYTES, Explanation, VerifiedToken, Verifier};
+pub use verifier::{DEFAULT_CACHE_BYTES, Explanation, Terms, VerifiedToken, Verifier};
 
 /// The example of the repository's front page compiles.
 #[cfg(all(doctest, feature = "axum"))]

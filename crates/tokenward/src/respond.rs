@@ -3,7 +3,7 @@
 use http::{HeaderValue, Response, StatusCode, header};
 use tokenward_core::Denial;
 
-/// Seconds after which a caller that met an outage may try again.
+/// Seconds after which a caller that met an outage or a limit may try again.
 pub const RETRY_AFTER_SECONDS: u32 = 5;
 
 /// The media type of every error body (RFC 9457 section 3).
@@ -25,7 +25,7 @@ pub fn denial(denial: Denial) -> Response<String> {
             .headers_mut()
             .insert(header::WWW_AUTHENTICATE, challenge(denial));
     }
-    if denial.is_outage() {
+    if denial.is_outage() || denial == Denial::RateLimited {
         response
             .headers_mut()
             .insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
@@ -87,7 +87,7 @@ mod tests {
             );
             assert_eq!(
                 response.headers().contains_key(header::RETRY_AFTER),
-                reason.is_outage(),
+                matches!(reason.http_status(), 429 | 503),
                 "{reason}"
             );
         }

@@ -5,9 +5,10 @@ use std::{fmt, sync::Arc};
 use serde::de::DeserializeOwned;
 use tokenward_core::{
     Check, Denial, Timestamp, Trace, Verified,
-    claims::Claims,
+    claims::{Claims, Confirmation},
     freshness::{CallerId, Lookup as Found, View},
     jose::{Algorithm, Key, KeySet, MAX_TOKEN_BYTES, Selection, Token},
+    policy::Binding,
     revocation::{Index, Marks},
 };
 
@@ -78,16 +79,34 @@ impl Verifier {
         token: &str,
         caller: CallerId,
     ) -> Result<Arc<VerifiedToken>, Denial> {
+        self.verify_with(tenant, token, caller, &Terms::default()).await
+    }
+
+    /// Verifies `token` as [`Verifier::verify`] does, on other terms.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the token is not accepted.
+    pub async fn verify_with(
+        &self,
+        tenant: &str,
+        token: &str,
+        caller: CallerId,
+        terms: &Terms,
+    ) -> Result<Arc<VerifiedToken>, Denial> {
         let clock = self.registry.clock_ref();
         let began = clock.steady();
         let mut selected = Selected::default();
         let outcome = match self.cached(tenant, token) {
             Some(verified) => {
                 selected.idp = Some(Arc::clone(&verified.idp));
-                self.check_revocations(&verified).map(|()| verified)
+                let outcome = terms.admit(&verified);
+                outcome
+                    .and_then(|()| self.check_revocations(&verified))
+                    .map(|()| verified)
             }
             None => {
-                self.verify_anew(tenant, token, caller, &mut (), &mut selected)
+                self.verify_anew(tenant, token, caller, terms, &mut (), &mut selected)
                     .await
             }
         };
@@ -106,7 +125,14 @@ impl Verifier {
         let mut checks = Vec::new();
         let mut selected = Selected::default();
         let outcome = self
-            .verify_anew(tenant, token, caller, &mut checks, &mut selected)
+            .verify_anew(
+                tenant,
+                token,
+                caller,
+                &Terms::default(),
+                &mut checks,
+                &mut selected,
+            )
             .await;
         let key = selected.key.as_ref();
         Explanation {
@@ -148,13 +174,14 @@ impl Verifier {
         tenant: &str,
         text: &str,
         caller: CallerId,
+        terms: &Terms,
         trace: &mut (impl Trace + Send),
         selected: &mut Selected,
     ) -> Result<Arc<VerifiedToken>, Denial> {
         let token = checked(trace, "format", Token::parse(text, MAX_TOKEN_BYTES), || {
             format!("{} of at most {MAX_TOKEN_BYTES} bytes", text.len())
         })?;
-        let issuer = token.claims().issuer();
+        let issuer = token.claims().issuer().filter(|issuer| terms.takes(issuer));
         let idp = issuer.and_then(|issuer| self.registry.idp_by_issuer(tenant, issuer));
         let note = || match &idp {
             Some(idp) => format!("`{}` of tenant `{tenant}`", idp.name()),
@@ -188,6 +215,7 @@ impl Verifier {
             token.claims(),
             token.header(),
             self.registry.clock_ref().wall(),
+            terms.binding,
             trace,
         )?;
         let verified = token.into_verified(&key.key);
@@ -272,6 +300,47 @@ impl Verifier {
         selected.key = Some(again.clone());
         token.verify_signature(&again.key, trace)?;
         Ok(again)
+    }
+}
+
+/// What a caller demands of a token beside the policy of its issuer, and what it takes upon itself.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    binding: Binding,
+    issuers: Option<Arc<[String]>>,
+}
+
+impl Terms {
+    /// Accepts tokens that are bound to a DPoP key too. The caller has to check a proof of possession of that key before
+    /// the token means anything: see [`dpop::check`](tokenward_core::dpop::check). Otherwise such a token is [`Denial::DpopMissing`].
+    #[must_use]
+    pub const fn binding_left_to_caller(mut self) -> Self {
+        self.binding = Binding::LeftToCaller;
+        self
+    }
+
+    /// Accepts only these of the tenant's issuers; any other is [`Denial::IssuerUnknown`], before anything is fetched.
+    #[must_use]
+    pub fn only_issuers(mut self, issuers: impl Into<Arc<[String]>>) -> Self {
+        self.issuers = Some(issuers.into());
+        self
+    }
+
+    fn takes(&self, issuer: &str) -> bool {
+        let issuers = self.issuers.as_ref();
+        issuers.is_none_or(|issuers| issuers.iter().any(|one| one == issuer))
+    }
+
+    /// Asks of a remembered token what the terms under which it was verified may not have asked.
+    fn admit(&self, verified: &VerifiedToken) -> Result<(), Denial> {
+        if !self.takes(verified.issuer()) {
+            return Err(Denial::IssuerUnknown);
+        }
+        match (verified.claims().confirmation(), self.binding) {
+            (Confirmation::None, _) | (Confirmation::Jkt(_), Binding::LeftToCaller) => Ok(()),
+            (Confirmation::Jkt(_), Binding::Refused) => Err(Denial::DpopMissing),
+            (Confirmation::Other, _) => Err(Denial::ClaimRejected),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Compact JWS (RFC 7515 section 7.1) and the JWTs in them.
 
+use serde_json::Value;
+
 use super::{base64url, header::Header, key::Key};
 use crate::{
     Denial,
@@ -27,15 +29,34 @@ impl<'a> Jws<'a> {
     /// [`Denial::TokenTooLarge`] over `max_bytes`, before anything is read; [`Denial::AlgNotAllowed`] for an
     /// algorithm that is not supported; [`Denial::TokenMalformed`] for everything else.
     pub fn parse<T: AsRef<[u8]> + ?Sized>(token: &'a T, max_bytes: usize) -> Result<Self, Denial> {
-        let token = token.as_ref();
+        let (jws, ()) = Self::take_apart(token.as_ref(), max_bytes, |header| {
+            Header::parse(header).map(|header| (header, ()))
+        })?;
+        Ok(jws)
+    }
+
+    /// As [`Jws::parse`], of a proof of possession, whose header brings the public key that it claims to be signed
+    /// with. The key may verify nothing but this very proof.
+    pub(crate) fn parse_with_jwk(token: &'a str, max_bytes: usize) -> Result<(Self, Value), Denial> {
+        Self::take_apart(token.as_bytes(), max_bytes, Header::parse_with_jwk)
+    }
+
+    fn take_apart<K>(
+        token: &'a [u8],
+        max_bytes: usize,
+        header: impl FnOnce(&[u8]) -> Result<(Header, K), Denial>,
+    ) -> Result<(Self, K), Denial> {
         if token.len() > max_bytes {
             return Err(Denial::TokenTooLarge);
         }
-        Self::split(token).ok_or(Denial::TokenMalformed)?
+        Self::split(token, header).ok_or(Denial::TokenMalformed)?
     }
 
     /// None where the token is not three parts of base64url.
-    fn split(token: &'a [u8]) -> Option<Result<Self, Denial>> {
+    fn split<K>(
+        token: &'a [u8],
+        read: impl FnOnce(&[u8]) -> Result<(Header, K), Denial>,
+    ) -> Option<Result<(Self, K), Denial>> {
         let last = token.iter().rposition(|byte| *byte == b'.')?;
         let signing_input = token.get(..last)?;
         let first = signing_input.iter().position(|byte| *byte == b'.')?;
@@ -43,11 +64,14 @@ impl<'a> Jws<'a> {
         let payload = base64url::decode(signing_input.get(first + 1..)?)?;
         let signature = base64url::decode(token.get(last + 1..)?)?;
         let header = base64url::decode(signing_input.get(..first)?)?;
-        Some(Header::parse(&header).map(|header| Self {
-            header,
-            signing_input,
-            payload,
-            signature,
+        Some(read(&header).map(|(header, key)| {
+            let jws = Self {
+                header,
+                signing_input,
+                payload,
+                signature,
+            };
+            (jws, key)
         }))
     }
 

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use serde::de::{Error, MapAccess, Visitor};
+use serde_json::Value;
 
 use super::{
     algorithm::Algorithm,
@@ -48,24 +49,55 @@ impl Header {
     /// [`Denial::TokenMalformed`] for anything that is not a strict header, and for members that would change how
     /// the token is processed; [`Denial::AlgNotAllowed`] for an algorithm that is not supported, `none` included.
     pub(super) fn parse(text: &[u8]) -> Result<Self, Denial> {
-        let members = json::read(text, Members::default()).map_err(|_| Denial::TokenMalformed)?;
+        Self::read(text, JwkMember::Refused).map(|(header, _)| header)
+    }
+
+    /// As [`Header::parse`], of a proof of possession: its header brings the public key (RFC 9449 section 4.2), which
+    /// no other token may.
+    pub(super) fn parse_with_jwk(text: &[u8]) -> Result<(Self, Value), Denial> {
+        let (header, jwk) = Self::read(text, JwkMember::Taken(None))?;
+        Ok((header, jwk.ok_or(Denial::TokenMalformed)?))
+    }
+
+    fn read(text: &[u8], jwk: JwkMember) -> Result<(Self, Option<Value>), Denial> {
+        let members = Members {
+            alg: None,
+            kid: None,
+            typ: None,
+            cty: None,
+            jwk,
+        };
+        let members = json::read(text, members).map_err(|_| Denial::TokenMalformed)?;
         let Some(alg) = members.alg else {
             return Err(Denial::TokenMalformed);
         };
-        Ok(Self {
+        let header = Self {
             alg: Algorithm::parse(&alg).ok_or(Denial::AlgNotAllowed)?,
             kid: members.kid.map(Cow::into_owned),
             typ: members.typ.map(Cow::into_owned),
-        })
+        };
+        let jwk = match members.jwk {
+            JwkMember::Refused => None,
+            JwkMember::Taken(jwk) => jwk,
+        };
+        Ok((header, jwk))
     }
 }
 
-#[derive(Default)]
+/// What is done with a key in a header.
+enum JwkMember {
+    /// It makes the header unacceptable.
+    Refused,
+    /// It is kept as it is.
+    Taken(Option<Value>),
+}
+
 struct Members<'de> {
     alg: Option<Cow<'de, str>>,
     kid: Option<Cow<'de, str>>,
     typ: Option<Cow<'de, str>>,
     cty: Option<Cow<'de, str>>,
+    jwk: JwkMember,
 }
 
 impl<'de> Visitor<'de> for Members<'de> {
@@ -78,6 +110,12 @@ impl<'de> Visitor<'de> for Members<'de> {
     fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Self, A::Error> {
         let mut others = Vec::new();
         while let Some(name) = members.next_key_seed(Text)? {
+            if let ("jwk", JwkMember::Taken(jwk)) = (&*name, &mut self.jwk) {
+                if jwk.replace(members.next_value_seed(Strict::MEMBER)?).is_some() {
+                    return Err(json::duplicate());
+                }
+                continue;
+            }
             let slot = match &*name {
                 "alg" => &mut self.alg,
                 "kid" => &mut self.kid,

@@ -216,6 +216,12 @@ pub(super) fn trusted(text: &[u8]) -> Result<Key, SkipReason> {
     Key::symmetric(&jwk.bytes("k")?, AlgorithmSet::only(algorithm), jwk.kid()?)
 }
 
+/// Reads the JWK of someone who is not known: a public one, or none.
+pub(super) fn foreign(jwk: &Value) -> Result<Key, SkipReason> {
+    let members = jwk.as_object().ok_or(SkipReason::NotAnObject)?;
+    Jwk(members).key(&jwk.to_string().into(), &mut Budget::Keys(1))
+}
+
 pub(super) fn checked_kid(kid: Option<&str>) -> Result<Option<Box<str>>, SkipReason> {
     match kid {
         Some(kid) if kid.len() > MAX_KID_BYTES => Err(SkipReason::KidInvalid),

@@ -10,6 +10,8 @@ use aws_lc_rs::{
     signature::{self, ParsedPublicKey, VerificationAlgorithm},
 };
 
+use serde_json::Value;
+
 use super::{
     algorithm::{Algorithm, AlgorithmSet},
     jwk::{self, SkipReason},
@@ -86,6 +88,14 @@ impl Key {
     /// Why the key cannot be used. A private key is refused: nothing here signs.
     pub fn from_jwk(text: &[u8]) -> Result<Self, SkipReason> {
         jwk::trusted(text)
+    }
+
+    /// One public key from the members of its JWK, which nobody vouches for: as strict as an element of a fetched set.
+    ///
+    /// # Errors
+    /// Why the key cannot be used; a private or symmetric one is refused.
+    pub(crate) fn from_foreign_jwk(members: &Value) -> Result<Self, SkipReason> {
+        jwk::foreign(members)
     }
 
     /// A public key whose JWK has been checked.

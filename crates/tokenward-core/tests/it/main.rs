@@ -13,6 +13,7 @@ mod attacks_tokens;
 mod claims;
 mod dependencies;
 mod differential;
+mod dpop;
 mod issuer_binding;
 mod key_sets;
 mod signing;

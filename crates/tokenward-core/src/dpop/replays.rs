@@ -1,0 +1,152 @@
+//! Which proofs were used.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    time::Duration,
+};
+
+use aws_lc_rs::digest;
+
+use super::Proof;
+use crate::{Denial, Timestamp, jose::Thumbprint};
+
+/// A part of the hash of an id. Whoever finds two ids with the same one has only his own proof refused.
+type Id = [u8; 16];
+
+/// The proofs that were accepted, each for as long as it could be accepted again.
+///
+/// It holds a bounded number. When it is full, further proofs are refused and none is forgotten: what is forgotten early
+/// could be replayed, and whoever wants that would only have to send enough proofs of his own. One key holds a quarter
+/// at most, so that filling it takes several tokens with keys of their own.
+#[derive(Debug)]
+pub struct Replays {
+    capacity: usize,
+    memory: Duration,
+    /// In the order in which they are forgotten.
+    order: VecDeque<(Timestamp, Thumbprint, Id)>,
+    by_key: HashMap<Thumbprint, HashSet<Id>>,
+}
+
+impl Replays {
+    /// Remembers `capacity` proofs at most, about 150 bytes each, and each for the time `memory` after it was accepted:
+    /// see [`Window::memory`](super::Window::memory).
+    #[must_use]
+    pub fn new(capacity: usize, memory: Duration) -> Self {
+        Self {
+            capacity,
+            memory,
+            order: VecDeque::new(),
+            by_key: HashMap::new(),
+        }
+    }
+
+    /// Remembers a proof that passed every other check, at the steady time `now`.
+    ///
+    /// # Errors
+    ///
+    /// [`Denial::DpopReplayed`] where it was used before, [`Denial::RateLimited`] where there is no room for it.
+    pub fn accept(&mut self, proof: &Proof, now: Timestamp) -> Result<(), Denial> {
+        self.forget(now);
+        let id = id_of(proof);
+        let share = self.capacity.div_ceil(4);
+        let of_key = self.by_key.get(&proof.key);
+        if of_key.is_some_and(|ids| ids.contains(&id)) {
+            return Err(Denial::DpopReplayed);
+        }
+        if self.order.len() >= self.capacity || of_key.is_some_and(|ids| ids.len() >= share) {
+            return Err(Denial::RateLimited);
+        }
+        self.by_key.entry(proof.key).or_default().insert(id);
+        self.order.push_back((now + self.memory, proof.key, id));
+        Ok(())
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        while let Some((_, key, id)) = self.order.pop_front_if(|(until, ..)| *until < now) {
+            if let Some(ids) = self.by_key.get_mut(&key) {
+                ids.remove(&id);
+                if ids.is_empty() {
+                    self.by_key.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+fn id_of(proof: &Proof) -> Id {
+    let hash = digest::digest(&digest::SHA256, proof.id.as_bytes());
+    hash.as_ref().first_chunk().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jose::Key;
+
+    const MEMORY: Duration = Duration::from_secs(330);
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_secs(secs)
+    }
+
+    /// A proof with a key of that number.
+    fn proof(key: u8, id: &str) -> Proof {
+        use crate::jose::{Algorithm, AlgorithmSet};
+        let secret = [key; 32];
+        let key = Key::symmetric(&secret, AlgorithmSet::only(Algorithm::Hs256), None).unwrap();
+        Proof {
+            key: *key.thumbprint(),
+            id: id.to_owned(),
+            issued_at: at(0),
+        }
+    }
+
+    #[test]
+    fn a_proof_is_accepted_once_for_as_long_as_it_could_be() {
+        let mut replays = Replays::new(8, MEMORY);
+        assert_eq!(replays.accept(&proof(1, "a"), at(0)), Ok(()));
+        assert_eq!(replays.accept(&proof(1, "b"), at(0)), Ok(()));
+        assert_eq!(
+            replays.accept(&proof(2, "a"), at(0)),
+            Ok(()),
+            "ids are each key's own"
+        );
+        for secs in [0, 1, 330] {
+            assert_eq!(
+                replays.accept(&proof(1, "a"), at(secs)),
+                Err(Denial::DpopReplayed),
+                "{secs}"
+            );
+        }
+        assert_eq!(replays.accept(&proof(1, "a"), at(331)), Ok(()));
+    }
+
+    #[test]
+    fn when_it_is_full_nothing_is_forgotten_before_its_time() {
+        let mut replays = Replays::new(8, MEMORY);
+        for (key, id) in (1..=4).flat_map(|key| [(key, "a"), (key, "b")]) {
+            assert_eq!(replays.accept(&proof(key, id), at(0)), Ok(()));
+        }
+        for id in 0..1_000 {
+            let another = proof(9, &id.to_string());
+            assert_eq!(replays.accept(&another, at(330)), Err(Denial::RateLimited));
+        }
+        assert_eq!(replays.accept(&proof(1, "a"), at(330)), Err(Denial::DpopReplayed));
+        assert_eq!(replays.accept(&proof(9, "a"), at(331)), Ok(()));
+        assert_eq!(
+            (replays.order.len(), replays.by_key.len()),
+            (1, 1),
+            "room is given back"
+        );
+    }
+
+    #[test]
+    fn one_key_fills_a_quarter() {
+        let mut replays = Replays::new(8, MEMORY);
+        assert_eq!(replays.accept(&proof(1, "a"), at(0)), Ok(()));
+        assert_eq!(replays.accept(&proof(1, "b"), at(0)), Ok(()));
+        assert_eq!(replays.accept(&proof(1, "c"), at(0)), Err(Denial::RateLimited));
+        assert_eq!(replays.accept(&proof(1, "a"), at(0)), Err(Denial::DpopReplayed));
+        assert_eq!(replays.accept(&proof(2, "c"), at(0)), Ok(()));
+    }
+}
