@@ -6,6 +6,7 @@
 
 mod latest;
 mod merged;
+mod metadata;
 mod own;
 mod prepared;
 mod status;
@@ -23,7 +24,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, get},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use quick_cache::{Weighter, sync::Cache};
 use tokenward::{DEFAULT_TENANT, Registry};
 use tokenward_core::{Timestamp, jose::KeySet};
@@ -125,6 +126,16 @@ impl Aggregate {
             .route("/jwks/", keys(get(no_name)))
             .route("/jwks/self", keys(get(own)))
             .route("/jwks/{idp}", keys(get(single)))
+            .route("/.well-known/openid-configuration", keys(get(metadata)))
+            .route(
+                "/.well-known/openid-configuration/{*path}",
+                keys(get(metadata_of)),
+            )
+            .route("/.well-known/oauth-authorization-server", keys(get(metadata)))
+            .route(
+                "/.well-known/oauth-authorization-server/{*path}",
+                keys(get(metadata_of)),
+            )
             .route("/tenants/{tenant}/jwks.json", keys(get(merged)))
             .route("/tenants/{tenant}/jwks/all", keys(get(merged)))
             .route("/tenants/{tenant}/jwks", keys(get(by_name)))
@@ -302,6 +313,29 @@ async fn own(State(aggregate): State<Aggregate>, headers: HeaderMap) -> Response
     match &aggregate.0.own {
         Some(own) => own.answer(&headers),
         None => not_found("No tokens are issued here, so there are no own keys."),
+    }
+}
+
+async fn metadata(State(aggregate): State<Aggregate>, headers: HeaderMap) -> Response {
+    match &aggregate.0.own {
+        Some(own) => own.metadata(&headers),
+        None => not_found("No tokens are issued here, so there is no issuer."),
+    }
+}
+
+/// The same where the issuer's path follows the well-known name: a host may have other issuers at other paths.
+async fn metadata_of(State(aggregate): State<Aggregate>, uri: Uri, headers: HeaderMap) -> Response {
+    let own = aggregate.0.own.as_ref();
+    let path = own.and_then(|own| metadata::path_of(own.issuer()));
+    // The name is the first two segments, and the path begins with the slash after it.
+    let asked = uri
+        .path()
+        .match_indices('/')
+        .nth(2)
+        .map(|(at, _)| uri.path().split_at(at).1);
+    match (own, path) {
+        (Some(own), Some(path)) if asked == Some(&path) => own.metadata(&headers),
+        _ => not_found("There is no issuer with this path."),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Our own keys, as a set.
+//! Our own keys as a set, and what tells where they are.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,14 +6,23 @@ use arc_swap::ArcSwapOption;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, header};
 
-use super::prepared::{self, Media, Prepared};
+use super::{
+    metadata,
+    prepared::{self, Media, Prepared},
+};
 use crate::signer::{Keys, Signer};
 
-/// The published keys and the body that is made of them, once for each change.
+/// The published keys and the bodies that are made of them, once for each change.
 pub(super) struct Own {
     signer: Signer,
     max_age: Duration,
-    body: ArcSwapOption<(Arc<Keys>, Prepared)>,
+    bodies: ArcSwapOption<Bodies>,
+}
+
+struct Bodies {
+    keys: Arc<Keys>,
+    set: Prepared,
+    metadata: Prepared,
 }
 
 impl Own {
@@ -22,28 +31,46 @@ impl Own {
         Self {
             signer,
             max_age,
-            body: ArcSwapOption::empty(),
+            bodies: ArcSwapOption::empty(),
         }
     }
 
+    /// The issuer that the keys are of.
+    pub(super) fn issuer(&self) -> &str {
+        self.signer.issuer()
+    }
+
     pub(super) fn answer(&self, headers: &HeaderMap) -> Response {
+        let bodies = self.bodies();
+        let count = HeaderValue::from(bodies.keys.published.len());
+        let extra = [self.cache_control(), (prepared::KEY_COUNT, count)];
+        bodies.set.answer(headers, Media::KeySet, &extra)
+    }
+
+    pub(super) fn metadata(&self, headers: &HeaderMap) -> Response {
+        let extra = [self.cache_control()];
+        self.bodies().metadata.answer(headers, Media::Object, &extra)
+    }
+
+    fn cache_control(&self) -> (http::HeaderName, HeaderValue) {
+        let value = prepared::cache_control(self.max_age.as_secs());
+        (header::CACHE_CONTROL, value)
+    }
+
+    fn bodies(&self) -> Arc<Bodies> {
         let keys = self.signer.keys();
-        let body = match self.body.load_full().filter(|body| Arc::ptr_eq(&body.0, &keys)) {
-            Some(body) => body,
-            None => {
-                let text = String::from_utf8_lossy(&keys.document).into_owned();
-                let body = Arc::new((Arc::clone(&keys), Prepared::new(text)));
-                self.body.store(Some(Arc::clone(&body)));
-                body
-            }
-        };
-        let extra = [
-            (
-                header::CACHE_CONTROL,
-                prepared::cache_control(self.max_age.as_secs()),
-            ),
-            (prepared::KEY_COUNT, HeaderValue::from(keys.published.len())),
-        ];
-        body.1.answer(headers, Media::KeySet, &extra)
+        let last = self.bodies.load_full();
+        last.filter(|bodies| Arc::ptr_eq(&bodies.keys, &keys))
+            .unwrap_or_else(|| {
+                let algorithms = keys.published.iter().map(|key| key.algorithm);
+                let metadata = metadata::document(self.issuer(), algorithms);
+                let bodies = Arc::new(Bodies {
+                    set: Prepared::new(String::from_utf8_lossy(&keys.document).into_owned()),
+                    metadata: Prepared::new(metadata.to_string()),
+                    keys,
+                });
+                self.bodies.store(Some(Arc::clone(&bodies)));
+                bodies
+            })
     }
 }

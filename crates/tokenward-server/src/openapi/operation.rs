@@ -49,8 +49,8 @@ impl Operation {
                 .parameter_in(ParameterIn::Path)
                 .required(Required::True)
                 .schema(Some(match name {
-                    // Whoever is a user is not for us to say.
-                    "user_id" => ObjectBuilder::new().schema_type(Type::String).build(),
+                    // Whoever is a user is not for us to say, and an issuer's path is the operator's.
+                    "user_id" | "path" => ObjectBuilder::new().schema_type(Type::String).build(),
                     _ => name_schema(),
                 }));
             operation.inner = operation.inner.parameter(parameter.build());

@@ -32,6 +32,7 @@ pub(crate) fn operations() -> Vec<Operation> {
                 "The keys that our own tokens are signed with",
             );
             all.push(own.problem(StatusCode::NOT_FOUND, "No tokens are issued here."));
+            all.extend(metadata());
         }
         let summary = "The key sets of all identity providers, by name";
         all.push(key_answers(
@@ -145,6 +146,36 @@ fn operation(path: String, id: &'static str, summary: &str) -> Operation {
 fn keys(path: String, id: &'static str, summary: &str) -> Operation {
     let types = &["application/json", "application/jwk-set+json"];
     key_answers(operation(path, id, summary).tag("keys"), types)
+}
+
+/// The metadata of the own issuer, at the places of both specifications, and where a path of the issuer follows.
+fn metadata() -> impl Iterator<Item = Operation> {
+    let places = [
+        ("openid-configuration", "", "metadata.openid"),
+        ("openid-configuration", "/{path}", "metadata.openid.of_path"),
+        ("oauth-authorization-server", "", "metadata.oauth"),
+        ("oauth-authorization-server", "/{path}", "metadata.oauth.of_path"),
+    ];
+    places.into_iter().map(|(name, path, id)| {
+        let path = format!("/.well-known/{name}{path}");
+        operation(
+            path,
+            id,
+            "The metadata of our own issuer: where its keys and endpoints are",
+        )
+        .tag("keys")
+        .answers_as(
+            StatusCode::OK,
+            "The metadata.",
+            &["application/json"],
+            Some(&any_object()),
+        )
+        .answers_as(StatusCode::NOT_MODIFIED, "The client has it already.", &[], None)
+        .problem(
+            StatusCode::NOT_FOUND,
+            "No tokens are issued here, or the issuer has another path.",
+        )
+    })
 }
 
 fn key_answers(operation: Operation, types: &[&str]) -> Operation {

@@ -18,9 +18,11 @@ fn paths(router: &Router) -> BTreeSet<String> {
         number.parse::<u32>().ok()?;
         Some(rest.split('"').next()?.to_owned())
     });
-    // Where a name is missing there is a 400, and nothing to document; and the fallback is everything else.
+    // Where a name is missing there is a 400, and nothing to document; and the fallback is everything else. The rest of a path
+    // is one parameter in the document.
     found
         .filter(|path| !path.ends_with('/') && !path.contains("axum_fallback"))
+        .map(|path| path.replace("{*", "{"))
         .collect()
 }
 

@@ -231,6 +231,11 @@ impl Signer {
         self.0.changed.subscribe()
     }
 
+    /// The issuer of the tokens that are signed.
+    pub(crate) fn issuer(&self) -> &str {
+        &self.0.issuer
+    }
+
     /// Makes and reads ids of our tokens.
     pub(crate) fn ids(&self) -> &IdKey {
         &self.0.ids

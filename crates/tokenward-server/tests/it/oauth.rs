@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    admin::{ADMIN, NARROW, READER, WRONG},
+    admin::{ADMIN, NARROW, READER, WRONG, credentials},
     program::{Answer, Program, ask, command, config},
     tokens::{admin, call, judged, pair, service, start, text},
 };
@@ -377,4 +377,102 @@ async fn the_body_is_one_form_with_one_token() {
     let answer = ask(program.public, Method::POST, REVOKE, &headers, body).await;
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(judged(&program, token).await, "token_revoked");
+}
+
+const WELL_KNOWN: [&str; 2] = [
+    "/.well-known/openid-configuration",
+    "/.well-known/oauth-authorization-server",
+];
+
+#[tokio::test]
+async fn the_issuer_tells_where_its_keys_are_and_our_own_client_finds_them() {
+    let directory = TempDir::new().unwrap();
+    let mut dev = command(&directory, &config(&credentials()));
+    dev.arg("--dev");
+    let issuer = Program::run(dev).await;
+    let found = issuer.get(WELL_KNOWN[0]).await;
+    assert_eq!(found.status, StatusCode::OK);
+    let told = found.json();
+    let address = format!("http://{}", issuer.public);
+    assert_eq!(
+        told,
+        json!({
+            "issuer": address,
+            "jwks_uri": format!("{address}/jwks/self"),
+            "introspection_endpoint": format!("{address}/oauth/introspect"),
+            "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "Bearer"],
+            "revocation_endpoint": format!("{address}/oauth/revoke"),
+            "revocation_endpoint_auth_methods_supported": ["client_secret_basic"],
+            "response_types_supported": ["none"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"],
+        })
+    );
+    // As cacheable, and as open to scripts, as the keys that it leads to.
+    for path in WELL_KNOWN {
+        let same = issuer.get(path).await;
+        assert_eq!(same.body, found.body);
+        assert_eq!(same.header("content-type"), Some("application/json"));
+        assert_eq!(same.header("cache-control"), Some("public, max-age=900"));
+        assert_eq!(same.header("access-control-allow-origin"), Some("*"));
+        let etag = same.header("etag").unwrap();
+        let again = issuer.ask(Method::GET, path, &[("if-none-match", etag)]).await;
+        assert_eq!(again.status, StatusCode::NOT_MODIFIED);
+        let head = issuer.ask(Method::HEAD, path, &[]).await;
+        assert_eq!((head.status, head.body.len()), (StatusCode::OK, 0));
+        let preflight = issuer.ask(Method::OPTIONS, path, &[]).await;
+        assert_eq!(preflight.status, StatusCode::NO_CONTENT);
+        let below = issuer.get(&format!("{path}/x")).await;
+        assert_eq!(below.status, StatusCode::NOT_FOUND, "it has no path");
+    }
+    // Another one trusts it by its name alone.
+    let verifier = config(&format!(
+        "idps: [{{ name: auth, issuer: '{address}', audiences: [my-api], strict_jwks_origin: true }}]\n"
+    ));
+    let verifier = Program::start(&verifier).await;
+    verifier.loaded("auth").await;
+    assert_eq!(
+        verifier.get("/jwks/auth").await.json(),
+        issuer.get("/jwks/self").await.json()
+    );
+    let minted = call(
+        &issuer,
+        Method::POST,
+        "/tokens",
+        Some(NARROW),
+        r#"{"user_id":"a"}"#,
+    )
+    .await;
+    assert_eq!(judged(&verifier, text(&minted.json(), "token")).await, "ok");
+}
+
+#[tokio::test]
+async fn an_issuer_with_a_path_is_found_behind_the_well_known_name() {
+    let yaml = config(&service("")).replace("https://auth.example", "https://auth.example/:team/a/");
+    let program = Program::start(&yaml).await;
+    let expected = program.get(WELL_KNOWN[0]).await;
+    assert_eq!(expected.json()["issuer"], "https://auth.example/:team/a/");
+    assert_eq!(
+        expected.json()["jwks_uri"],
+        "https://auth.example/:team/a/jwks/self"
+    );
+    for name in WELL_KNOWN {
+        let found = program.get(&format!("{name}/:team/a")).await;
+        assert_eq!(
+            (found.status, &found.body),
+            (StatusCode::OK, &expected.body),
+            "{name}"
+        );
+        assert_eq!(found.header("access-control-allow-origin"), Some("*"));
+        for path in ["/:team", "/:team/a/b", "/other", "/:team/a/"] {
+            let other = program.get(&format!("{name}{path}")).await;
+            assert_eq!(other.status, StatusCode::NOT_FOUND, "{name}{path}");
+        }
+    }
+    let none = Program::start(&config("")).await;
+    for name in WELL_KNOWN {
+        for path in [name.to_owned(), format!("{name}/a")] {
+            assert_eq!(none.get(&path).await.status, StatusCode::NOT_FOUND);
+        }
+    }
 }
