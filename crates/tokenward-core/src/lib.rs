@@ -6,6 +6,7 @@
 //! Do not turn on `serde_json`'s `arbitrary_precision` anywhere in a program that uses this crate: the feature changes
 //! how numbers are handed out for every crate at once, and tokens with times in them are then refused as malformed.
 
+pub mod authz;
 pub mod claims;
 pub mod dpop;
 pub mod freshness;

@@ -15,6 +15,12 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 #[must_use]
 pub fn denial(denial: Denial) -> Response<String> {
     let status = StatusCode::from_u16(denial.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    denial_as(denial, status)
+}
+
+/// The same with another status, for proxies that would make something else of the usual one.
+#[must_use]
+pub fn denial_as(denial: Denial, status: StatusCode) -> Response<String> {
     let error = denial.bearer_error().unwrap_or(denial.code());
     let mut response = problem(status, error, denial.code(), denial.title(), denial.detail());
     if status == StatusCode::UNAUTHORIZED

@@ -27,6 +27,13 @@ impl TokenType {
         }
     }
 
+    /// The type whose [`TokenType::name`] this is.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [Self::Access, Self::Parent, Self::Child];
+        all.into_iter().find(|token_type| token_type.name() == name)
+    }
+
     /// The `typ` of the header: access tokens as RFC 9068 section 2.1 has it, parents of a type that nobody takes for one.
     #[must_use]
     pub const fn header_typ(self) -> &'static str {

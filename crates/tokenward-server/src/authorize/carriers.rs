@@ -1,13 +1,25 @@
 //! Which part of a request carries its token.
 
-use std::borrow::Cow;
-
 use http::{
     HeaderMap, HeaderName,
     header::{AUTHORIZATION, COOKIE},
 };
 use tokenward::carrier;
 use tokenward_core::Denial;
+
+/// Why a request's token cannot be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    Denied(Denial),
+    /// Two carriers have different tokens: whoever comes later might take the other one.
+    Differ,
+}
+
+impl From<Denial> for Unread {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
 
 /// The configured carriers, in order.
 pub(super) struct Carriers {
@@ -26,9 +38,8 @@ impl Carriers {
     ///
     /// [`Denial::TokenMissing`] where no carrier has one, and where a configured header is there but empty:
     /// something in front meant to set it, so what stands elsewhere is not what it meant.
-    /// [`Denial::RequestMalformed`] where a carrier is ambiguous, or two have different tokens: whoever comes
-    /// later might take the other one.
-    pub(super) fn token<'a>(&self, headers: &'a HeaderMap) -> Result<Cow<'a, str>, Denial> {
+    /// [`Denial::RequestMalformed`] where a carrier is ambiguous, [`Unread::Differ`] where two do not agree.
+    pub(super) fn token<'a>(&self, headers: &'a HeaderMap) -> Result<&'a str, Unread> {
         let mut found = None;
         for name in &self.headers {
             if let Some(token) = in_header(headers, name)? {
@@ -40,13 +51,13 @@ impl Carriers {
                 keep(&mut found, token)?;
             }
         }
-        found.map(Cow::Borrowed).ok_or(Denial::TokenMissing)
+        found.ok_or(Unread::Denied(Denial::TokenMissing))
     }
 }
 
-fn keep<'a>(found: &mut Option<&'a str>, token: &'a str) -> Result<(), Denial> {
+fn keep<'a>(found: &mut Option<&'a str>, token: &'a str) -> Result<(), Unread> {
     match found.replace(token) {
-        Some(other) if other != token => Err(Denial::RequestMalformed),
+        Some(other) if other != token => Err(Unread::Differ),
         _ => Ok(()),
     }
 }
@@ -96,10 +107,11 @@ mod tests {
 
     use super::*;
 
-    const MISSING: Result<&str, Denial> = Err(Denial::TokenMissing);
-    const MALFORMED: Result<&str, Denial> = Err(Denial::RequestMalformed);
+    const MISSING: Result<&str, Unread> = Err(Unread::Denied(Denial::TokenMissing));
+    const MALFORMED: Result<&str, Unread> = Err(Unread::Denied(Denial::RequestMalformed));
+    const DIFFER: Result<&str, Unread> = Err(Unread::Differ);
 
-    fn token(carriers: &Carriers, headers: &[(&str, &str)]) -> Result<String, Denial> {
+    fn token(carriers: &Carriers, headers: &[(&str, &str)]) -> Result<String, Unread> {
         let headers: HeaderMap = headers
             .iter()
             .map(|(name, value)| {
@@ -109,7 +121,7 @@ mod tests {
                 )
             })
             .collect();
-        carriers.token(&headers).map(Cow::into_owned)
+        carriers.token(&headers).map(str::to_owned)
     }
 
     #[test]
@@ -160,12 +172,12 @@ mod tests {
                 ],
                 Ok("abc"),
             ),
-            (&[("x-token", "abc"), ("authorization", "Bearer abd")], MALFORMED),
+            (&[("x-token", "abc"), ("authorization", "Bearer abd")], DIFFER),
             (
                 &[("authorization", "Bearer abc"), ("cookie", "session=abd")],
-                MALFORMED,
+                DIFFER,
             ),
-            (&[("cookie", "session=abc; session=abd")], MALFORMED),
+            (&[("cookie", "session=abc; session=abd")], DIFFER),
             (&[("cookie", "session=\u{fc}")], Ok("\u{fc}")),
             (&[("x-token", ""), ("authorization", "Bearer abc")], MISSING),
             (&[("x-token", "abc"), ("authorization", "")], MISSING),

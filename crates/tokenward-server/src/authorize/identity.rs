@@ -1,9 +1,8 @@
 //! The headers that tell an upstream whom an allowed request is from.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header::CONNECTION};
 use serde_json::Value;
-use tokenward::VerifiedToken;
-use tokenward_core::Denial;
+use tokenward_core::{Denial, claims::Claims};
 
 const SUBJECT: HeaderName = HeaderName::from_static("x-tokenward-subject");
 const ISSUER: HeaderName = HeaderName::from_static("x-tokenward-issuer");
@@ -13,33 +12,90 @@ const SCOPE: HeaderName = HeaderName::from_static("x-tokenward-scope");
 /// The longest encoded value, in bytes: below what proxies give one header of an answer.
 const MAX_VALUE: usize = 4 * 1024;
 
-/// The identity of `token`: who, from where, which token and which scope, and the claims that are configured.
-/// A claim that the token does not have sets no header.
-///
-/// # Errors
-///
-/// [`Denial::ClaimRejected`] where a value is too long for a header. Leaving it out would make somebody else, or
-/// somebody without a name, of the one it is from.
-pub(super) fn headers(token: &VerifiedToken, mapped: &[(HeaderName, String)]) -> Result<HeaderMap, Denial> {
-    let scope = token.claims().scopes().collect::<Vec<_>>().join(" ");
-    let own = [
-        (SUBJECT, token.subject()),
-        (ISSUER, Some(token.issuer())),
-        (TOKEN_ID, token.token_id()),
-        (SCOPE, Some(scope.as_str()).filter(|scope| !scope.is_empty())),
-    ];
-    let mut headers = HeaderMap::new();
-    for (name, value) in own {
-        if let Some(value) = value {
-            headers.insert(name, encode(value)?);
+/// Which headers say whom a request is from.
+pub(super) struct Identity {
+    mapped: Vec<(HeaderName, String)>,
+    /// Those names, and every spelling that an upstream may take for one of them.
+    names: Vec<HeaderName>,
+}
+
+impl Identity {
+    /// Our own headers, and those that hold a claim.
+    pub(super) fn new(mapped: Vec<(HeaderName, String)>) -> Self {
+        let own = [SUBJECT, ISSUER, TOKEN_ID, SCOPE];
+        let names = own.iter().chain(mapped.iter().map(|(name, _)| name));
+        Self {
+            names: names.flat_map(spellings).collect(),
+            mapped,
         }
     }
-    for (name, claim) in mapped {
-        if let Some(text) = token.claims().all().get(claim).and_then(text) {
-            headers.insert(name, encode(&text)?);
+
+    /// Every name that must not come from a client.
+    pub(super) fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.names.iter()
+    }
+
+    /// Whether `Connection` names one of them.
+    pub(super) fn is_dropped_by(&self, headers: &HeaderMap) -> bool {
+        let options = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
+        options.flat_map(|value| value.split(',')).any(|option| {
+            self.names
+                .iter()
+                .any(|name| name.as_str().eq_ignore_ascii_case(option.trim()))
+        })
+    }
+
+    /// The identity of a token's holder: who, from where, which token and which scope, and the claims that are configured.
+    /// A claim that the token does not have sets no header.
+    ///
+    /// # Errors
+    ///
+    /// [`Denial::ClaimRejected`] where a value is too long for a header. Leaving it out would make somebody else, or
+    /// somebody without a name, of the one it is from.
+    pub(super) fn of(&self, claims: &Claims) -> Result<HeaderMap, Denial> {
+        let scope = claims.scopes().collect::<Vec<_>>().join(" ");
+        let own = [
+            (SUBJECT, claims.subject()),
+            (ISSUER, claims.issuer()),
+            (TOKEN_ID, claims.token_id()),
+            (SCOPE, Some(scope.as_str()).filter(|scope| !scope.is_empty())),
+        ];
+        let mut headers = HeaderMap::with_capacity(own.len() + self.mapped.len() + 2);
+        for (name, value) in own {
+            if let Some(value) = value {
+                headers.insert(name, encode(value)?);
+            }
+        }
+        for (name, claim) in &self.mapped {
+            if let Some(text) = claims.all().get(claim).and_then(text) {
+                headers.insert(name, encode(&text)?);
+            }
+        }
+        Ok(headers)
+    }
+}
+
+/// `name` with a hyphen or an underscore at each place where it has one of them: upstreams that hand headers on as
+/// variables (CGI, WSGI) make one and the same of all of these.
+fn spellings(name: &HeaderName) -> Vec<HeaderName> {
+    let mut spelled = vec![Vec::new()];
+    for byte in name.as_str().bytes() {
+        if matches!(byte, b'-' | b'_') {
+            let mut other = spelled.clone();
+            spelled.iter_mut().for_each(|spelling| spelling.push(b'-'));
+            other.iter_mut().for_each(|spelling| spelling.push(b'_'));
+            spelled.append(&mut other);
+        } else {
+            spelled.iter_mut().for_each(|spelling| spelling.push(byte));
         }
     }
-    Ok(headers)
+    spelled
+        .iter()
+        .filter_map(|spelling| HeaderName::from_bytes(spelling).ok())
+        .collect()
 }
 
 /// A string as it is, anything else as JSON. Null is no value.
@@ -77,6 +133,46 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn every_spelling_of_a_name_is_known() {
+        let identity = Identity::new(vec![(HeaderName::from_static("x_user"), "sub".to_owned())]);
+        let names: Vec<_> = identity.names().map(HeaderName::as_str).collect();
+        for name in [
+            "x-tokenward-subject",
+            "x_tokenward_subject",
+            "x-tokenward_subject",
+            "x_tokenward-subject",
+            "x_tokenward_token_id",
+            "x-tokenward-token_id",
+            "x_user",
+            "x-user",
+        ] {
+            assert!(names.contains(&name), "{name}");
+        }
+        assert_eq!(names.len(), 4 + 4 + 8 + 4 + 2);
+    }
+
+    #[test]
+    fn a_header_that_the_next_hop_would_drop_is_noticed() {
+        let identity = Identity::new(Vec::new());
+        for (connection, dropped) in [
+            (&[][..], false),
+            (&["keep-alive"], false),
+            (&["close, upgrade"], false),
+            (&["X-Tokenward-Subject"], true),
+            (&["close", "upgrade , x_tokenward_scope"], true),
+        ] {
+            let headers = connection
+                .iter()
+                .map(|value| (CONNECTION, HeaderValue::from_static(value)));
+            assert_eq!(
+                identity.is_dropped_by(&headers.collect()),
+                dropped,
+                "{connection:?}"
+            );
+        }
+    }
 
     #[test]
     fn only_what_a_header_keeps_is_left_as_it_is() {

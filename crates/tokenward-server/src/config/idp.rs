@@ -24,6 +24,9 @@ use super::{
     tree::Node,
 };
 
+/// The name under which the own issuer is among the identity providers.
+pub(crate) const OWN_IDP: &str = "self";
+
 const ZERO: Duration = Duration::ZERO;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -379,7 +382,7 @@ impl Idp {
 pub(super) fn name() -> Rule<String> {
     tenant()
         .and(|name| match name.as_str() {
-            "self" | "all" => Err("`self` and `all` are reserved".into()),
+            OWN_IDP | "all" => Err("`self` and `all` are reserved".into()),
             _ => Ok(name),
         })
         .takes("name")

@@ -4,6 +4,7 @@
 //! ([`environment`]), and records read it ([`record`] and [`fields`], defined in [`model`] and [`idp`]) by rules for single values
 //! ([`rules`]). Everything that is wrong is reported at once, with its place ([`problem`]).
 
+mod authorize;
 mod credential;
 mod document;
 mod effective;
@@ -27,13 +28,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(crate) use authorize::Authorize;
 pub(crate) use credential::{Credential, Scope};
 pub(crate) use document::{Form, schema as document_schema};
 pub(crate) use effective::Effective;
 pub(crate) use environment::Environment;
-pub(crate) use model::{
-    Authorize, Config, DefaultDecision, Level, LogFormat, Merged, OnCollision, StoreUrl, Tls, WellKnown,
-};
+pub(crate) use idp::OWN_IDP;
+pub(crate) use model::{Config, Level, LogFormat, Merged, OnCollision, StoreUrl, Tls, WellKnown};
 pub(crate) use problem::{Place, Problem, Problems};
 pub(crate) use rules::{not_private, parse_duration, read_limited};
 pub(crate) use secret::SecretDigest;

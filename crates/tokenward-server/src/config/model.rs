@@ -2,19 +2,18 @@
 
 use std::{collections::HashMap, net::IpAddr, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use http::HeaderName;
 use ipnet::IpNet;
 use tokenward::{DEFAULT_TENANT, fetch::AllowedHost};
 
 use super::{
+    authorize::Authorize,
     credential::Credential,
     effective::{Effective, EverythingSoFar},
-    fields::{list, map, optional, optional_section, records, required, scalar, section, sections},
+    fields::{list, optional_section, records, required, scalar, section, sections},
     idp::{Defaults, DefaultsOfIdps, Idp},
     record::{Check, Section, record},
     rules::{
-        self, Kind, Rule, address, any_case, boolean, cookie, domain, duration, file, header, integer,
-        network, socket, text, word,
+        self, Kind, Rule, address, any_case, boolean, domain, duration, file, integer, network, socket, word,
     },
     token_service::TokenService,
 };
@@ -94,6 +93,7 @@ impl Check for Config {
         }
         self.check_credentials(section);
         self.check_token_service(section);
+        self.check_authorize(section);
     }
 }
 
@@ -313,113 +313,6 @@ pub(crate) enum WellKnown {
     Auto,
     Own,
     Merged,
-}
-
-record! {
-    /// How requests are authorized for proxies.
-    pub(crate) struct Authorize {
-        /// What is done with a request.
-        default: DefaultDecision = scalar("require_valid_token", word(&[
-            ("require_valid_token", DefaultDecision::RequireValidToken),
-            ("allow", DefaultDecision::Allow),
-            ("deny", DefaultDecision::Deny),
-        ]));
-        /// Headers that may carry the token, in order. Any but `Authorization` carries it bare.
-        headers: Vec<HeaderName> = list("no header", header()).or(&["Authorization"]);
-        /// A cookie that may carry the token.
-        cookie: Option<String> = optional("no cookie", cookie());
-        /// Headers that an allowed request is given, and the claims that they hold.
-        claim_headers: Vec<(HeaderName, String)> = map(header(), text());
-    }
-}
-
-/// Headers that a claim must not be written to: they frame or describe the message, carry credentials or other
-/// verdicts, or are set by us for another purpose.
-const NOT_FOR_CLAIMS: [&str; 27] = [
-    "authorization",
-    "cache-control",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-range",
-    "content-type",
-    "cookie",
-    "date",
-    "expect",
-    "host",
-    "keep-alive",
-    "location",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "retry-after",
-    "set-cookie",
-    "te",
-    "traceparent",
-    "tracestate",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "vary",
-    "via",
-    "www-authenticate",
-    "x-request-id",
-];
-
-/// What the names of headers that a claim must not be written to begin with: our own verdicts, and orders to nginx.
-const NOT_FOR_CLAIMS_PREFIXES: [&str; 2] = ["x-tokenward-", "x-accel-"];
-
-impl Check for Authorize {
-    fn check(&self, section: &Section<'_>) {
-        if self.headers.is_empty() && self.cookie.is_none() {
-            section.report(
-                "headers",
-                "without a header and without a `cookie` no request can carry a token",
-            );
-        }
-        for (index, header) in self.headers.iter().enumerate() {
-            if self.headers.iter().take(index).any(|other| other == header) {
-                section.report("headers", format!("`{header}` is listed twice"));
-            }
-            if header == http::header::COOKIE {
-                section.report(
-                    "headers",
-                    "the member `cookie` names the cookie that carries a token",
-                );
-            }
-        }
-        // A proxy may turn hyphens into underscores, so both spellings are one name.
-        let plain = |header: &HeaderName| header.as_str().replace('_', "-");
-        for (index, (header, _)) in self.claim_headers.iter().enumerate() {
-            let name = plain(header);
-            let reserved = NOT_FOR_CLAIMS.contains(&name.as_str())
-                || NOT_FOR_CLAIMS_PREFIXES
-                    .iter()
-                    .any(|prefix| name.starts_with(prefix))
-                || self.headers.iter().any(|carrier| plain(carrier) == name);
-            if reserved {
-                section.report(
-                    "claim_headers",
-                    format!("`{header}` cannot hold a claim: it has another meaning"),
-                );
-            }
-            if self
-                .claim_headers
-                .iter()
-                .take(index)
-                .any(|(other, _)| plain(other) == name)
-            {
-                section.report("claim_headers", format!("`{header}` is named twice"));
-            }
-        }
-    }
-}
-
-/// What is done with a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DefaultDecision {
-    RequireValidToken,
-    Allow,
-    Deny,
 }
 
 record! {

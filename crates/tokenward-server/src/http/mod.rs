@@ -15,7 +15,7 @@ pub(crate) use negotiate::{accepts_gzip, prefers, revalidates};
 pub(crate) use oauth::{oauth_error, oauth_unavailable};
 pub(crate) use observe::{Caller, Observer, Reason, observe};
 pub(crate) use problem::{
-    bad_request, denial, internal, no_route, not_found, problem, problem_with, store_unavailable,
+    bad_request, denial, denial_as, internal, no_route, not_found, problem, problem_with, store_unavailable,
     too_many_requests, unavailable, wrong_method,
 };
 

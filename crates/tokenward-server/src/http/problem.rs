@@ -16,6 +16,11 @@ pub(crate) fn denial(denial: Denial) -> Response {
     named(denial.code(), respond::denial(denial))
 }
 
+/// Refuses for the reason `denial` with another status, for those who make something else of the usual one.
+pub(crate) fn denial_as(denial: Denial, status: StatusCode) -> Response {
+    named(denial.code(), respond::denial_as(denial, status))
+}
+
 /// 400: the request's target names nothing.
 pub(crate) fn bad_request(detail: &'static str) -> Response {
     problem(

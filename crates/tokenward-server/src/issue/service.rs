@@ -12,7 +12,7 @@ use std::{
 
 use quick_cache::sync::Cache;
 use tokenward_core::{
-    Clock, Denial, Timestamp,
+    Clock, Denial, Timestamp, Verified,
     jose::{AlgorithmSet, SignError, SigningKey},
     policy::{Audiences, Policy, PolicyError},
     revocation::{Index, MAX_AHEAD},
@@ -206,6 +206,11 @@ impl TokenService {
 
     /// The id of a parent token that is good now, its revocation included.
     pub(crate) fn check_parent(&self, token: &str) -> Result<TokenId, Failure> {
+        Ok(self.parent(token)?.1)
+    }
+
+    /// A parent token that is good now, its revocation included, and its id.
+    pub(crate) fn parent(&self, token: &str) -> Result<(Verified, TokenId), Denial> {
         let inner = &self.0;
         let keys = inner.signer.keys();
         let verified = verify(token, &keys.set, &inner.parents, inner.clock.wall())?;
@@ -215,18 +220,16 @@ impl TokenService {
             .expires_at()
             .is_none_or(|end| end <= inner.clock.wall())
         {
-            return Err(Denial::TokenExpired.into());
+            return Err(Denial::TokenExpired);
         }
         let marks = inner
             .index
             .marks(&inner.settings.issuer, verified.claims(), verified.kid());
         inner.index.check(&marks)?;
-        let id = verified
-            .claims()
-            .token_id()
-            .and_then(|id| inner.signer.ids().read(id));
-        id.filter(|id| id.token_type() == TokenType::Parent)
-            .ok_or_else(|| Denial::TypeRejected.into())
+        let id = verified.claims().token_id();
+        let id = id.and_then(|id| inner.signer.ids().read(id));
+        let id = id.filter(|id| id.token_type() == TokenType::Parent);
+        id.map(|id| (verified, id)).ok_or(Denial::TypeRejected)
     }
 
     pub(super) fn stamp(&self, user_id: &str, lifetime: u64) -> Stamp {

@@ -49,7 +49,7 @@ impl Operation {
                 .parameter_in(ParameterIn::Path)
                 .required(Required::True)
                 .schema(Some(match name {
-                    // Whoever is a user is not for us to say, and an issuer's path is the operator's.
+                    // Whoever is a user is not for us to say, nor what paths are.
                     "user_id" | "path" => ObjectBuilder::new().schema_type(Type::String).build(),
                     _ => name_schema(),
                 }));

@@ -128,6 +128,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             ),
         );
     }
+    all.extend(doors());
     let text: RefOr<Schema> = ObjectBuilder::new().schema_type(Type::String).build().into();
     all.push(
         operation("/metrics".into(), "metrics", "Prometheus metrics")
@@ -135,6 +136,55 @@ pub(crate) fn operations() -> Vec<Operation> {
             .answers_as(StatusCode::OK, "The metrics.", &["text/plain"], Some(&text)),
     );
     all
+}
+
+/// Where proxies ask. The document knows no word for every method, which is what they answer.
+fn doors() -> Vec<Operation> {
+    let doors = [
+        (
+            "/authorize/envoy",
+            "authorize.envoy.root",
+            "Envoy's HTTP ext_authz, for the root path; every method is answered alike",
+        ),
+        (
+            "/authorize/envoy/{path}",
+            "authorize.envoy",
+            "Envoy's HTTP ext_authz: the original path is appended, with as many segments as it has; every method is the \
+             request's own",
+        ),
+        (
+            "/authorize/nginx",
+            "authorize.nginx",
+            "nginx's auth_request, with X-Original-URI and X-Original-Method; every method is answered alike",
+        ),
+        (
+            "/authorize/forward",
+            "authorize.forward",
+            "Traefik's ForwardAuth and Caddy's forward_auth, with X-Forwarded-Method, -Host and -Uri; every method is \
+             answered alike",
+        ),
+    ];
+    let doors = doors.into_iter().map(|(path, id, summary)| {
+        operation(path.into(), id, summary)
+            .tag("authorize")
+            .answers_as(
+                StatusCode::OK,
+                "It goes through; headers say who it is from.",
+                &[],
+                None,
+            )
+            .problem(
+                StatusCode::UNAUTHORIZED,
+                "The token is missing or not good, or the request is malformed.",
+            )
+            .problem(StatusCode::FORBIDDEN, "The rules deny the request.")
+            .problem(StatusCode::PAYLOAD_TOO_LARGE, "The body is larger than 64 KiB.")
+            .problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The issuer's keys cannot be obtained.",
+            )
+    });
+    doors.collect()
 }
 
 const READINESS: &[&str] = &["application/json"];

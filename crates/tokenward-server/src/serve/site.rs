@@ -11,7 +11,7 @@ use crate::{
     access::{Access, Failures, Guard, Reach},
     admin::{Admin, Lasting},
     aggregate::{Aggregate, Detail},
-    authorize::Authorize,
+    authorize::{self, Engine, Parents},
     config::{self, Config, Credential},
     http::{Observer, TrustedProxies, no_route, observe, wrong_method},
     issue::TokenService,
@@ -68,8 +68,12 @@ impl Site {
     /// Keys, status and authorization.
     fn public(&self, config: &Config) -> Router {
         let parts = &self.parts;
-        let authorize = Authorize::new(
+        for rule in config.unmet_rules() {
+            tracing::warn!("{rule}");
+        }
+        let engine = Engine::new(
             parts.lasting.verifier.clone(),
+            self.parents(),
             parts.lasting.registry.clock(),
             &config.authorize,
         );
@@ -77,7 +81,10 @@ impl Site {
         let mut routes = Router::new()
             .merge(aggregate.keys())
             .merge(aggregate.status(Detail::Public))
-            .merge(authorize.routes())
+            .merge(authorize::routes(
+                Arc::new(engine),
+                config.authorize.cache_max_age,
+            ))
             .merge(parts.readiness.routes());
         if let Some(service) = &parts.service {
             // What guards the public listener is not bound to the names of this machine.
@@ -87,6 +94,14 @@ impl Site {
             routes = routes.merge(self.metrics());
         }
         self.finish("public", routes, config)
+    }
+
+    /// Who judges parent tokens: they who issue them.
+    fn parents(&self) -> Option<Parents> {
+        let service = self.parts.service.clone()?;
+        Some(Arc::new(move |token| {
+            service.parent(token).map(|(parent, _)| parent)
+        }))
     }
 
     /// The admin API, the token API once more, metrics, and the status with what is not for everyone.

@@ -20,9 +20,6 @@ use crate::{
     telemetry,
 };
 
-/// The name under which the own issuer is registered.
-const OWN: &str = "self";
-
 /// Revocations that the store holds, in force.
 ///
 /// # Errors
@@ -127,7 +124,7 @@ pub(super) async fn start(
 /// Registers the own issuer with the keys that it has now.
 fn trust(service: &TokenService, registry: &Registry) -> Result<(), Error> {
     let keys = Arc::clone(&service.signer().keys().set);
-    let config = IdpConfig::with_keys(OWN, keys, service.policy().clone());
+    let config = IdpConfig::with_keys(config::OWN_IDP, keys, service.policy().clone());
     let registered = config.and_then(|config| registry.register(config));
     registered.map_err(|error| Error::token_service(&error.to_string()))?;
     Ok(())

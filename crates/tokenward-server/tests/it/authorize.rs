@@ -237,12 +237,12 @@ async fn carriers_are_read_strictly() {
         ),
         (
             &[("x-api-token", &token), ("authorization", &other_bearer)],
-            400,
+            401,
             "request_malformed",
         ),
         (
             &[("authorization", &other_bearer), ("cookie", &cookie)],
-            400,
+            401,
             "request_malformed",
         ),
         (

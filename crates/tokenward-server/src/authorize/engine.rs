@@ -1,0 +1,235 @@
+//! The one decision behind all doors.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName};
+use tokenward::{DEFAULT_TENANT, VerifiedToken, Verifier};
+use tokenward_core::{
+    Clock, Denial, Verified,
+    authz::{Facts, Outcome, Presented, Requirement, Rules},
+    claims::Claims,
+    freshness::CallerId,
+    session::TokenType,
+};
+
+use super::{
+    carriers::{Carriers, Unread},
+    identity::Identity,
+};
+use crate::{config, telemetry};
+
+/// Judges a parent token of our own, which no verifier takes for an access token.
+pub(crate) type Parents = Arc<dyn Fn(&str) -> Result<Verified, Denial> + Send + Sync>;
+
+/// Whoever asks, and so how an answer is understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// A caller that forwards the credentials of a request and acts on the status.
+    Direct,
+    /// Envoy's HTTP `ext_authz`.
+    Envoy,
+    /// nginx's `auth_request`.
+    Nginx,
+    /// Traefik's `ForwardAuth` and Caddy's `forward_auth`.
+    Forward,
+}
+
+impl Door {
+    /// In metrics.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Envoy => "envoy",
+            Self::Nginx => "nginx",
+            Self::Forward => "forward",
+        }
+    }
+
+    /// The status that refuses for `reason`. A proxy that passes 401 and 403 on may make a 500 of what else is the
+    /// client's fault, so that is said in their words.
+    const fn status(self, reason: Denial) -> u16 {
+        match (self, reason.http_status()) {
+            (Self::Direct, status) => status,
+            (_, 400 | 413 | 431) => 401,
+            (Self::Nginx, 429) => 403,
+            (_, status) => status,
+        }
+    }
+}
+
+/// A request that waits for a decision.
+pub(crate) struct Asked<'a> {
+    pub(crate) door: Door,
+    /// What its rules are about, as the door tells it.
+    pub(crate) facts: Facts<'a>,
+    /// Its headers, among which its token is looked for.
+    pub(crate) headers: &'a HeaderMap,
+    /// For the budget of unknown key ids.
+    pub(crate) caller: CallerId,
+}
+
+/// The request goes through.
+#[derive(Debug)]
+pub(crate) struct Allowed {
+    /// Its token; none where nobody was asked for one.
+    pub(crate) token: Option<Accepted>,
+    /// Headers that say whom it is from. They replace those of the client; whatever else [`Engine::removed`] names must go.
+    pub(crate) identity: HeaderMap,
+}
+
+/// The request does not go through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) reason: Denial,
+    /// The HTTP status that says so at the door that asked.
+    pub(crate) status: u16,
+}
+
+/// A token that is good and meets what is required.
+#[derive(Debug)]
+pub(crate) enum Accepted {
+    /// Of an issuer that is trusted.
+    Token(Arc<VerifiedToken>),
+    /// A parent of our own, where a rule admits it.
+    Parent(Box<Verified>),
+}
+
+impl Accepted {
+    pub(crate) fn claims(&self) -> &Claims {
+        match self {
+            Self::Token(token) => token.claims(),
+            Self::Parent(token) => token.claims(),
+        }
+    }
+
+    /// The name of the identity provider that signed it.
+    pub(crate) fn idp(&self) -> &str {
+        match self {
+            Self::Token(token) => token.idp().name(),
+            Self::Parent(_) => config::OWN_IDP,
+        }
+    }
+
+    /// Only our own tokens say what they are for in words of ours.
+    fn token_type(&self) -> TokenType {
+        let named = || {
+            self.claims()
+                .all()
+                .get("token_type")?
+                .as_str()
+                .and_then(TokenType::named)
+        };
+        match self {
+            Self::Parent(_) => TokenType::Parent,
+            Self::Token(_) if self.idp() == config::OWN_IDP => named().unwrap_or(TokenType::Access),
+            Self::Token(_) => TokenType::Access,
+        }
+    }
+}
+
+/// Decides by one configuration. It knows nothing of HTTP but headers.
+pub(crate) struct Engine {
+    verifier: Verifier,
+    parents: Option<Parents>,
+    clock: Arc<dyn Clock>,
+    rules: Rules,
+    carriers: Carriers,
+    identity: Identity,
+}
+
+impl Engine {
+    /// `parents` judges parent tokens, where there are own ones.
+    pub(crate) fn new(
+        verifier: Verifier,
+        parents: Option<Parents>,
+        clock: Arc<dyn Clock>,
+        settings: &config::Authorize,
+    ) -> Self {
+        Self {
+            verifier,
+            parents,
+            clock,
+            rules: settings.rules(),
+            carriers: Carriers::new(settings.headers.clone(), settings.cookie.clone()),
+            identity: Identity::new(settings.claim_headers.clone()),
+        }
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// Decides, and counts what was decided.
+    pub(crate) async fn decide(&self, asked: &Asked<'_>) -> Result<Allowed, Refused> {
+        let started = self.clock.steady();
+        let decision = self.judge(asked).await.map_err(|unread| match unread {
+            // It is about the token, at every door.
+            Unread::Differ => Refused {
+                reason: Denial::RequestMalformed,
+                status: 401,
+            },
+            Unread::Denied(reason) => Refused {
+                reason,
+                status: asked.door.status(reason),
+            },
+        });
+        let reason = decision
+            .as_ref()
+            .map_or_else(|refused| refused.reason.code(), |_| "allow");
+        telemetry::decision(asked.door.name(), reason, self.clock.steady().since(started));
+        decision
+    }
+
+    /// Every header that an upstream might take for one of the identity's and that `allowed` does not set.
+    pub(crate) fn removed<'a>(&'a self, allowed: &'a Allowed) -> impl Iterator<Item = &'a HeaderName> {
+        self.identity
+            .names()
+            .filter(|name| !allowed.identity.contains_key(*name))
+    }
+
+    async fn judge(&self, asked: &Asked<'_>) -> Result<Allowed, Unread> {
+        // What `Connection` names is dropped on the next hop, our identity headers too (RFC 9110 section 7.6.1).
+        if self.identity.is_dropped_by(asked.headers) {
+            return Err(Denial::RequestMalformed.into());
+        }
+        let requirement = match self.rules.outcome(&asked.facts)? {
+            Outcome::Require(requirement) => requirement,
+            Outcome::Deny => return Err(Denial::RuleDenied.into()),
+            Outcome::Allow => {
+                return Ok(Allowed {
+                    token: None,
+                    identity: HeaderMap::new(),
+                });
+            }
+        };
+        let text = self.carriers.token(asked.headers)?;
+        let token = self.verify(requirement, text, asked.caller).await?;
+        requirement.check(&Presented {
+            claims: token.claims(),
+            idp: token.idp(),
+            token_type: token.token_type(),
+        })?;
+        Ok(Allowed {
+            identity: self.identity.of(token.claims())?,
+            token: Some(token),
+        })
+    }
+
+    async fn verify(
+        &self,
+        requirement: &Requirement,
+        text: &str,
+        caller: CallerId,
+    ) -> Result<Accepted, Denial> {
+        let tenant = requirement.tenant.as_deref().unwrap_or(DEFAULT_TENANT);
+        match (self.verifier.verify(tenant, text, caller).await, &self.parents) {
+            (Ok(token), _) => Ok(Accepted::Token(token)),
+            (Err(Denial::TypeRejected), Some(parents))
+                if requirement.admits_parents() && tenant == DEFAULT_TENANT =>
+            {
+                parents(text).map(Box::new).map(Accepted::Parent)
+            }
+            (Err(denial), _) => Err(denial),
+        }
+    }
+}

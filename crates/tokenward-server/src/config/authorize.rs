@@ -1,0 +1,182 @@
+//! How requests are authorized: carriers, identity headers, and rules.
+
+mod names;
+mod rules;
+
+use std::time::Duration;
+
+use http::HeaderName;
+use tokenward_core::authz::{Outcome, Requirement, Rules};
+
+use self::rules::AuthorizeRule;
+use super::{
+    fields::{list, map, optional, records, scalar},
+    record::{Check, Section, record},
+    rules::{Rule, cookie, duration, header, text, word},
+};
+
+/// The most rules: each request asks them one after another.
+const MAX_RULES: usize = 1_000;
+
+/// The longest that an answer may be kept.
+const HOUR: Duration = Duration::from_secs(3_600);
+
+record! {
+    /// How requests are authorized for proxies.
+    pub(crate) struct Authorize {
+        /// What is done with a request that no rule is for.
+        default: DefaultDecision = scalar("require_valid_token", word(&[
+            ("require_valid_token", DefaultDecision::RequireValidToken),
+            ("allow", DefaultDecision::Allow),
+            ("deny", DefaultDecision::Deny),
+        ]));
+        /// Headers that may carry the token, in order. Any but `Authorization` carries it bare.
+        headers: Vec<HeaderName> = list("no header", header()).or(&["Authorization"]);
+        /// A cookie that may carry the token.
+        cookie: Option<String> = optional("no cookie", cookie());
+        /// Headers that an allowed request is given, and the claims that they hold.
+        claim_headers: Vec<(HeaderName, String)> = map(header(), text());
+        /// How long nginx may keep an allowed request, told by `X-Accel-Expires`; 0: not at all. What is revoked goes on being let through for so long.
+        cache_max_age: Duration = scalar("0", whole_seconds());
+        /// Rules in the order in which they are asked: the first one whose `host`, `path` and `methods` fit a request applies, and `default` where none does. Each says one of `allow`, `deny` and `require`.
+        rules: Vec<AuthorizeRule> = records();
+    }
+}
+
+/// Headers that a claim must not be written to: they frame or describe the message, carry credentials or other
+/// verdicts, or are set by us for another purpose.
+const NOT_FOR_CLAIMS: [&str; 27] = [
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "host",
+    "keep-alive",
+    "location",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "retry-after",
+    "set-cookie",
+    "te",
+    "traceparent",
+    "tracestate",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "vary",
+    "via",
+    "www-authenticate",
+    "x-request-id",
+];
+
+/// The most hyphens of a header that holds a claim. A client may write each of them as an underscore, and each such spelling
+/// is removed.
+const MAX_HYPHENS: usize = 6;
+
+/// What the names of headers that a claim must not be written to begin with: our own verdicts, and orders to nginx.
+const NOT_FOR_CLAIMS_PREFIXES: [&str; 2] = ["x-tokenward-", "x-accel-"];
+
+impl Check for Authorize {
+    fn check(&self, section: &Section<'_>) {
+        if self.headers.is_empty() && self.cookie.is_none() {
+            section.report(
+                "headers",
+                "without a header and without a `cookie` no request can carry a token",
+            );
+        }
+        for (index, header) in self.headers.iter().enumerate() {
+            if self.headers.iter().take(index).any(|other| other == header) {
+                section.report("headers", format!("`{header}` is listed twice"));
+            }
+            if header == http::header::COOKIE {
+                section.report(
+                    "headers",
+                    "the member `cookie` names the cookie that carries a token",
+                );
+            }
+        }
+        // A proxy may turn hyphens into underscores, so both spellings are one name.
+        let plain = |header: &HeaderName| header.as_str().replace('_', "-");
+        for (index, (header, _)) in self.claim_headers.iter().enumerate() {
+            let name = plain(header);
+            let reserved = NOT_FOR_CLAIMS.contains(&name.as_str())
+                || NOT_FOR_CLAIMS_PREFIXES
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix))
+                || self.headers.iter().any(|carrier| plain(carrier) == name);
+            if reserved {
+                section.report(
+                    "claim_headers",
+                    format!("`{header}` cannot hold a claim: it has another meaning"),
+                );
+            }
+            if name.matches('-').count() > MAX_HYPHENS {
+                section.report(
+                    "claim_headers",
+                    format!("`{header}` has more than {MAX_HYPHENS} hyphens: too many spellings to remove from requests"),
+                );
+            }
+            if self
+                .claim_headers
+                .iter()
+                .take(index)
+                .any(|(other, _)| plain(other) == name)
+            {
+                section.report("claim_headers", format!("`{header}` is named twice"));
+            }
+        }
+        self.check_order(section);
+    }
+}
+
+/// What is done with a request that no rule is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DefaultDecision {
+    RequireValidToken,
+    Allow,
+    Deny,
+}
+
+fn whole_seconds() -> Rule<Duration> {
+    duration(Duration::ZERO, HOUR).and(|value| match value.subsec_nanos() {
+        0 => Ok(value),
+        _ => Err("nginx knows whole seconds only".to_owned()),
+    })
+}
+
+impl Authorize {
+    /// The rules, and what applies where none does.
+    pub(crate) fn rules(&self) -> Rules {
+        let otherwise = match self.default {
+            DefaultDecision::Allow => Outcome::Allow,
+            DefaultDecision::Deny => Outcome::Deny,
+            DefaultDecision::RequireValidToken => Outcome::Require(Requirement::default()),
+        };
+        Rules::new(self.rules.iter().map(AuthorizeRule::judged).collect(), otherwise)
+    }
+
+    /// Reports rules that no request comes to.
+    fn check_order(&self, section: &Section<'_>) {
+        if self.rules.len() > MAX_RULES {
+            return section.report("rules", format!("there are more than {MAX_RULES}"));
+        }
+        let rules: Vec<_> = self.rules.iter().map(AuthorizeRule::judged).collect();
+        for (index, rule) in rules.iter().enumerate() {
+            let hidden_by = rules.iter().take(index).position(|earlier| earlier.hides(rule));
+            if let Some(first) = hidden_by
+                && let Some(place) = section.element("rules", index, None)
+            {
+                place.report(
+                    "",
+                    format!("is never asked: `rules[{first}]` is for every request that it is for"),
+                );
+            }
+        }
+    }
+}
