@@ -16,14 +16,18 @@ mod clock;
 mod idp;
 mod keys;
 mod pki;
+mod proof;
 mod token;
+mod verdicts;
 
 pub use chaos::{Chaos, Script, ScriptError};
 pub use clock::ManualClock;
 pub use idp::{Behaviour, DISCOVERY_PATH, Decider, IdpServer, JWKS_PATH, Request, Served, Validators};
 pub use keys::{TestKey, key_set};
 pub use pki::{Leaf, TestPki};
+pub use proof::proof;
 pub use token::{TokenBuilder, compact, with_broken_signature};
+pub use verdicts::{Verdict, verdicts};
 
 /// The example of the documentation runs.
 #[cfg(doctest)]

@@ -14,6 +14,7 @@ pub mod telemetry;
 mod cache;
 mod clock;
 mod config;
+mod dpop;
 mod error;
 mod events;
 #[cfg(feature = "axum")]
@@ -24,17 +25,21 @@ mod verifier;
 
 pub use clock::SystemClock;
 pub use config::{DEFAULT_TENANT, IdpConfig, MAX_NAME_BYTES};
+pub use dpop::{DEFAULT_REPLAY_CAPACITY, Dpop, DpopMode, DpopRequest};
 pub use error::{Error, ErrorKind};
 pub use events::{Event, EventKind};
 #[cfg(feature = "axum")]
-pub use extract::Token;
-pub use layer::{PeerAddress, TokenLayer, TokenService, caller_of};
+pub use extract::{Actors, Proven, Token, TokenClaims};
+#[cfg(feature = "tonic")]
+pub use layer::{GrpcTokenLayer, GrpcTokenService};
+pub use layer::{Issuers, PeerAddress, ProxyHeaders, TokenLayer, TokenService, caller_of};
 pub use registry::{
     Changes, DEFAULT_MAX_CONCURRENT_FETCHES, Health, Idp, IdpDetails, IdpStatus, Registry, RegistryBuilder,
 };
 pub use tokenward_core::{
     BoxFuture, Check, Clock, Denial, Timestamp,
-    claims::Claims,
+    claims::{Actor, Claims},
+    dpop::{Proof, Window},
     freshness::{self, CachePolicy, CallerId, Refresh, Settings, State, Status, UnknownKid, View},
     jose::{self, Algorithm, AlgorithmSet},
     policy::{Audiences, Policy},

@@ -1,7 +1,12 @@
 //! One rendering of a [`Denial`] for HTTP: status, `WWW-Authenticate` and `application/problem+json` (RFC 9457).
 
 use http::{HeaderValue, Response, StatusCode, header};
-use tokenward_core::Denial;
+use tokenward_core::{
+    Denial,
+    jose::{Algorithm, AlgorithmSet},
+};
+
+use crate::{carrier::Scheme, dpop::DpopMode};
 
 /// Seconds after which a caller that met an outage or a limit may try again.
 pub const RETRY_AFTER_SECONDS: u32 = 5;
@@ -59,6 +64,36 @@ pub fn problem(status: StatusCode, error: &str, code: &str, title: &str, detail:
     response
 }
 
+/// As [`denial`](fn@denial), with a challenge for each scheme that is taken. The error stands with the scheme that was
+/// used, or that has to be.
+#[must_use]
+pub fn challenged(reason: Denial, mode: DpopMode, scheme: Scheme) -> Response<String> {
+    let mut response = denial(reason);
+    if mode == DpopMode::Disabled || !response.headers().contains_key(header::WWW_AUTHENTICATE) {
+        return response;
+    }
+    let of_proof = matches!(
+        reason,
+        Denial::DpopMissing | Denial::DpopInvalid | Denial::DpopReplayed | Denial::DpopBindingMismatch
+    );
+    let headers = response.headers_mut();
+    if mode == DpopMode::Required {
+        headers.insert(
+            header::WWW_AUTHENTICATE,
+            proof_challenge(reason.bearer_error(), reason),
+        );
+    } else if of_proof || scheme == Scheme::Dpop {
+        headers.insert(
+            header::WWW_AUTHENTICATE,
+            proof_challenge(reason.bearer_error(), reason),
+        );
+        headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    } else {
+        headers.append(header::WWW_AUTHENTICATE, proof_challenge(None, reason));
+    }
+    response
+}
+
 /// The `Bearer` challenge (RFC 6750 section 3). It names no error where no token was sent.
 fn challenge(denial: Denial) -> HeaderValue {
     let text = match denial.bearer_error() {
@@ -70,6 +105,20 @@ fn challenge(denial: Denial) -> HeaderValue {
         ),
     };
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Bearer"))
+}
+
+/// The `DPoP` challenge (RFC 9449 section 7.1), with the algorithms that a proof may be signed with.
+fn proof_challenge(error: Option<&str>, denial: Denial) -> HeaderValue {
+    let algorithms: Vec<_> = AlgorithmSet::ASYMMETRIC.iter().map(Algorithm::name).collect();
+    let algorithms = algorithms.join(" ");
+    let text = match error {
+        None => format!("DPoP algs=\"{algorithms}\""),
+        Some(error) => format!(
+            "DPoP error=\"{error}\", error_description=\"{}\", algs=\"{algorithms}\"",
+            denial.detail()
+        ),
+    };
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("DPoP"))
 }
 
 #[cfg(test)]

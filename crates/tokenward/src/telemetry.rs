@@ -301,6 +301,11 @@ pub(crate) fn verified(tenant: &str, idp: Option<&IdpConfig>, outcome: Result<()
     metrics::histogram!(VERIFICATION_DURATION).record(took.as_secs_f64());
 }
 
+/// A request that a layer did not let through, for whatever reason; that of its token was told before, with its issuer.
+pub(crate) fn refused(denial: Denial) {
+    tracing::debug!(reason = denial.code(), "Request refused");
+}
+
 pub(crate) fn token_cache(hit: bool) {
     metrics::counter!(TOKEN_CACHE, "status" => if hit { "hit" } else { "miss" }).increment(1);
 }

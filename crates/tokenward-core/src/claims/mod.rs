@@ -32,6 +32,16 @@ pub enum Confirmation<'a> {
     Other,
 }
 
+/// One who acts for the subject of a token (`act`, RFC 8693 section 4.1). As its claims say who it is, they are the
+/// issuer's words, and not rules by themselves: only the current actor counts for those.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// Its `iss`, where that is said.
+    pub issuer: Option<String>,
+    /// Its `sub`, where that is said.
+    pub subject: Option<String>,
+}
+
 impl Claims {
     /// Reads a decoded payload.
     ///
@@ -115,6 +125,36 @@ impl Claims {
         };
         let words = words.split(' ').filter(|word| !word.is_empty());
         words.chain(elements.iter().filter_map(Value::as_str))
+    }
+
+    /// `act`: who acts for the subject, the current one first, then those before it. Empty where nobody does.
+    ///
+    /// # Errors
+    /// [`Denial::ClaimRejected`] where `act` is not an object, or its `iss`, `sub` or `act` of another type than theirs:
+    /// what is not understood is not nobody.
+    pub fn actors(&self) -> Result<Vec<Actor>, Denial> {
+        let mut actors = Vec::new();
+        let mut next = self.all.get("act");
+        while let Some(act) = next {
+            let members = act.as_object().ok_or(Denial::ClaimRejected)?;
+            let text = |name| match members.get(name) {
+                None => Ok(None),
+                Some(Value::String(text)) => Ok(Some(text.clone())),
+                Some(_) => Err(Denial::ClaimRejected),
+            };
+            actors.push(Actor {
+                issuer: text("iss")?,
+                subject: text("sub")?,
+            });
+            next = members.get("act");
+        }
+        Ok(actors)
+    }
+
+    /// `azp`: the party that the token was issued to.
+    #[must_use]
+    pub fn authorized_party(&self) -> Option<&str> {
+        self.text("azp")
     }
 
     /// `cnf`: what the presenter has to prove possession of.

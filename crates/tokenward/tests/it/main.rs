@@ -10,6 +10,7 @@
 mod acquire;
 mod compromised;
 mod crowd;
+mod dpop;
 mod fetch_body;
 mod fetch_client;
 mod fetch_guards;
@@ -17,6 +18,7 @@ mod fetch_redirects;
 mod fetch_time;
 mod fetch_tls;
 mod layer;
+mod layer_options;
 mod lifecycle;
 mod promises;
 mod registering;
