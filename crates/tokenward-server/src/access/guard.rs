@@ -48,6 +48,10 @@ pub(crate) struct Who(pub(crate) Arc<Credential>);
 #[derive(Clone)]
 pub(crate) struct About(pub(crate) String);
 
+/// Who made a call that asks for no credential, in the extensions of its response: the id of the parent token that proved it.
+#[derive(Clone)]
+pub(crate) struct Holder(pub(crate) String);
+
 /// How a call is asked for and refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Manner {
@@ -190,9 +194,7 @@ impl Call {
 
 /// The middleware of a call that needs a credential.
 pub(crate) async fn guarded(State(call): State<Call>, mut request: Request, next: Next) -> Response {
-    let caller = request.extensions().get::<Caller>();
-    let caller = caller.map_or(IpAddr::from([0, 0, 0, 0]), |caller| caller.0);
-    let target: String = request.uri().path().chars().take(MAX_TARGET).collect();
+    let (caller, target) = place(&request);
     let credential = match call.judge(&request, caller) {
         Ok(credential) => credential,
         Err(refusal) => {
@@ -226,6 +228,29 @@ pub(crate) async fn guarded(State(call): State<Call>, mut request: Request, next
         Effect::Reads => run.await,
         Effect::Changes => guard.carry_out(run).await,
     }
+}
+
+/// The middleware of a call that its holder's token opens: it is in the audit log like any other.
+pub(crate) async fn recorded(State(call): State<Call>, request: Request, next: Next) -> Response {
+    let (caller, target) = place(&request);
+    let response = next.run(request).await;
+    let holder = response.extensions().get::<Holder>();
+    let who = holder.map_or("", |holder| holder.0.as_str());
+    let record = call.record(who, caller, target, outcome(&response));
+    // Anybody can fail, and some can as often as they like.
+    match response.status().is_success() {
+        true => call.guard.audit.note(record),
+        false => call.guard.audit.note_denial(record),
+    }
+    response
+}
+
+/// Where a call comes from and what it is about.
+fn place(request: &Request) -> (IpAddr, String) {
+    let caller = request.extensions().get::<Caller>();
+    let caller = caller.map_or(IpAddr::from([0, 0, 0, 0]), |caller| caller.0);
+    let target = request.uri().path().chars().take(MAX_TARGET).collect();
+    (caller, target)
 }
 
 /// `ok`, or the stable code of what went wrong.

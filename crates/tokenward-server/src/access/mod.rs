@@ -16,13 +16,13 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokenward::carrier;
 use tokenward_core::{Clock, Timestamp};
 
-use crate::config::{Credential, Scope, SecretDigest};
+use crate::config::{Allow, Credential, Scope, SecretDigest};
 
 use client::Presented;
 
 pub(crate) use audit::Audit;
 pub(crate) use failures::Failures;
-pub(crate) use guard::{About, Effect, Guard, Reach, Who, guarded, same_site};
+pub(crate) use guard::{About, Effect, Guard, Holder, Reach, Who, guarded, recorded, same_site};
 pub(crate) use refusal::Refusal;
 
 /// Judges credentials. Cheap to clone.
@@ -51,6 +51,7 @@ impl Generated {
             name: "dev".into(),
             digest: SecretDigest::of(secret.expose_secret().as_bytes()),
             scopes: vec![Scope::Admin],
+            allow: Allow::default(),
         };
         Some(Self { secret, credential })
     }

@@ -33,6 +33,11 @@ impl Effective {
         };
         self.0.insert(path.to_owned(), value);
     }
+
+    /// Notes that the member `path` is a list without elements.
+    pub(super) fn note_empty(&mut self, path: &str) {
+        self.0.insert(path.to_owned(), Value::Array(Vec::new()));
+    }
 }
 
 /// It says again what stands beside it.

@@ -200,6 +200,39 @@ impl<T> Field for List<T> {
     }
 }
 
+/// A list that may be left out. An empty one is something else.
+pub(super) struct OptionalList<T>(List<T>);
+
+/// A list that may be left out, and what that means.
+pub(super) fn optional_list<T>(absent: &'static str, rule: Rule<T>) -> OptionalList<T> {
+    OptionalList(list(absent, rule))
+}
+
+impl<T> Field for OptionalList<T> {
+    type Output = Option<Vec<T>>;
+
+    fn members(&self, name: &'static str, doc: String) -> Vec<Member> {
+        vec![Member {
+            name,
+            shape: Shape::List,
+            default: self.0.absent.to_owned(),
+            takes: format!("list of {}", self.0.rule.takes),
+            doc,
+        }]
+    }
+
+    fn read(&self, section: &Section<'_>, name: &'static str) -> Option<Self::Output> {
+        let Some(node) = section.find(name) else {
+            return Some(None);
+        };
+        let elements = self.0.elements(section, name, node)?;
+        if elements.is_empty() {
+            section.note_empty(name);
+        }
+        Some(Some(elements))
+    }
+}
+
 /// A list that may be left out, or replaced by one word.
 pub(super) struct ListOrWord<T, U> {
     list: List<T>,

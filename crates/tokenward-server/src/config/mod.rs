@@ -29,7 +29,7 @@ use std::{
 };
 
 pub(crate) use authorize::Authorize;
-pub(crate) use credential::{Credential, Scope};
+pub(crate) use credential::{Allow, Credential, Scope};
 pub(crate) use document::{Form, schema as document_schema};
 pub(crate) use effective::Effective;
 pub(crate) use environment::Environment;

@@ -384,6 +384,14 @@ impl<'a> Section<'a> {
             .ok()
     }
 
+    /// Notes that the list `name` is empty, which is not the same as none.
+    pub(super) fn note_empty(&self, name: &str) {
+        let path = self.path_of(name);
+        if !path.starts_with("idps[") {
+            self.cx.effective.borrow_mut().note_empty(&path);
+        }
+    }
+
     /// Reads one default, which the tests hold to be right.
     pub(super) fn default<T>(&self, name: &str, text: &str, rule: &Rule<T>) -> Option<T> {
         if !self.path.starts_with("idps[") {

@@ -19,7 +19,7 @@ use super::{
 /// The largest file of a private key, in bytes.
 const MAX_KEY_FILE: u64 = 64 * 1_024;
 /// Longest of all lifetimes: ids hold a token's end, and longer ones mean a mistake.
-const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+pub(super) const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 record! {
     /// The issuer of our own tokens.

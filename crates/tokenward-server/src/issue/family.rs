@@ -13,7 +13,9 @@ use tokenward_core::{
     claims::Claims,
     jose::{MAX_TOKEN_BYTES, Token},
     revocation::Marks,
-    session::{MAX_RENEWALS_PER_MINUTE, PairRequest, Profile, Stamp, TokenType, first_renewal, next_renewal},
+    session::{
+        MAX_RENEWALS_PER_MINUTE, PairRequest, Profile, Stamp, TokenId, TokenType, first_renewal, next_renewal,
+    },
 };
 use tokenward_store::{Child, Family, Recorded};
 
@@ -138,10 +140,9 @@ impl TokenService {
         })
     }
 
-    /// The family's next child, or the latest one where it was minted just now. For any number of parallel calls there
-    /// is one.
-    pub(crate) async fn renew(&self, parent_token: &str) -> Result<Renewed, Failure> {
-        let parent = self.check_parent(parent_token)?;
+    /// The next child of the family of `parent`, whose good token is `parent_token`, or the latest one where it was minted
+    /// just now. For any number of parallel calls there is one.
+    pub(crate) async fn renew_by(&self, parent_token: &str, parent: &TokenId) -> Result<Renewed, Failure> {
         let renewed = self.flight(parent.as_str()).await?;
         // What was revoked while it was minted is not handed out.
         self.check_parent(parent_token)?;

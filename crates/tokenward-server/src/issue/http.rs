@@ -16,9 +16,9 @@ use tokenward_core::{
     session::{PairRequest, RequestFault, TokenRequest, is_user_id},
 };
 
-use super::{Failure, Renewed, TokenService, oauth, stream};
+use super::{Failure, Renewed, TokenService, allowed, oauth, stream};
 use crate::{
-    access::{Effect, Guard, Need, Who, guarded},
+    access::{Effect, Guard, Holder, Need, Who, guarded, recorded},
     config::Scope,
     http::{
         Fault, Members, Rejected, bad_request, denial, internal, not_found, problem, read, store_unavailable,
@@ -41,7 +41,7 @@ impl TokenService {
                 async move {
                     // Whoever shows a token of ours is judged by it; everybody else by a credential.
                     match shown(request.headers()) {
-                        Ok(Some(token)) if is_token(token) => next.run(request).await,
+                        Ok(Some(token)) if is_token(token) => recorded(State(call), request, next).await,
                         _ => guarded(State(call), request, next).await,
                     }
                 }
@@ -54,7 +54,13 @@ impl TokenService {
                 "/token-pairs",
                 behind(post(pair), "tokens.pair", issue, Effect::Reads),
             )
-            .route("/renew", post(renew))
+            .route(
+                "/renew",
+                post(renew).route_layer(from_fn_with_state(
+                    guard.call("tokens.renew", Need::Any, Effect::Reads),
+                    recorded,
+                )),
+            )
             .route("/tokens/latest", holder(get(latest), "tokens.latest"))
             .route("/tokens/stream", holder(get(stream::stream), "tokens.stream"))
             .route(
@@ -83,37 +89,55 @@ async fn not_kept(request: Request, next: Next) -> Response {
 }
 
 async fn mint(State(service): State<TokenService>, request: Request) -> Response {
-    let client = client(&request);
+    let Some(Who(client)) = request.extensions().get().cloned() else {
+        return internal();
+    };
     let body = match read(request.into_body(), service.clock()).await {
         Ok(body) => body,
         Err(rejected) => return rejected.into_response(),
     };
     let settings = service.settings();
-    match TokenRequest::parse(&body, &settings.lifetimes, &settings.audience) {
-        Err(fault) => refused(&fault),
-        Ok(request) => match service.mint(&client, &request) {
-            Ok(minted) => created(json!({
-                "token": minted.token,
-                "token_id": minted.id,
-                "expires_at": minted.expires_at,
-            })),
-            Err(failure) => failed(failure),
-        },
+    let lifetimes = allowed::lifetimes(&client.allow, &settings.lifetimes);
+    let request = match TokenRequest::parse(&body, &lifetimes, &settings.audience) {
+        Ok(request) => request,
+        Err(fault) => return refused(&fault),
+    };
+    let asked = [("expires_in", request.lifetime)];
+    if let Err(response) = allowed::check(&client.allow, &request.profile, &asked) {
+        return response;
+    }
+    match service.mint(&client.name, &request) {
+        Ok(minted) => created(json!({
+            "token": minted.token,
+            "token_id": minted.id,
+            "expires_at": minted.expires_at,
+        })),
+        Err(failure) => failed(failure),
     }
 }
 
 async fn pair(State(service): State<TokenService>, request: Request) -> Response {
-    let client = client(&request);
+    let Some(Who(client)) = request.extensions().get().cloned() else {
+        return internal();
+    };
     let body = match read(request.into_body(), service.clock()).await {
         Ok(body) => body,
         Err(rejected) => return rejected.into_response(),
     };
     let settings = service.settings();
-    let request = match PairRequest::parse(&body, &settings.lifetimes, &settings.audience) {
+    let lifetimes = allowed::lifetimes(&client.allow, &settings.lifetimes);
+    let request = match PairRequest::parse(&body, &lifetimes, &settings.audience) {
         Ok(request) => request,
         Err(fault) => return refused(&fault),
     };
-    match service.pair(&client, request).await {
+    let asked = [
+        ("parent_expires_in", request.parent_lifetime),
+        ("child_expires_in", request.child_lifetime),
+    ];
+    if let Err(response) = allowed::check(&client.allow, &request.profile, &asked) {
+        return response;
+    }
+    match service.pair(&client.name, request).await {
         Ok(pair) => {
             let mut answer = json!({
                 "parent_token": pair.parent.token,
@@ -145,14 +169,25 @@ async fn renew(State(service): State<TokenService>, request: Request) -> Respons
         Ok(None) => return denial(Denial::TokenMissing),
         Err(rejected) => return rejected.into_response(),
     };
-    match service.renew(&token).await {
+    let parent = match service.check_parent(&token) {
+        Ok(parent) => parent,
+        Err(failure) => return failed(failure),
+    };
+    let response = match service.renew_by(&token, &parent).await {
         Ok(Renewed { child, .. }) => ok(json!({
             "token": child.token,
             "token_id": child.id,
             "expires_at": child.expires_at,
         })),
         Err(failure) => failed(failure),
-    }
+    };
+    held(response, parent.as_str())
+}
+
+/// Notes for the audit log whose token opened a call.
+pub(super) fn held(mut response: Response, parent: &str) -> Response {
+    response.extensions_mut().insert(Holder(parent.to_owned()));
+    response
 }
 
 /// The parent token out of the header or the body; where both have one, it must be the same. A credential in the header is
@@ -189,11 +224,12 @@ async fn latest(
         Ok(parent) => parent,
         Err(response) => return response,
     };
-    match service.latest(&parent).await {
+    let response = match service.latest(&parent).await {
         Ok(Some(renewed)) => ok(child(&renewed)),
         Ok(None) => not_found("This family has no child yet."),
         Err(failure) => failed(failure),
-    }
+    };
+    held(response, &parent)
 }
 
 /// A family's latest child.
@@ -245,15 +281,6 @@ async fn revoke_user(State(service): State<TokenService>, Path(user_id): Path<St
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(failure) => failed(failure),
     }
-}
-
-/// Who asks, by the credential's name.
-fn client(request: &Request) -> String {
-    request
-        .extensions()
-        .get::<Who>()
-        .map(|who| who.0.name.clone())
-        .unwrap_or_default()
 }
 
 /// The bearer token of a request.

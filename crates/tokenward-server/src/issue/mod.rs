@@ -1,5 +1,6 @@
 //! The token service: mints, renews and revokes tokens of our own.
 
+mod allowed;
 mod failure;
 mod family;
 mod http;

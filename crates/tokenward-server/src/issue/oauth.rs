@@ -11,11 +11,11 @@ use http::{HeaderMap, StatusCode, header};
 use serde_json::json;
 use tokenward_core::Clock;
 
-use super::{Failure, TokenService, http::failed};
+use super::{Failure, TokenService, allowed, http::failed};
 use crate::{
-    access::{About, Effect, Guard, Need, guarded},
+    access::{About, Effect, Guard, Need, Who, guarded},
     config::Scope,
-    http::{Rejected, oauth_error, oauth_unavailable, read},
+    http::{Rejected, internal, oauth_error, oauth_unavailable, read},
 };
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -38,11 +38,15 @@ pub(super) fn routes(guard: &Guard) -> Router<TokenService> {
 }
 
 async fn introspect(State(service): State<TokenService>, request: Request) -> Response {
+    let Some(Who(client)) = request.extensions().get().cloned() else {
+        return internal();
+    };
     let token = match token(request, service.clock()).await {
         Ok(token) => token,
         Err(response) => return response,
     };
-    let Some(claims) = service.introspect(&token) else {
+    let claims = service.introspect(&token);
+    let Some(claims) = claims.filter(|claims| allowed::may_know(&client, claims)) else {
         // And nothing more: not even whether it ever was one (RFC 7662 section 2.2).
         return axum::Json(json!({ "active": false })).into_response();
     };

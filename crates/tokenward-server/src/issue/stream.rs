@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     TokenService,
-    http::{child, failed, family_of, too_many_streams},
+    http::{child, failed, family_of, held, too_many_streams},
     hub::{Ending, Follower, News},
 };
 use crate::http::Drain;
@@ -40,11 +40,11 @@ pub(super) async fn stream(
         Err(response) => return response,
     };
     let Some((place, drain)) = service.stream_place() else {
-        return too_many_streams();
+        return held(too_many_streams(), &parent);
     };
     let follower = match service.follow(&parent).await {
         Ok(follower) => follower,
-        Err(failure) => return failed(failure),
+        Err(failure) => return held(failed(failure), &parent),
     };
     // The last one that the client has seen; what is no number of ours it has not.
     let seen = request
@@ -59,6 +59,7 @@ pub(super) async fn stream(
         retry(),
         event("connected", None, &json!({ "parent_jti": parent }))
     ));
+
     let stream = Stream {
         ends_at: clock.steady() + MAX_AGE,
         heartbeat: clock.sleep(HEARTBEAT),
@@ -75,7 +76,10 @@ pub(super) async fn stream(
         let text = stream.next().await?;
         Some((Ok::<_, std::convert::Infallible>(Bytes::from(text)), stream))
     }));
-    ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
+    held(
+        ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response(),
+        &parent,
+    )
 }
 
 /// One who follows a family.

@@ -97,6 +97,14 @@ async fn service_with(
     (index, service)
 }
 
+impl TokenService {
+    /// As its holder renews.
+    async fn renew(&self, parent_token: &str) -> Result<Renewed, Failure> {
+        let parent = self.check_parent(parent_token)?;
+        self.renew_by(parent_token, &parent).await
+    }
+}
+
 impl World {
     async fn new() -> Self {
         let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_700));

@@ -9,6 +9,7 @@
 
 mod admin;
 mod aggregate;
+mod allow;
 mod authorize;
 mod chaos;
 mod cli;
@@ -16,6 +17,7 @@ mod connections;
 mod crash;
 mod faults;
 mod floods;
+mod holders;
 mod idps;
 mod oauth;
 mod options;

@@ -37,13 +37,13 @@ async fn form(program: &Program, path: &str, authorization: Option<&str>, body: 
 }
 
 async fn introspected(program: &Program, token: &str) -> Value {
-    let answer = form(
-        program,
-        INTROSPECT,
-        Some(&basic("reader", READER)),
-        &format!("token={token}"),
-    )
-    .await;
+    introspected_by(program, "reader", READER, token).await
+}
+
+/// What a credential is told of a token.
+pub(crate) async fn introspected_by(program: &Program, name: &str, secret: &str, token: &str) -> Value {
+    let body = format!("token={token}");
+    let answer = form(program, INTROSPECT, Some(&basic(name, secret)), &body).await;
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     assert_eq!(answer.header("content-type"), Some("application/json"));

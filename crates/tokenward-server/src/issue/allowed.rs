@@ -1,0 +1,78 @@
+//! What a credential may mint, and so be told of.
+
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header};
+use serde_json::json;
+use tokenward_core::{
+    claims::Claims,
+    session::{Lifetimes, Profile},
+};
+
+use crate::{
+    config::{Allow, Credential},
+    http::problem_with,
+};
+
+/// The lifetimes of tokens that `allow` bounds: what a request does not say is cut to it. What it says is judged by
+/// [`check`].
+pub(super) fn lifetimes(allow: &Allow, lifetimes: &Lifetimes) -> Lifetimes {
+    let Some(max) = allow.max_lifetime else {
+        return *lifetimes;
+    };
+    Lifetimes {
+        token: lifetimes.token.min(max),
+        parent: lifetimes.parent.min(max),
+        child: lifetimes.child.min(max),
+        max: lifetimes.max,
+    }
+}
+
+/// # Errors
+///
+/// 403 where a request asks for more than `allow` has; it names the members. `lifetimes` are in seconds.
+#[expect(clippy::result_large_err, reason = "an answer is made once, and sent")]
+pub(super) fn check(allow: &Allow, profile: &Profile, lifetimes: &[(&str, u64)]) -> Result<(), Response> {
+    let mut scopes = profile.scope.iter().flat_map(|scope| scope.split(' '));
+    let longest = allow.max_lifetime.map_or(u64::MAX, |max| max.as_secs());
+    let fits = [
+        ("user_id", allow.user(&profile.user_id)),
+        (
+            "audience",
+            profile.audience.iter().all(|audience| allow.audience(audience)),
+        ),
+        ("scope", scopes.all(|scope| allow.scope(scope))),
+    ];
+    let lifetimes = lifetimes
+        .iter()
+        .map(|(member, seconds)| (*member, *seconds <= longest));
+    let beyond: Vec<_> = fits
+        .into_iter()
+        .chain(lifetimes)
+        .filter(|(_, fits)| !fits)
+        .map(|(member, _)| json!({ "member": member, "message": "is beyond what the credential may mint" }))
+        .collect();
+    if beyond.is_empty() {
+        return Ok(());
+    }
+    let texts = (
+        "insufficient_scope",
+        "Insufficient scope",
+        "The credential may not mint such a token; errors lists the members that are beyond it.",
+    );
+    let mut response = problem_with(StatusCode::FORBIDDEN, texts, ("errors", beyond.into()));
+    response.headers_mut().insert(
+        header::WWW_AUTHENTICATE,
+        HeaderValue::from_static("Bearer realm=\"tokenward\", error=\"insufficient_scope\""),
+    );
+    Err(response)
+}
+
+/// Whether `credential` may know what a token claims: one that it minted, or one for a user and an audience that it may mint
+/// for. So one that is bound to a service learns nothing of tokens that are meant for others.
+pub(super) fn may_know(credential: &Credential, claims: &Claims) -> bool {
+    let client = claims.all().get("client_id").and_then(|client| client.as_str());
+    let allow = &credential.allow;
+    client == Some(credential.name.as_str())
+        || (claims.subject().is_some_and(|user| allow.user(user))
+            && (allow.audiences.is_none() || claims.audiences().any(|audience| allow.audience(audience))))
+}

@@ -1,0 +1,222 @@
+//! What a credential may mint.
+
+use http::{Method, StatusCode};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    admin::{ADMIN, NARROW, READER},
+    oauth::introspected_by,
+    program::{Answer, Program, command, config, pause},
+    tokens::{call, service, text},
+};
+
+const ALLOW: &str =
+    "allow: { users: [alice, svc-*], audiences: [my-api, b], scopes: [read, write], max_lifetime: 10m }";
+
+/// The usual credentials, of which `narrow` is bound.
+fn bound(allow: &str) -> String {
+    config(&service("")).replace(
+        "scopes: ['tokens:issue']",
+        &format!("scopes: ['tokens:issue'], {allow}"),
+    )
+}
+
+async fn mint(program: &Program, path: &str, secret: &str, body: &Value) -> Answer {
+    call(program, Method::POST, path, Some(secret), &body.to_string()).await
+}
+
+fn claims(token: &str) -> Value {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
+
+fn lifetime(token: &str) -> i64 {
+    let claims = claims(token);
+    claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap()
+}
+
+#[tokio::test]
+async fn nothing_beyond_it_is_minted() {
+    let program = Program::start(&bound(ALLOW)).await;
+    for (path, fits) in [
+        ("/tokens", json!({ "user_id": "alice" })),
+        (
+            "/tokens",
+            json!({ "user_id": "svc-7", "audience": ["b", "my-api"], "scope": "write read", "expires_in": 600 }),
+        ),
+        (
+            "/token-pairs",
+            json!({ "user_id": "svc-", "audience": "b", "scope": "read" }),
+        ),
+        (
+            "/token-pairs",
+            json!({ "user_id": "alice", "parent_expires_in": 600, "child_expires_in": 600 }),
+        ),
+    ] {
+        let answer = mint(&program, path, NARROW, &fits).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{fits} {answer:?}");
+    }
+    let free = json!({ "user_id": "bob", "audience": "c", "scope": "admin", "expires_in": 3600 });
+    let answer = mint(&program, "/tokens", ADMIN, &free).await;
+    assert_eq!(
+        answer.status,
+        StatusCode::CREATED,
+        "another credential is not bound"
+    );
+
+    for (path, beyond, members) in [
+        ("/tokens", json!({ "user_id": "bob" }), &["user_id"][..]),
+        ("/tokens", json!({ "user_id": "alice2" }), &["user_id"]),
+        (
+            "/tokens",
+            json!({ "user_id": "alice", "audience": ["b", "c"] }),
+            &["audience"],
+        ),
+        (
+            "/tokens",
+            json!({ "user_id": "alice", "scope": "read admin" }),
+            &["scope"],
+        ),
+        (
+            "/tokens",
+            json!({ "user_id": "alice", "expires_in": 601 }),
+            &["expires_in"],
+        ),
+        (
+            "/tokens",
+            json!({ "user_id": "alice", "expiry_days": 1 }),
+            &["expires_in"],
+        ),
+        (
+            "/token-pairs",
+            json!({ "user_id": "alice", "parent_expiry_hours": 1 }),
+            &["parent_expires_in"],
+        ),
+        (
+            "/token-pairs",
+            json!({ "user_id": "alice", "child_expires_in": 900 }),
+            &["child_expires_in"],
+        ),
+        (
+            "/token-pairs",
+            json!({ "user_id": "bob", "audience": "c", "scope": "x", "parent_expires_in": 601 }),
+            &["user_id", "audience", "scope", "parent_expires_in"],
+        ),
+    ] {
+        let answer = mint(&program, path, NARROW, &beyond).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{beyond}");
+        assert_eq!(
+            answer.header("www-authenticate"),
+            Some("Bearer realm=\"tokenward\", error=\"insufficient_scope\"")
+        );
+        let told = answer.json();
+        assert_eq!(told["error_code"], "insufficient_scope");
+        let named: Vec<_> = told["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|error| error["member"].as_str().unwrap())
+            .collect();
+        assert_eq!(named, members, "{beyond}");
+    }
+    // What is not asked for is cut to what is allowed.
+    let minted = mint(&program, "/tokens", NARROW, &json!({ "user_id": "alice" }))
+        .await
+        .json();
+    assert_eq!(lifetime(text(&minted, "token")), 600);
+    let pair = json!({ "user_id": "alice", "include_child": true });
+    let pair = mint(&program, "/token-pairs", NARROW, &pair).await.json();
+    assert_eq!(
+        ["parent_token", "child_token"].map(|token| lifetime(text(&pair, token))),
+        [600, 600]
+    );
+}
+
+#[tokio::test]
+async fn an_audience_that_is_not_named_is_judged_too_and_an_empty_list_has_none() {
+    let program = Program::start(&bound("allow: { audiences: [other], scopes: [] }")).await;
+    for (body, status) in [
+        (
+            json!({ "user_id": "a", "audience": "other" }),
+            StatusCode::CREATED,
+        ),
+        (json!({ "user_id": "a" }), StatusCode::FORBIDDEN),
+        (
+            json!({ "user_id": "a", "audience": "other", "scope": "x" }),
+            StatusCode::FORBIDDEN,
+        ),
+    ] {
+        assert_eq!(
+            mint(&program, "/tokens", NARROW, &body).await.status,
+            status,
+            "{body}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_reload_changes_it_and_renewals_go_on() {
+    let directory = TempDir::new().unwrap();
+    let program = Program::run(command(&directory, &bound(ALLOW))).await;
+    let body = json!({ "user_id": "alice", "include_child": true });
+    let pair = mint(&program, "/token-pairs", NARROW, &body).await.json();
+    let yaml = bound("allow: { users: [] }");
+    std::fs::write(directory.path().join("tokenward.yaml"), yaml).unwrap();
+    program.signal(Signal::HUP);
+    let mut answer = mint(&program, "/token-pairs", NARROW, &body).await;
+    for _ in 0..500 {
+        if answer.status == StatusCode::FORBIDDEN {
+            break;
+        }
+        pause().await;
+        answer = mint(&program, "/token-pairs", NARROW, &body).await;
+    }
+    assert_eq!(answer.json()["errors"][0]["member"], "user_id");
+    let revoked = format!("/tokens/{}", text(&pair, "child_jti"));
+    call(&program, Method::DELETE, &revoked, Some(ADMIN), "").await;
+    let renewed = call(
+        &program,
+        Method::POST,
+        "/renew",
+        Some(text(&pair, "parent_token")),
+        "",
+    )
+    .await;
+    assert_eq!(renewed.status, StatusCode::OK);
+    assert_ne!(renewed.json()["token_id"], pair["child_jti"]);
+}
+
+#[tokio::test]
+async fn tokens_for_others_are_not_told_of() {
+    let yaml = config(&service("")).replace(
+        "scopes: ['tokens:read']",
+        "scopes: ['tokens:read', 'tokens:issue'], allow: { audiences: [b], users: [alice, bob] }",
+    );
+    let program = Program::start(&yaml).await;
+    for (body, known) in [
+        (json!({ "user_id": "alice", "audience": ["a", "b"] }), true),
+        (json!({ "user_id": "alice", "audience": "a" }), false),
+        (json!({ "user_id": "carol", "audience": "b" }), false),
+    ] {
+        let minted = mint(&program, "/tokens", NARROW, &body).await.json();
+        let told = introspected_by(&program, "reader", READER, text(&minted, "token")).await;
+        assert_eq!(told["active"], known, "{body}");
+        assert_eq!(told.as_object().unwrap().len() == 1, !known, "{told}");
+        let told = introspected_by(&program, "ops", ADMIN, text(&minted, "token")).await;
+        assert_eq!(told["active"], true, "{body}");
+    }
+    // Its own it knows, parents too, whose audience is the issuer.
+    let body = json!({ "user_id": "bob", "audience": "b" });
+    let own = mint(&program, "/token-pairs", READER, &body).await.json();
+    let told = introspected_by(&program, "reader", READER, text(&own, "parent_token")).await;
+    assert_eq!(
+        (&told["active"], &told["token_type"]),
+        (&json!(true), &json!("parent"))
+    );
+    let other = mint(&program, "/token-pairs", NARROW, &body).await.json();
+    let told = introspected_by(&program, "reader", READER, text(&other, "parent_token")).await;
+    assert_eq!(told, json!({ "active": false }));
+}
