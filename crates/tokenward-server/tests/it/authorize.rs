@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use serde_json::json;
 use tokenward::SystemClock;
 use tokenward_core::{Clock as _, Timestamp};
-use tokenward_testkit::{Behaviour, IdpServer, JWKS_PATH, TestKey, TokenBuilder};
+use tokenward_testkit::{Behaviour, IdpServer, JWKS_PATH, TestKey, TokenBuilder, verdicts};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -123,6 +123,31 @@ async fn a_good_token_is_allowed_and_named() {
     }
     let long = signed(&good().claim("email", json!("x".repeat(5_000))));
     refused(&with_token(&program, &long).await, 401, "claim_rejected");
+}
+
+#[tokio::test]
+async fn every_token_of_the_table_gets_its_verdict() {
+    let (program, _upstream) = start("").await;
+    for verdict in verdicts(now(), ISSUER, "api", &key()) {
+        let answer = with_token(&program, &verdict.token).await;
+        match verdict.refused {
+            None => assert_eq!(
+                answer.header("x-tokenward-subject"),
+                Some("user-1"),
+                "{}",
+                verdict.name
+            ),
+            Some(denial) => {
+                let seen = (answer.status.as_u16(), answer.json()["error_code"].clone());
+                assert_eq!(
+                    seen,
+                    (denial.http_status(), denial.code().into()),
+                    "{}",
+                    verdict.name
+                );
+            }
+        }
+    }
 }
 
 #[tokio::test]

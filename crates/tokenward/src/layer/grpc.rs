@@ -24,6 +24,7 @@ impl TokenLayer {
     /// # use tokenward::{TokenLayer, Verifier};
     /// # fn server(verifier: Verifier) -> Result<(), tokenward::Error> {
     /// let layer = TokenLayer::new(verifier).exclude(["/grpc.health.v1.Health/*"])?.grpc();
+    /// let server = tonic::transport::Server::builder().layer(layer);
     /// # Ok(())
     /// # }
     /// ```
@@ -105,5 +106,25 @@ where
                 Err(Refusal { denial, .. }) => Ok(layer.status(denial).map(|_| ResBody::default())),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_status_and_a_text_that_needs_no_encoding() {
+        for denial in Denial::ALL {
+            let expected = match denial {
+                Denial::RequestMalformed => 3,
+                Denial::InsufficientScope | Denial::RuleDenied => 7,
+                Denial::RateLimited => 8,
+                _ if denial.is_outage() => 14,
+                _ => 16,
+            };
+            assert_eq!(code(denial), expected, "{denial}");
+            assert!(!denial.detail().contains('%'), "{denial}");
+        }
     }
 }

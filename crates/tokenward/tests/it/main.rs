@@ -11,6 +11,7 @@ mod acquire;
 mod compromised;
 mod crowd;
 mod dpop;
+mod examples;
 mod fetch_body;
 mod fetch_client;
 mod fetch_guards;
