@@ -12,6 +12,7 @@ mod fleet;
 pub mod fuzzing;
 mod http;
 mod issue;
+mod limits;
 mod openapi;
 mod serve;
 mod signer;

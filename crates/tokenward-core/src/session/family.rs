@@ -1,11 +1,11 @@
 //! When the children of a parent are renewed.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
-use crate::{Timestamp, revocation};
+use crate::{Timestamp, limit::Rate, revocation};
 
-/// Renewals of one parent that are asked for, at most, in a minute.
-pub const MAX_RENEWALS_PER_MINUTE: u32 = 60;
+/// Renewals of one parent that may be asked for: 60 a minute.
+pub const RENEWALS: Rate = Rate::per_minute(NonZeroU32::MIN.saturating_add(59));
 
 /// How renewal is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

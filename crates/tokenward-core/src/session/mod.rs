@@ -6,6 +6,6 @@ mod id;
 mod request;
 
 pub use claims::{Issued, Stamp, TokenType};
-pub use family::{MAX_RENEWALS_PER_MINUTE, Renewal, first_renewal, next_renewal};
+pub use family::{RENEWALS, Renewal, first_renewal, next_renewal};
 pub use id::{ID_KEY_BYTES, IdKey, TokenId};
 pub use request::{Lifetimes, PairRequest, Profile, RequestFault, TokenRequest, is_user_id};

@@ -1,33 +1,24 @@
 //! How often a wrong credential may be tried from one address.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
-use tokenward_core::Timestamp;
+use tokenward_core::{Timestamp, limit::Rate};
 
-/// Failures that an address may cause at once; they come back one by one, [`BURST`] a minute.
-const BURST: u32 = 30;
-const INTERVAL: Duration = Duration::from_secs(2);
+use crate::{http::Caller, limits::Table};
+
+/// Failures that an address may cause.
+const RATE: Rate = Rate::per_minute(NonZeroU32::MIN.saturating_add(29));
+
 /// Addresses that are remembered. Those beyond share one allowance, so that many addresses buy no more guesses.
 const MAX_ADDRESSES: usize = 10_000;
-/// How often at most addresses are looked through for those that can be forgotten.
-const SWEEP: Duration = Duration::from_secs(1);
 
 /// Counts failures by address. It is bounded, whoever calls.
-#[derive(Default)]
-pub(crate) struct Failures(Mutex<Table>);
+pub(crate) struct Failures(Table<IpAddr>);
 
-#[derive(Default)]
-struct Table {
-    /// When each address would have its whole allowance again (the "theoretical arrival time" of the generic cell
-    /// rate algorithm). Nothing else is needed: one in the past is as good as none.
-    full_at: HashMap<IpAddr, Timestamp>,
-    others: Timestamp,
-    swept_at: Timestamp,
+impl Default for Failures {
+    fn default() -> Self {
+        Self(Table::new(MAX_ADDRESSES))
+    }
 }
 
 impl Failures {
@@ -37,51 +28,21 @@ impl Failures {
     ///
     /// How long to wait, where the address has used up its allowance. The failure does not count then.
     pub(super) fn note(&self, address: IpAddr, now: Timestamp) -> Result<(), Duration> {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = network(address);
-        if table.full_at.len() >= MAX_ADDRESSES && !table.full_at.contains_key(&address) {
-            table.sweep(now);
+        match self.0.take(Caller(address).network(), RATE, now) {
+            Ok(_) => Ok(()),
+            Err(exceeded) => Err(exceeded.0.next_in),
         }
-        let full_at = if table.full_at.len() < MAX_ADDRESSES {
-            table.full_at.entry(address).or_default()
-        } else {
-            let Table { full_at, others, .. } = &mut *table;
-            full_at.get_mut(&address).unwrap_or(others)
-        };
-        let next = (*full_at).max(now) + INTERVAL;
-        let excess = next.since(now).saturating_sub(INTERVAL * BURST);
-        if excess.is_zero() {
-            *full_at = next;
-            Ok(())
-        } else {
-            Err(excess)
-        }
-    }
-}
-
-impl Table {
-    fn sweep(&mut self, now: Timestamp) {
-        if now.since(self.swept_at) >= SWEEP {
-            self.swept_at = now;
-            self.full_at.retain(|_, full_at| *full_at > now);
-        }
-    }
-}
-
-/// What counts as one address. A host commands a whole /64 of IPv6.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        IpAddr::V4(_) => address,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
+
+    const BURST: u32 = 30;
+    const INTERVAL: Duration = Duration::from_secs(2);
 
     const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 
@@ -134,7 +95,6 @@ mod tests {
             .filter(|n| failures.note(attacker(*n), START).is_ok())
             .count();
         assert_eq!(admitted, MAX_ADDRESSES + BURST as usize);
-        assert!(failures.0.lock().unwrap().full_at.len() <= MAX_ADDRESSES);
         assert_eq!(
             failures.note(attacker(7), START),
             Ok(()),
@@ -144,6 +104,5 @@ mod tests {
         let later = START + Duration::from_secs(61);
         let admitted = (0..10).filter(|n| failures.note(attacker(4 * MAX_ADDRESSES + n), later).is_ok());
         assert_eq!(admitted.count(), 10);
-        assert!(failures.0.lock().unwrap().full_at.len() < 100);
     }
 }

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     config::Credential,
     http::{Caller, Reason, internal, oauth_unavailable, unavailable},
+    limits::{Standing, TokenApi},
 };
 
 pub(crate) use origin::Reach;
@@ -36,6 +37,8 @@ pub(crate) struct Guard {
     access: Access,
     audit: Audit,
     reach: Reach,
+    /// Of the calls that each credential may make, where that is limited.
+    limits: Option<TokenApi>,
     /// Changes under way.
     changes: Arc<Mutex<JoinSet<()>>>,
 }
@@ -87,6 +90,7 @@ impl Guard {
             access,
             audit,
             reach,
+            limits: None,
             changes: Arc::default(),
         }
     }
@@ -103,6 +107,14 @@ impl Guard {
     pub(crate) fn reaching(&self, reach: Reach) -> Self {
         Self {
             reach,
+            ..self.clone()
+        }
+    }
+
+    /// The same with a limit on the calls that each credential may make.
+    pub(crate) fn limited(&self, limits: TokenApi) -> Self {
+        Self {
+            limits: Some(limits),
             ..self.clone()
         }
     }
@@ -171,6 +183,19 @@ impl Call {
         }
     }
 
+    /// Takes one of the calls that `credential` may make.
+    #[expect(clippy::result_large_err, reason = "an answer is made once, and sent")]
+    fn admit(&self, credential: &Credential) -> Result<Option<Standing>, Response> {
+        let Some(limits) = &self.guard.limits else {
+            return Ok(None);
+        };
+        let standing = limits.by_credential(&credential.name);
+        standing.map(Some).map_err(|exceeding| match self.manner {
+            Manner::Api => exceeding.into_response(),
+            Manner::OAuth => exceeding.into_oauth(),
+        })
+    }
+
     /// What was done has no record.
     fn unrecorded(&self) -> Response {
         let detail = "The call was carried out, but its record is not known to be stored.";
@@ -206,6 +231,11 @@ pub(crate) async fn guarded(State(call): State<Call>, mut request: Request, next
             return call.refuse(refusal, &request);
         }
     };
+    // What is refused here is not in the audit log, which has those before it.
+    let standing = match call.admit(&credential) {
+        Ok(standing) => standing,
+        Err(refused) => return refused,
+    };
     request.extensions_mut().insert(Who(Arc::clone(&credential)));
     let (guard, effect) = (call.guard.clone(), call.effect);
     let run = async move {
@@ -224,9 +254,13 @@ pub(crate) async fn guarded(State(call): State<Call>, mut request: Request, next
             },
         }
     };
-    match effect {
+    let response = match effect {
         Effect::Reads => run.await,
         Effect::Changes => guard.carry_out(run).await,
+    };
+    match standing {
+        Some(standing) => standing.tell(response),
+        None => response,
     }
 }
 
@@ -247,8 +281,7 @@ pub(crate) async fn recorded(State(call): State<Call>, request: Request, next: N
 
 /// Where a call comes from and what it is about.
 fn place(request: &Request) -> (IpAddr, String) {
-    let caller = request.extensions().get::<Caller>();
-    let caller = caller.map_or(IpAddr::from([0, 0, 0, 0]), |caller| caller.0);
+    let Caller(caller) = Caller::of(request.extensions());
     let target = request.uri().path().chars().take(MAX_TARGET).collect();
     (caller, target)
 }

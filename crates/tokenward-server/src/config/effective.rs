@@ -29,7 +29,7 @@ impl Effective {
             _ if secret => SET.into(),
             Kind::Integer => text.parse::<u64>().map_or_else(|_| text.into(), Value::from),
             Kind::Boolean => (text == "true").into(),
-            Kind::Text | Kind::File | Kind::Duration => without_password(text).into(),
+            Kind::Text | Kind::File | Kind::Duration | Kind::Rate => without_password(text).into(),
         };
         self.0.insert(path.to_owned(), value);
     }

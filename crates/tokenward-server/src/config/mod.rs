@@ -34,7 +34,9 @@ pub(crate) use document::{Form, schema as document_schema};
 pub(crate) use effective::Effective;
 pub(crate) use environment::Environment;
 pub(crate) use idp::OWN_IDP;
-pub(crate) use model::{Config, Level, LogFormat, Merged, OnCollision, StoreUrl, Tls, WellKnown};
+pub(crate) use model::{
+    Config, Level, LogFormat, Merged, OnCollision, StoreUrl, Tls, TokenApiLimits, WellKnown,
+};
 pub(crate) use problem::{Place, Problem, Problems};
 pub(crate) use rules::{not_private, parse_duration, read_limited};
 pub(crate) use secret::SecretDigest;

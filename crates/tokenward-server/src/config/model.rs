@@ -4,6 +4,7 @@ use std::{collections::HashMap, net::IpAddr, net::SocketAddr, path::PathBuf, str
 
 use ipnet::IpNet;
 use tokenward::{DEFAULT_TENANT, fetch::AllowedHost};
+use tokenward_core::limit::Rate;
 
 use super::{
     authorize::Authorize,
@@ -13,7 +14,8 @@ use super::{
     idp::{Defaults, DefaultsOfIdps, Idp},
     record::{Check, Section, record},
     rules::{
-        self, Kind, Rule, address, any_case, boolean, domain, duration, file, integer, network, socket, word,
+        self, Kind, Rule, address, any_case, boolean, domain, duration, file, integer, network, rate, socket,
+        word,
     },
     token_service::TokenService,
 };
@@ -44,6 +46,8 @@ record! {
         authorize: Authorize = section();
         /// Who may use the API. Without any, every call of it is refused.
         credentials: Vec<Credential> = records();
+        /// How much is answered.
+        limits: Limits = section();
         /// What is written to standard output.
         logging: Logging = section();
         /// All of it as it is shown. It stands last, since it takes what those before it were read as.
@@ -314,6 +318,28 @@ pub(crate) enum WellKnown {
     Own,
     Merged,
 }
+
+record! {
+    /// How much is answered.
+    pub(crate) struct Limits {
+        /// Limits of all calls that issue, renew, read and revoke tokens of our own, on both listeners together.
+        token_api: TokenApiLimits = section();
+    }
+}
+
+impl Check for Limits {}
+
+record! {
+    /// Limits of the token API.
+    pub(crate) struct TokenApiLimits {
+        /// Calls of one credential in a second, minute or hour, and as many at once; more are 429 `rate_limited`.
+        per_credential: Option<Rate> = scalar("1000/s", rate());
+        /// The same of one address (IPv6: one /64), with or without a good credential. A gateway in front that is none of `server.trusted_proxies` is one address for all.
+        per_address: Option<Rate> = scalar("100/s", rate());
+    }
+}
+
+impl Check for TokenApiLimits {}
 
 record! {
     /// What is written to standard output.

@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::Read,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,12 +13,16 @@ use std::{
 use http::HeaderName;
 use ipnet::IpNet;
 use tokenward::fetch::{AllowedHost, ExtraRoots, SpkiPin};
+use tokenward_core::limit::Rate;
 use url::Url;
 
 use super::{problem::suggestion, tree::Style};
 
 /// The longest text that a member may hold, in bytes.
 const MAX_TEXT: usize = 8 * 1_024;
+
+/// The most that a rate may let through in its period.
+const MAX_COUNT: u32 = 1_000_000;
 
 /// The longest file of certificates, in bytes.
 const MAX_CERTIFICATES: u64 = 4 * 1_024 * 1_024;
@@ -80,6 +85,7 @@ pub(super) enum Kind {
     Integer,
     Boolean,
     Duration,
+    Rate,
 }
 
 impl Kind {
@@ -90,7 +96,7 @@ impl Kind {
             Self::Text | Self::File => found == "text",
             Self::Integer => found == "a number",
             Self::Boolean => found == "a boolean",
-            Self::Duration => matches!(found, "a number" | "text"),
+            Self::Duration | Self::Rate => matches!(found, "a number" | "text"),
         }
     }
 
@@ -104,6 +110,7 @@ impl Kind {
             Self::Integer => "integers",
             Self::Boolean => "booleans",
             Self::Duration => "durations",
+            Self::Rate => "rates",
         }
     }
 }
@@ -115,6 +122,7 @@ impl fmt::Display for Kind {
             Self::Integer => "an integer",
             Self::Boolean => "`true` or `false`",
             Self::Duration => "a duration (`90`, `250ms`, `90s`, `15m`, `1h`, `30d`)",
+            Self::Rate => "a rate (`100/s`, `6000/m`, `1000/h`), or `off`",
         })
     }
 }
@@ -228,6 +236,29 @@ pub(super) fn show(duration: Duration) -> String {
     } else {
         format!("{millis}ms")
     }
+}
+
+/// So many in a second, minute or hour; `off` where there is no limit.
+pub(super) fn rate() -> Rule<Option<Rate>> {
+    let takes = format!("`N/s`, `N/m` or `N/h`, N from 1 to {MAX_COUNT}; `off`");
+    Rule::new(Kind::Rate, takes, move |text| {
+        if text == "off" {
+            return Ok(None);
+        }
+        let rate = text.split_once('/').and_then(|(count, unit)| {
+            let digits = count.bytes().all(|byte| byte.is_ascii_digit());
+            let count: NonZeroU32 = count.parse().ok().filter(|_| digits)?;
+            let rate: fn(NonZeroU32) -> Rate = match unit {
+                "s" => Rate::per_second,
+                "m" => Rate::per_minute,
+                "h" => Rate::per_hour,
+                _ => return None,
+            };
+            (count.get() <= MAX_COUNT).then(|| rate(count))
+        });
+        let expected = || format!("expected {}, of 1 to {MAX_COUNT}", Kind::Rate);
+        rate.map(Some).ok_or_else(expected)
+    })
 }
 
 /// An address, or `localhost`.

@@ -1,6 +1,10 @@
 //! Around every request: ids, the limit on bodies, what is left of them, one log line, metrics, and a 500 in place of a torn connection.
 
-use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+};
 
 use axum::{
     body::HttpBody as _,
@@ -9,7 +13,7 @@ use axum::{
     response::Response,
 };
 use futures_util::FutureExt as _;
-use http::{HeaderValue, Method, Version, header};
+use http::{Extensions, HeaderValue, Method, Version, header};
 use tokenward_core::Clock;
 
 use super::{MAX_BODY, TrustedProxies, body_too_large, internal, rest, trace::Ids};
@@ -33,6 +37,25 @@ pub(crate) struct Observer {
 /// The caller of a request, found once for all that ask.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller(pub(crate) IpAddr);
+
+impl Caller {
+    /// The caller of a request that has passed [`observe`].
+    pub(crate) fn of(extensions: &Extensions) -> Self {
+        let unknown = Self(IpAddr::from([0, 0, 0, 0]));
+        extensions.get().copied().unwrap_or(unknown)
+    }
+
+    /// What counts as one caller where calls are counted. A host commands a whole /64 of IPv6.
+    pub(crate) fn network(self) -> IpAddr {
+        match self.0 {
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+            }
+            IpAddr::V4(_) => self.0,
+        }
+    }
+}
 
 /// The middleware itself. It belongs around the routes and the fallbacks.
 pub(crate) async fn observe(State(observer): State<Observer>, mut request: Request, next: Next) -> Response {

@@ -1,8 +1,8 @@
 //! Why a call of the token service failed.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
-use tokenward_core::Denial;
+use tokenward_core::{Denial, limit::Exceeded};
 use tokenward_store::StoreError;
 
 use crate::signer::SignerError;
@@ -17,10 +17,7 @@ pub(crate) enum Failure {
     /// So many revocations of one subject in a few seconds that their times would run ahead of the clock.
     TooSoon,
     /// So many renewals of one family in a minute.
-    TooMany {
-        /// Until there is another.
-        wait: Duration,
-    },
+    TooMany(Exceeded),
     /// As many follow the family as may.
     TooManyStreams,
     /// The store did not take or give what it should. Nothing was changed.
@@ -35,7 +32,7 @@ impl fmt::Display for Failure {
             Self::Denied(denial) => denial.fmt(f),
             Self::TooLarge => f.write_str("the token would be too large"),
             Self::TooSoon => f.write_str("too many revocations of one subject"),
-            Self::TooMany { .. } => f.write_str("too many renewals of one family"),
+            Self::TooMany(_) => f.write_str("too many renewals of one family"),
             Self::TooManyStreams => f.write_str("too many streams of one family"),
             Self::Store(error) => error.fmt(f),
             Self::Internal(text) => f.write_str(text),

@@ -1,7 +1,5 @@
 //! A parent and its children: opened, renewed, read and followed.
 
-use std::time::Duration;
-
 use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Shared},
@@ -13,9 +11,7 @@ use tokenward_core::{
     claims::Claims,
     jose::{MAX_TOKEN_BYTES, Token},
     revocation::Marks,
-    session::{
-        MAX_RENEWALS_PER_MINUTE, PairRequest, Profile, Stamp, TokenId, TokenType, first_renewal, next_renewal,
-    },
+    session::{PairRequest, Profile, RENEWALS, Stamp, TokenId, TokenType, first_renewal, next_renewal},
 };
 use tokenward_store::{Child, Family, Recorded};
 
@@ -193,15 +189,10 @@ impl TokenService {
 
     /// Takes one of the renewals that a family may have in a minute.
     fn admit_renewal(&self, parent: &str) -> Result<(), Failure> {
-        let now = self.0.clock.steady();
-        let minute = Duration::from_secs(60);
-        let each = minute / MAX_RENEWALS_PER_MINUTE;
-        let full_at = self.0.renewals.get(parent).unwrap_or(now).max(now) + each;
-        let over = full_at.since(now + minute);
-        if !over.is_zero() {
-            return Err(Failure::TooMany { wait: over });
-        }
-        self.0.renewals.insert(parent.to_owned(), full_at);
+        let mut limit = self.0.renewals.get(parent).unwrap_or_default();
+        let taken = limit.take(RENEWALS, self.0.clock.steady());
+        taken.map_err(Failure::TooMany)?;
+        self.0.renewals.insert(parent.to_owned(), limit);
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokenward::{Denial, carrier};
 use tokenward_core::{
     jose::{MAX_TOKEN_BYTES, Token},
-    session::{PairRequest, RequestFault, TokenRequest, is_user_id},
+    session::{PairRequest, RENEWALS, RequestFault, TokenRequest, is_user_id},
 };
 
 use super::{Failure, Renewed, TokenService, allowed, oauth, stream};
@@ -24,6 +24,7 @@ use crate::{
         Fault, Members, Rejected, bad_request, denial, internal, not_found, problem, read, store_unavailable,
         too_many_requests, unavailable,
     },
+    limits::Exceeding,
 };
 
 impl TokenService {
@@ -325,7 +326,7 @@ pub(super) fn failed(failure: Failure) -> Response {
             "The token would be larger than verifiers accept.",
         ),
         Failure::TooSoon => too_many_requests(std::time::Duration::from_secs(1)),
-        Failure::TooMany { wait } => too_many_requests(wait),
+        Failure::TooMany(exceeded) => Exceeding::new("renewals", RENEWALS, exceeded).into_response(),
         Failure::TooManyStreams => too_many_streams(),
         Failure::Store(error) => {
             tracing::warn!(%error, "the store failed a call of the token service");

@@ -14,6 +14,7 @@ use quick_cache::sync::Cache;
 use tokenward_core::{
     Clock, Denial, Timestamp, Verified,
     jose::{AlgorithmSet, SignError, SigningKey},
+    limit::Limit,
     policy::{Audiences, Policy, PolicyError},
     revocation::{Index, MAX_AHEAD},
     session::{Issued, Lifetimes, PairRequest, Profile, Renewal, Stamp, TokenId, TokenRequest, TokenType},
@@ -48,8 +49,8 @@ pub(super) struct Inner {
     pub(super) index: Arc<Index>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) hub: Hub,
-    /// When each of the families that were renewed of late has its whole allowance again.
-    pub(super) renewals: Cache<String, Timestamp>,
+    /// What the families that were renewed of late have used of their allowance.
+    pub(super) renewals: Cache<String, Limit>,
     /// Places for streams, and what ends them.
     pub(super) streams: Arc<Semaphore>,
     pub(super) drain: Drain,

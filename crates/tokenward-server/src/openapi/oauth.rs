@@ -47,7 +47,7 @@ pub(super) fn operations() -> [Operation; 2] {
             )
             .answers::<OAuthError>(
                 StatusCode::TOO_MANY_REQUESTS,
-                "`rate_limited`: too many unknown credentials from this address.",
+                "`rate_limited`: too many calls, or unknown credentials, from this address or with this credential.",
             )
             .answers::<OAuthError>(
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -79,7 +79,7 @@ impl Operation {
             )
             .problem(
                 StatusCode::TOO_MANY_REQUESTS,
-                "Too many unknown credentials from this address.",
+                "Too many calls, or unknown credentials, from this address or with this credential.",
             )
     }
 

@@ -164,7 +164,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         )
         .problem(
             StatusCode::TOO_MANY_REQUESTS,
-            "This parent was renewed too often.",
+            "This parent was renewed too often, or too many calls come from this address.",
         ),
         on(
             HttpMethod::Get,

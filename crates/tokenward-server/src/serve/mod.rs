@@ -124,6 +124,7 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
         guard: guard.clone(),
         service,
         failures,
+        used: Arc::default(),
         readiness: Readiness::new(registry.clone(), phases.clone()),
         generated: generated.as_ref().map(|generated| generated.credential.clone()),
         exporter,

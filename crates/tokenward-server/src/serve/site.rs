@@ -15,6 +15,7 @@ use crate::{
     config::{self, Config, Credential},
     http::{Observer, TrustedProxies, no_route, observe, wrong_method},
     issue::TokenService,
+    limits,
 };
 
 /// What outlives a change of the configuration.
@@ -23,6 +24,8 @@ pub(super) struct Parts {
     /// Which credentials it knows is a matter of the configuration; what it carries out is not.
     pub(super) guard: Guard,
     pub(super) failures: Arc<Failures>,
+    /// Of the limits of the token API.
+    pub(super) used: Arc<limits::Used>,
     /// Where tokens are issued.
     pub(super) service: Option<TokenService>,
     pub(super) readiness: Readiness,
@@ -88,7 +91,8 @@ impl Site {
             .merge(parts.readiness.routes());
         if let Some(service) = &parts.service {
             // What guards the public listener is not bound to the names of this machine.
-            routes = routes.merge(service.routes(&self.guard(config).reaching(Reach::Beyond)));
+            let guard = self.guard(config).reaching(Reach::Beyond);
+            routes = routes.merge(self.token_api(service, &guard, config));
         }
         if config.server.metrics_on_public {
             routes = routes.merge(self.metrics());
@@ -120,9 +124,21 @@ impl Site {
             .merge(self.metrics());
         if let Some(service) = &self.parts.service {
             // So that operators have one address for all that they do.
-            routes = routes.merge(service.routes(&guard));
+            routes = routes.merge(self.token_api(service, &guard, config));
         }
         self.finish("admin", routes, config)
+    }
+
+    /// All that issues, renews, reads and revokes. The limit of an address stands in front of everything else, that of a
+    /// credential behind its check.
+    fn token_api(&self, service: &TokenService, guard: &Guard, config: &Config) -> Router {
+        let limits = limits::TokenApi::new(
+            Arc::clone(&self.parts.used),
+            config.limits.token_api.clone(),
+            self.parts.lasting.registry.clock(),
+        );
+        let routes = service.routes(&guard.limited(limits.clone()));
+        routes.route_layer(from_fn_with_state(limits, limits::by_address))
     }
 
     fn guard(&self, config: &Config) -> Guard {

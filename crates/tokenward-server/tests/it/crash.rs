@@ -32,7 +32,7 @@ const LOOKED_AT: usize = 100;
 fn yaml() -> String {
     let yaml = format!(
         "{}token_service: {{ issuer: 'https://auth.example', audience: [my-api], algorithm: ES256, \
-         generate_key: true, allow_plaintext_keys: true }}\n",
+         generate_key: true, allow_plaintext_keys: true }}\nlimits: {{ token_api: {{ per_address: off }} }}\n",
         credentials()
     );
     config(&yaml).replace("memory:", "sqlite:./data")

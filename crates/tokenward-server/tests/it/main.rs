@@ -19,6 +19,7 @@ mod faults;
 mod floods;
 mod holders;
 mod idps;
+mod limits;
 mod oauth;
 mod options;
 mod program;

@@ -108,6 +108,12 @@ const OTHERS: &[(&str, &str, &str)] = &[
         r#"claim_headers: [("x-user-email", "email")]"#,
     ),
     ("authorize.cache_max_age", "7", "cache_max_age: 7s"),
+    (
+        "limits.token_api.per_credential",
+        "7/m",
+        "per_credential: Some(Rate { count: 7, period: 60 })",
+    ),
+    ("limits.token_api.per_address", "off", "per_address: None"),
     ("logging.level", "debug", "level: Debug"),
     ("logging.format", "text", "format: Text"),
     ("logging.requests", "false", "requests: false"),
@@ -116,7 +122,7 @@ const OTHERS: &[(&str, &str, &str)] = &[
 /// `a.b` and a value, as YAML.
 fn yaml(path: &str, value: &str) -> String {
     match path.split_once('.') {
-        Some((section, member)) => format!("{section}: {{ {member}: {value} }}"),
+        Some((section, member)) => format!("{section}: {{ {} }}", yaml(member, value)),
         None => format!("{path}: {value}"),
     }
 }

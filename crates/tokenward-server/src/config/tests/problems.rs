@@ -183,6 +183,14 @@ refused! {
         "1:71: idp_defaults.refresh_early: expected a duration (`90`, `250ms`, `90s`, `15m`, `1h`, `30d`)",
         "1:93: idp_defaults.refresh_interval: the duration is too long",
     ];
+    rates: "limits: { token_api: { per_credential: 100, per_address: 0/s } }" => [
+        "1:40: limits.token_api.per_credential: expected a rate (`100/s`, `6000/m`, `1000/h`), or `off`, of 1 to 1000000",
+        "1:58: limits.token_api.per_address: expected a rate (`100/s`, `6000/m`, `1000/h`), or `off`, of 1 to 1000000",
+    ];
+    more_rates: "limits: { token_api: { per_credential: +1/s, per_address: 1000001/s } }" => [
+        "1:40: limits.token_api.per_credential: expected a rate (`100/s`, `6000/m`, `1000/h`), or `off`, of 1 to 1000000",
+        "1:59: limits.token_api.per_address: expected a rate (`100/s`, `6000/m`, `1000/h`), or `off`, of 1 to 1000000",
+    ];
     a_refresh_interval_of_zero: idp("refresh_interval: 0") => ["4:21: idps[0].refresh_interval: must be from 1s to 30d"];
     a_leeway_of_hours: idp("leeway: 1h").replace("name: a", "name: a\n  issuer: i\n  audiences: any") => [
         "6:11: idps[0].leeway: must be from 0 to 5m"
