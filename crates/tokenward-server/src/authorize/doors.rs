@@ -129,7 +129,11 @@ impl Doors {
             Ok(allowed) => self.allow(door, allowed),
             Err(refused) => {
                 let status = StatusCode::from_u16(refused.status);
-                denial_as(refused.reason, status.unwrap_or(StatusCode::FORBIDDEN))
+                let mut response = denial_as(refused.reason, status.unwrap_or(StatusCode::FORBIDDEN));
+                if let Some(exceeding) = refused.exceeding {
+                    exceeding.tell(&mut response);
+                }
+                response
             }
         }
     }

@@ -16,7 +16,11 @@ use super::{
     carriers::{Carriers, Unread},
     identity::Identity,
 };
-use crate::{config, telemetry};
+use crate::{
+    config,
+    limits::{self, Exceeding},
+    telemetry,
+};
 
 /// Judges a parent token of our own, which no verifier takes for an access token.
 pub(crate) type Parents = Arc<dyn Fn(&str) -> Result<Verified, Denial> + Send + Sync>;
@@ -55,6 +59,14 @@ impl Door {
             (_, status) => status,
         }
     }
+
+    const fn refused(self, reason: Denial, exceeding: Option<Exceeding>) -> Refused {
+        Refused {
+            reason,
+            status: self.status(reason),
+            exceeding,
+        }
+    }
 }
 
 /// A request that waits for a decision.
@@ -83,6 +95,8 @@ pub(crate) struct Refused {
     pub(crate) reason: Denial,
     /// The HTTP status that says so at the door that asked.
     pub(crate) status: u16,
+    /// What its token has used up, where that is the reason.
+    pub(crate) exceeding: Option<Exceeding>,
 }
 
 /// A token that is good and meets what is required.
@@ -135,17 +149,22 @@ pub(crate) struct Engine {
     rules: Rules,
     carriers: Carriers,
     identity: Identity,
+    /// Where what tokens say of their rate is enforced.
+    rates: Option<limits::Tokens>,
 }
 
 impl Engine {
-    /// `parents` judges parent tokens, where there are own ones.
+    /// `parents` judges parent tokens, where there are own ones; `used` is what tokens have used of their limits.
     pub(crate) fn new(
         verifier: Verifier,
         parents: Option<Parents>,
         clock: Arc<dyn Clock>,
+        used: &Arc<limits::UsedByTokens>,
         settings: &config::Authorize,
     ) -> Self {
+        let rates = || limits::Tokens::new(Arc::clone(used), Arc::clone(&clock));
         Self {
+            rates: settings.enforce_rate_limit.then(rates),
             verifier,
             parents,
             clock,
@@ -167,12 +186,11 @@ impl Engine {
             Unread::Differ => Refused {
                 reason: Denial::RequestMalformed,
                 status: 401,
+                exceeding: None,
             },
-            Unread::Denied(reason) => Refused {
-                reason,
-                status: asked.door.status(reason),
-            },
+            Unread::Denied(reason) => asked.door.refused(reason, None),
         });
+        let decision = decision.and_then(|allowed| self.admit(allowed, asked.door));
         let reason = decision
             .as_ref()
             .map_or_else(|refused| refused.reason.code(), |_| "allow");
@@ -185,6 +203,16 @@ impl Engine {
         self.identity
             .names()
             .filter(|name| !allowed.identity.contains_key(*name))
+    }
+
+    /// Takes one of the requests that the token of an allowed one is good for. What is refused costs none.
+    fn admit(&self, allowed: Allowed, door: Door) -> Result<Allowed, Refused> {
+        if let (Some(rates), Some(token)) = (&self.rates, &allowed.token) {
+            let taken = rates.take(token.claims());
+            let taken = taken.map_err(|denial| door.refused(denial, None))?;
+            taken.map_err(|exceeding| door.refused(Denial::RateLimited, Some(exceeding)))?;
+        }
+        Ok(allowed)
     }
 
     async fn judge(&self, asked: &Asked<'_>) -> Result<Allowed, Unread> {

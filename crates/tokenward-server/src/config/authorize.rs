@@ -12,7 +12,7 @@ use self::rules::AuthorizeRule;
 use super::{
     fields::{list, map, optional, records, scalar},
     record::{Check, Section, record},
-    rules::{Rule, cookie, duration, header, text, word},
+    rules::{Rule, boolean, cookie, duration, header, text, word},
 };
 
 /// The most rules: each request asks them one after another.
@@ -38,6 +38,8 @@ record! {
         claim_headers: Vec<(HeaderName, String)> = map(header(), text());
         /// How long nginx may keep an allowed request, told by `X-Accel-Expires`; 0: not at all. What is revoked goes on being let through for so long.
         cache_max_age: Duration = scalar("0", whole_seconds());
+        /// Whether what a token says of its rate is enforced: its claim `rate_limit`, in requests a minute and as many at once; more are 429 `rate_limited`, 403 at the nginx door. Not together with `cache_max_age`.
+        enforce_rate_limit: bool = scalar("false", boolean());
         /// Rules in the order in which they are asked: the first one whose `host`, `path` and `methods` fit a request applies, and `default` where none does. Each says one of `allow`, `deny` and `require`.
         rules: Vec<AuthorizeRule> = records();
     }
@@ -130,6 +132,12 @@ impl Check for Authorize {
             {
                 section.report("claim_headers", format!("`{header}` is named twice"));
             }
+        }
+        if self.enforce_rate_limit && !self.cache_max_age.is_zero() {
+            section.report(
+                "cache_max_age",
+                "must be 0 with `enforce_rate_limit`: what nginx answers by itself is not counted",
+            );
         }
         self.check_order(section);
     }

@@ -1,6 +1,7 @@
-//! How much is answered: the limits of the token API, and what a caller is told of them.
+//! How much is answered: the limits of the token API, those that tokens carry, and what a caller is told of them.
 
 mod table;
+mod tokens;
 
 use std::{hash::Hash, net::IpAddr, sync::Arc};
 
@@ -16,6 +17,7 @@ use tokenward_core::{
 };
 
 pub(crate) use table::Table;
+pub(crate) use tokens::{Tokens, UsedByTokens};
 
 use crate::{
     config,
@@ -121,6 +123,7 @@ impl Standing {
 }
 
 /// More than a limit lets through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exceeding {
     policy: &'static str,
     rate: Rate,
@@ -137,14 +140,19 @@ impl Exceeding {
         }
     }
 
+    /// Says it in `response`, whatever its status.
+    pub(crate) fn tell(&self, response: &mut Response) {
+        let wait = self.exceeded.0.retry_after();
+        response.headers_mut().insert(header::RETRY_AFTER, wait.into());
+        tell(response, self.policy, self.rate, &self.exceeded.0);
+    }
+
     /// As the OAuth endpoints answer it.
     pub(crate) fn into_oauth(self) -> Response {
         let description = "There were too many such requests; Retry-After says when another is answered.";
         let status = StatusCode::TOO_MANY_REQUESTS;
         let mut response = oauth_error(status, "rate_limited", "rate_limited", description);
-        let wait = self.exceeded.0.retry_after();
-        response.headers_mut().insert(header::RETRY_AFTER, wait.into());
-        tell(&mut response, self.policy, self.rate, &self.exceeded.0);
+        self.tell(&mut response);
         response
     }
 }
@@ -152,7 +160,7 @@ impl Exceeding {
 impl IntoResponse for Exceeding {
     fn into_response(self) -> Response {
         let mut response = too_many_requests(self.exceeded.0.next_in);
-        tell(&mut response, self.policy, self.rate, &self.exceeded.0);
+        self.tell(&mut response);
         response
     }
 }

@@ -86,6 +86,7 @@ async fn every_route_is_in_the_document_and_nothing_else() {
         guard: Guard::new(access, audit, Reach::Loopback),
         failures: Arc::default(),
         used: Arc::default(),
+        used_by_tokens: Arc::default(),
         service: Some(service),
         generated: None,
         readiness: Readiness::new(registry.clone(), phases),

@@ -26,6 +26,8 @@ pub(super) struct Parts {
     pub(super) failures: Arc<Failures>,
     /// Of the limits of the token API.
     pub(super) used: Arc<limits::Used>,
+    /// Of the limits that tokens carry.
+    pub(super) used_by_tokens: Arc<limits::UsedByTokens>,
     /// Where tokens are issued.
     pub(super) service: Option<TokenService>,
     pub(super) readiness: Readiness,
@@ -78,6 +80,7 @@ impl Site {
             parts.lasting.verifier.clone(),
             self.parents(),
             parts.lasting.registry.clock(),
+            &parts.used_by_tokens,
             &config.authorize,
         );
         let aggregate = self.aggregate(&config.merged);

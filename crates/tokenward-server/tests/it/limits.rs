@@ -255,3 +255,101 @@ async fn a_parent_is_renewed_at_most_sixty_times_a_minute() {
     let answer = from(&program, "", Method::POST, "/renew", other, "").await;
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
 }
+
+#[tokio::test]
+async fn a_token_goes_through_as_often_as_it_says_where_that_is_enforced() {
+    let yaml = |enforce| {
+        format!(
+            "{}authorize: {{ enforce_rate_limit: {enforce}, rules: [ {{ path: {{ prefix: /closed/ }}, deny: true }}, \
+             {{ path: {{ prefix: /open/ }}, allow: true }} ] }}\n",
+            yaml("", "", ", renew_reuse_window: 0")
+        )
+    };
+    let directory = TempDir::new().unwrap();
+    let program = Program::run(command(&directory, &yaml(true))).await;
+    let body = r#"{"user_id":"a","rate_limit":3,"include_child":true}"#;
+    let pair = from(&program, "", Method::POST, "/token-pairs", NARROW, body).await;
+    let pair = pair.json();
+    let text = |value: &Value, name: &str| value[name].as_str().unwrap().to_owned();
+    let child = text(&pair, "child_token");
+    let judged = async |path: &str, token: &str| call(&program, Method::GET, path, token).await;
+    // What is refused for another reason, and what needs no token, costs nothing.
+    for (path, status) in [
+        ("/authorize/envoy/closed/x", StatusCode::FORBIDDEN),
+        ("/authorize/envoy/open/x", StatusCode::OK),
+    ] {
+        for _ in 0..4 {
+            assert_eq!(judged(path, &child).await.status, status, "{path}");
+        }
+    }
+    for path in ["/authorize", "/authorize/envoy/x"] {
+        let answer = judged(path, &child).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    }
+    // Another child of the same parent has no allowance of its own, or renewing would buy one.
+    let parent = text(&pair, "parent_token");
+    let renewed = from(&program, "", Method::POST, "/renew", &parent, "").await;
+    let second = text(&renewed.json(), "token");
+    assert_eq!(judged("/authorize", &second).await.status, StatusCode::OK);
+    for (path, status) in [
+        ("/authorize", StatusCode::TOO_MANY_REQUESTS),
+        ("/authorize/envoy/x", StatusCode::TOO_MANY_REQUESTS),
+        ("/authorize/nginx", StatusCode::FORBIDDEN),
+        ("/authorize/forward", StatusCode::TOO_MANY_REQUESTS),
+    ] {
+        let answer = with_target(&program, path, &second).await;
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        assert_eq!(answer.json()["error_code"], "rate_limited", "{path}");
+        let retry: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=20).contains(&retry), "{retry}");
+        assert_eq!(
+            lines(&answer, "ratelimit-policy"),
+            ["\"token\";q=3;w=60"],
+            "{path}"
+        );
+        let [left] = lines(&answer, "ratelimit")[..] else {
+            panic!("{answer:?}")
+        };
+        assert!(left.starts_with("\"token\";r=0;t="), "{left}");
+    }
+    let single = call(&program, Method::POST, "/tokens", NARROW).await;
+    let single = text(&single.json(), "token");
+    assert_eq!(
+        judged("/authorize", &single).await.status,
+        StatusCode::OK,
+        "others have their own"
+    );
+    // What was used is remembered over a reload, and nothing is enforced where that is off.
+    for enforce in [false, true] {
+        let before = program.logged("configuration reloaded").len();
+        std::fs::write(directory.path().join("tokenward.yaml"), yaml(enforce)).unwrap();
+        program.signal(Signal::HUP);
+        let reloaded = wait_for(|| program.logged("configuration reloaded").get(before).cloned());
+        assert!(reloaded.await.is_some());
+        for _ in 0..4 {
+            let answer = judged("/authorize", &child).await;
+            let status = if enforce {
+                StatusCode::TOO_MANY_REQUESTS
+            } else {
+                StatusCode::OK
+            };
+            assert_eq!(answer.status, status, "{answer:?}");
+        }
+    }
+}
+
+/// Asks a door with the headers that each of them needs where rules have paths.
+async fn with_target(program: &Program, path: &str, token: &str) -> Answer {
+    let bearer = format!("Bearer {token}");
+    let headers = [
+        ("host", "localhost"),
+        ("authorization", bearer.as_str()),
+        ("x-original-uri", "/x"),
+        ("x-original-method", "GET"),
+        ("x-forwarded-uri", "/x"),
+        ("x-forwarded-method", "GET"),
+        ("x-forwarded-host", "localhost"),
+        ("x-forwarded-proto", "http"),
+    ];
+    ask(program.public, Method::GET, path, &headers, Bytes::new()).await
+}

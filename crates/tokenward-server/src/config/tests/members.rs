@@ -108,6 +108,7 @@ const OTHERS: &[(&str, &str, &str)] = &[
         r#"claim_headers: [("x-user-email", "email")]"#,
     ),
     ("authorize.cache_max_age", "7", "cache_max_age: 7s"),
+    ("authorize.enforce_rate_limit", "true", "enforce_rate_limit: true"),
     (
         "limits.token_api.per_credential",
         "7/m",

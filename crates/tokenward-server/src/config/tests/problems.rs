@@ -183,6 +183,9 @@ refused! {
         "1:71: idp_defaults.refresh_early: expected a duration (`90`, `250ms`, `90s`, `15m`, `1h`, `30d`)",
         "1:93: idp_defaults.refresh_interval: the duration is too long",
     ];
+    limits_behind_a_cache: "authorize: { enforce_rate_limit: true, cache_max_age: 1 }" => [
+        "1:55: authorize.cache_max_age: must be 0 with `enforce_rate_limit`: what nginx answers by itself is not counted"
+    ];
     rates: "limits: { token_api: { per_credential: 100, per_address: 0/s } }" => [
         "1:40: limits.token_api.per_credential: expected a rate (`100/s`, `6000/m`, `1000/h`), or `off`, of 1 to 1000000",
         "1:58: limits.token_api.per_address: expected a rate (`100/s`, `6000/m`, `1000/h`), or `off`, of 1 to 1000000",
