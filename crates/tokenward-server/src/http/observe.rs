@@ -19,6 +19,13 @@ use tokenward_core::Clock;
 use super::{MAX_BODY, TrustedProxies, body_too_large, internal, rest, trace::Ids};
 use crate::telemetry;
 
+/// Where proxies ask about a request whose body they may send along. It is thrown away, and refusing it would refuse the
+/// request.
+const ASKED_BY_PROXIES: &str = "/authorize/";
+
+/// How much of such a body is thrown away, in bytes, before the connection is given up instead.
+const MAX_BODY_ALONG: usize = 1_024 * 1_024;
+
 /// Why a request was answered as it was: a stable code, left by the handler in the response's extensions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reason(pub(crate) &'static str);
@@ -69,7 +76,9 @@ pub(crate) async fn observe(State(observer): State<Observer>, mut request: Reque
 
     // On HTTP/2 a body that is not read costs no other request.
     let in_a_row = request.version() < Version::HTTP_2;
-    let (mut response, spent) = if request.body().size_hint().lower() > MAX_BODY as u64 {
+    let along = request.uri().path().starts_with(ASKED_BY_PROXIES);
+    let most = if along { MAX_BODY_ALONG } else { MAX_BODY };
+    let (mut response, spent) = if !along && request.body().size_hint().lower() > most as u64 {
         (body_too_large(), false)
     } else {
         let rest = if in_a_row {
@@ -84,7 +93,7 @@ pub(crate) async fn observe(State(observer): State<Observer>, mut request: Reque
             .await
             .unwrap_or_else(|_| internal());
         let spent = match rest {
-            Some(rest) => rest.drain(MAX_BODY, &*observer.clock).await,
+            Some(rest) => rest.drain(most, &*observer.clock).await,
             None => true,
         };
         (response, spent)

@@ -178,7 +178,6 @@ fn doors() -> Vec<Operation> {
                 "The token is missing or not good, or the request is malformed.",
             )
             .problem(StatusCode::FORBIDDEN, "The rules deny the request.")
-            .problem(StatusCode::PAYLOAD_TOO_LARGE, "The body is larger than 64 KiB.")
             .problem(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The issuer's keys cannot be obtained.",

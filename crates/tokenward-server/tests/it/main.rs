@@ -15,6 +15,7 @@ mod chaos;
 mod cli;
 mod connections;
 mod crash;
+mod doors;
 mod faults;
 mod floods;
 mod holders;

@@ -617,3 +617,31 @@ async fn another_signing_key_or_token_service_is_refused_until_a_restart() {
     assert!(said.contains("token_service.private_key_file"), "{said}");
     assert_eq!(server.program.get("/jwks/self").await.body, own.body);
 }
+
+#[tokio::test]
+async fn other_rules_are_taken_over_and_wrong_ones_are_not() {
+    let yaml = |rules: &str| config(&format!("authorize: {{ default: deny, rules: [{rules}] }}\n"));
+    let server = Reloading::start(&yaml("{ path: { prefix: /a }, allow: true }")).await;
+    let statuses = || async {
+        let (a, b) = (
+            server.program.get("/authorize/envoy/a").await,
+            server.program.get("/authorize/envoy/b").await,
+        );
+        (a.status.as_u16(), b.status.as_u16())
+    };
+    assert_eq!(statuses().await, (200, 403));
+    server.apply(&yaml("{ path: { prefix: /b }, allow: true }")).await;
+    assert_eq!(statuses().await, (403, 200));
+    let wrong = yaml("{ path: { prefix: /a }, allow: true }, { require: { idps: [none] } }");
+    let problems = server.refuse(&wrong).await;
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem
+                .contains("authorize.rules[1].require.idps: no IdP is configured for `none`")),
+        "{problems:?}"
+    );
+    assert_eq!(statuses().await, (403, 200));
+    server.apply(&yaml("")).await;
+    assert_eq!(statuses().await, (403, 403));
+}
