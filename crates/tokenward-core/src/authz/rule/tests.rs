@@ -30,6 +30,7 @@ fn hosts_are_exact_or_below() {
             &[
                 "example.com",
                 "xexample.com",
+                "xyexample.com",
                 ".example.com",
                 "a.example.org",
                 "com",

@@ -533,6 +533,12 @@ fn an_idp_of_a_rule_may_be_added_later() {
     assert!(read_dev(rule).is_ok(), "its credential may");
     let own = "authorize: { rules: [{ require: { idps: [self], token_types: [parent] } }] }";
     assert_eq!(read_dev(own).unwrap().unmet_rules().count(), 0);
+    let own = "authorize: { rules: [{ require: { idps: [self] } }] }";
+    let error = read(&format!("{own}\n{}", credential("admin"))).unwrap_err();
+    assert!(
+        error.contains("no IdP is configured for `self`"),
+        "nobody can add it: {error}"
+    );
 }
 
 #[test]
