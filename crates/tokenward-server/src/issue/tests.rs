@@ -1,5 +1,6 @@
 mod counted;
 mod keys_and_clocks;
+mod oauth;
 mod own;
 mod scale;
 

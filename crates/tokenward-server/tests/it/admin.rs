@@ -21,7 +21,7 @@ pub(crate) const NARROW: &str = "Xb7-narrow-0123456789abcdefghijklmno";
 pub(crate) const READER: &str = "Xb7-reader-0123456789abcdefghijklmno";
 pub(crate) const WRONG: &str = "Xb7-wrong-0123456789abcdefghijklmnopq";
 
-fn digest(secret: &str) -> String {
+pub(crate) fn digest(secret: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret.as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     admin::{ADMIN, NARROW},
-    program::Program,
+    program::{Program, pause},
     tokens::{admin, call, pair, start, text},
 };
 
@@ -127,4 +127,44 @@ async fn too_many_renewals_are_recorded_as_those_of_their_parent() {
     let told = audited(&program, &["tokens.renew"]).await;
     assert_eq!(told.iter().filter(|record| **record == limited).count(), refused);
     assert_eq!(told.len(), 70);
+}
+
+#[tokio::test]
+async fn a_stream_is_recorded_when_it_begins() {
+    let program = start().await;
+    let family = pair(&program, r#"{"user_id":"a"}"#).await;
+    let (parent, jti) = (text(&family, "parent_token"), text(&family, "parent_jti"));
+    let stream = call(&program, Method::GET, "/tokens/stream", Some(parent), "");
+    let end = async {
+        for _ in 0..500 {
+            let told = audited(&program, &["tokens.stream"]).await;
+            if told == [json!([jti, "tokens.stream", "/tokens/stream", "ok"])] {
+                break;
+            }
+            pause().await;
+        }
+        call(
+            &program,
+            Method::DELETE,
+            &format!("/tokens/{jti}"),
+            Some(ADMIN),
+            "",
+        )
+        .await;
+        audited(&program, &["tokens.stream"]).await
+    };
+    let (stream, told) = tokio::join!(stream, end);
+    assert!(stream.text().contains("event: revoked"), "{stream:?}");
+    assert_eq!(told, [json!([jti, "tokens.stream", "/tokens/stream", "ok"])]);
+}
+
+#[tokio::test]
+async fn those_who_only_fail_do_not_push_out_what_others_did() {
+    let program = start().await;
+    for _ in 0..340 {
+        let answer = call(&program, Method::POST, "/renew", None, "").await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    }
+    let told = audited(&program, &["tokens.renew"]).await.len();
+    assert!((300..=320).contains(&told), "{told}");
 }

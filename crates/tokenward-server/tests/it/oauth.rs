@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    admin::{ADMIN, NARROW, READER, WRONG, credentials},
+    admin::{ADMIN, NARROW, READER, WRONG, credentials, digest},
     program::{Answer, Program, ask, command, config},
     tokens::{admin, call, judged, pair, service, start, text},
 };
@@ -279,6 +279,18 @@ async fn a_credential_is_presented_by_either_scheme_and_refused_in_the_words_of_
             );
         }
     }
+    // Many clients send it as it stands, although it has what would be escaped.
+    let plain = "Xb7+plain/0123456789abcdefghijklmno=";
+    let more = format!(
+        "credentials:\n- {{ name: plain, secret_sha256: {}, scopes: ['tokens:read'] }}\n",
+        digest(plain)
+    );
+    let other = Program::start(&config(&service("").replacen("credentials:\n", &more, 1))).await;
+    let escaped = plain.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+    for secret in [plain, &escaped] {
+        let answer = form(&other, INTROSPECT, Some(&basic("plain", secret)), "token=x").await;
+        assert_eq!(answer.status, StatusCode::OK, "{secret}");
+    }
     // Elsewhere the scheme is none.
     let headers = [("host", "localhost"), ("authorization", &basic("ops", ADMIN))];
     let tokens = ask(program.public, Method::POST, "/tokens", &headers, Bytes::new()).await;
@@ -475,4 +487,24 @@ async fn an_issuer_with_a_path_is_found_behind_the_well_known_name() {
             assert_eq!(none.get(&path).await.status, StatusCode::NOT_FOUND);
         }
     }
+}
+
+#[tokio::test]
+async fn the_set_that_the_metadata_leads_to_follows_every_change() {
+    let program = start().await;
+    let set = program.get("/jwks/self").await;
+    let metadata = program.get(WELL_KNOWN[0]).await;
+    let generated = admin(&program, Method::POST, "/v1/keys/generate", "")
+        .await
+        .json();
+    let changed = program.get("/jwks/self").await;
+    assert_ne!(changed.header("etag"), set.header("etag"));
+    let keys = changed.json()["keys"].as_array().unwrap().clone();
+    assert!(
+        keys.iter().any(|key| key["kid"] == generated["added"][0]),
+        "{generated}"
+    );
+    // What it says itself is the same, so caches keep it.
+    let again = program.get(WELL_KNOWN[0]).await;
+    assert_eq!(again.header("etag"), metadata.header("etag"));
 }

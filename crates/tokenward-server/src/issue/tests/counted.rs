@@ -1,19 +1,31 @@
-//! A ledger that counts what is asked of it.
+//! A ledger that counts what is asked of it, and fails where it is told to.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use tokenward_core::Timestamp;
 use tokenward_store::{
-    AuditRecord, Child, Family, Ledger, PutIdp, Recorded, Revocation, Revoked, StoreError, StoredIdp,
+    AuditRecord, Child, Family, Ledger, PutIdp, Recorded, Revocation, Revoked, StoreError, StoreErrorKind,
+    StoredIdp,
 };
 
 pub(super) struct Counted {
     ledger: Arc<dyn Ledger>,
     reads: AtomicUsize,
     writes: AtomicUsize,
+    /// No revocation is stored.
+    pub(super) revocations_fail: AtomicBool,
+    /// No record of the audit log is.
+    pub(super) audit_fails: AtomicBool,
+}
+
+fn unless(fails: &AtomicBool) -> Result<(), StoreError> {
+    match fails.load(Ordering::Relaxed) {
+        true => Err(StoreError::new(StoreErrorKind::Io, "as it was told")),
+        false => Ok(()),
+    }
 }
 
 impl Counted {
@@ -22,6 +34,8 @@ impl Counted {
             ledger,
             reads: AtomicUsize::new(0),
             writes: AtomicUsize::new(0),
+            revocations_fail: AtomicBool::default(),
+            audit_fails: AtomicBool::default(),
         })
     }
 
@@ -91,6 +105,7 @@ impl Ledger for Counted {
     }
 
     async fn append_audit(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+        unless(&self.audit_fails)?;
         self.write().append_audit(records).await
     }
 
@@ -115,6 +130,7 @@ impl Ledger for Counted {
     }
 
     async fn revoke(&self, revocation: &Revocation) -> Result<Revoked, StoreError> {
+        unless(&self.revocations_fail)?;
         self.write().revoke(revocation).await
     }
 
