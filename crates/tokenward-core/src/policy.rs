@@ -99,6 +99,12 @@ impl Policy {
         self.leeway
     }
 
+    /// The longest that a token may live from its `iat` to its `exp`. None: there is no limit.
+    #[must_use]
+    pub const fn max_token_lifetime(&self) -> Option<Duration> {
+        self.max_token_lifetime
+    }
+
     /// Whether the token is this issuer's, and signed with an algorithm that the issuer may use. Needs no key.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ mod http;
 mod issue;
 mod limits;
 mod openapi;
+mod revocation;
 mod serve;
 mod signer;
 mod telemetry;

@@ -45,6 +45,10 @@ where
     if let Some((_, keyring)) = from.keyring().await? {
         to.put_keyring(0, &keyring).await?;
     }
+    if let Some(time) = from.pruned_at().await? {
+        // There is nothing to be deleted yet.
+        to.prune(time).await?;
+    }
     // Before the families: a parent that was revoked has none.
     let mut after = 0;
     loop {

@@ -1,11 +1,11 @@
 //! The index that is asked at every use of a token.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map},
+    collections::{BTreeMap, HashMap, HashSet, hash_map},
     fmt,
     hash::{BuildHasher as _, RandomState},
     sync::{
-        Mutex, PoisonError, RwLock,
+        Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -29,8 +29,9 @@ pub struct Index {
     shards: Box<[RwLock<HashMap<u64, Entry>>]>,
     /// How many records there are, by kind: a kind without records costs nothing.
     counts: [AtomicUsize; KINDS],
-    /// Fingerprints by the hour in which their records may go.
-    slots: Mutex<BTreeMap<i64, Vec<(Kind, u64)>>>,
+    /// Fingerprints by the hour in which their records may go: each in one slot, however often its record was prolonged. Locked
+    /// after a shard, never before one.
+    slots: Mutex<Slots>,
 }
 
 #[derive(Clone, Copy)]
@@ -40,6 +41,8 @@ struct Entry {
     /// When it may be dropped.
     kept_until: Timestamp,
 }
+
+type Slots = BTreeMap<i64, HashSet<(Kind, u64)>>;
 
 const KINDS: usize = 6;
 
@@ -88,38 +91,42 @@ impl Index {
             until,
             kept_until: kept_until.unwrap_or(Timestamp::MAX),
         };
-        let kept_until = {
-            let mut shard = self.write(fingerprint);
-            match shard.entry(fingerprint) {
-                hash_map::Entry::Vacant(vacant) => {
-                    // Before the record is there, so that no reader passes over it.
-                    self.count(kind).fetch_add(1, Ordering::Release);
-                    vacant.insert(entry);
-                    entry.kept_until
+        let mut shard = self.write(fingerprint);
+        let former = match shard.entry(fingerprint) {
+            hash_map::Entry::Vacant(vacant) => {
+                // Before the record is there, so that no reader passes over it.
+                self.count(kind).fetch_add(1, Ordering::Release);
+                vacant.insert(entry);
+                None
+            }
+            hash_map::Entry::Occupied(mut occupied) => {
+                let held = occupied.get_mut();
+                held.until = held.until.max(entry.until);
+                if entry.kept_until <= held.kept_until {
+                    return;
                 }
-                hash_map::Entry::Occupied(mut occupied) => {
-                    let held = occupied.get_mut();
-                    held.until = held.until.max(entry.until);
-                    if entry.kept_until <= held.kept_until {
-                        return;
-                    }
-                    held.kept_until = entry.kept_until;
-                    entry.kept_until
-                }
+                let former = std::mem::replace(&mut held.kept_until, entry.kept_until);
+                Some(former)
             }
         };
-        if kept_until != Timestamp::MAX {
-            let slot = kept_until.as_secs().div_euclid(SLOT_SECS);
-            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            slots.entry(slot).or_default().push((kind, fingerprint));
+        let mut slots = self.slots();
+        if let Some(slot) = former.and_then(slot_of) {
+            vacate(&mut slots, slot, (kind, fingerprint));
+        }
+        if let Some(slot) = slot_of(entry.kept_until) {
+            slots.entry(slot).or_default().insert((kind, fingerprint));
         }
     }
 
     /// Takes back what [`Index::insert`] was told of this rule.
     pub fn remove(&self, issuer: &str, rule: &Rule) {
         let (kind, fingerprint, _) = self.place(issuer, rule);
-        if self.write(fingerprint).remove(&fingerprint).is_some() {
+        let mut shard = self.write(fingerprint);
+        if let Some(held) = shard.remove(&fingerprint) {
             self.count(kind).fetch_sub(1, Ordering::Release);
+            if let Some(slot) = slot_of(held.kept_until) {
+                vacate(&mut self.slots(), slot, (kind, fingerprint));
+            }
         }
     }
 
@@ -127,14 +134,14 @@ impl Index {
     pub fn prune(&self, now: Timestamp) -> usize {
         let current = now.as_secs().div_euclid(SLOT_SECS);
         let due = {
-            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut slots = self.slots();
             let later = slots.split_off(&current);
             std::mem::replace(&mut *slots, later)
         };
         let mut dropped = 0;
         for (kind, fingerprint) in due.into_values().flatten() {
             let mut shard = self.write(fingerprint);
-            // One that was prolonged stands in a later slot too.
+            // One that was prolonged meanwhile stands in a later slot by now.
             if shard
                 .get(&fingerprint)
                 .is_some_and(|entry| entry.kept_until <= now)
@@ -271,6 +278,10 @@ impl Index {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     #[expect(clippy::indexing_slicing, reason = "the remainder is below the length")]
     fn shard(&self, fingerprint: u64) -> &RwLock<HashMap<u64, Entry>> {
         let shards = self.shards.len();
@@ -281,6 +292,20 @@ impl Index {
     #[expect(clippy::indexing_slicing, reason = "there is one for each kind")]
     fn count(&self, kind: Kind) -> &AtomicUsize {
         &self.counts[kind as usize]
+    }
+}
+
+/// The hour in which what is kept until then may go; none where it is kept until it is removed.
+fn slot_of(kept_until: Timestamp) -> Option<i64> {
+    (kept_until != Timestamp::MAX).then(|| kept_until.as_secs().div_euclid(SLOT_SECS))
+}
+
+fn vacate(slots: &mut Slots, slot: i64, record: (Kind, u64)) {
+    if let Some(records) = slots.get_mut(&slot) {
+        records.remove(&record);
+        if records.is_empty() {
+            slots.remove(&slot);
+        }
     }
 }
 

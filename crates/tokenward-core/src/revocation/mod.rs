@@ -23,7 +23,7 @@ use crate::Timestamp;
 pub use index::{Index, Marks};
 
 /// How much longer than a token a record of it is kept: verifiers may grant it this much leeway.
-const LONGEST_LEEWAY: Duration = Duration::from_secs(300);
+pub const LONGEST_LEEWAY: Duration = Duration::from_secs(300);
 
 /// How far the times of a subject's revocations, and of what is minted after them, may run ahead of the clock, in seconds.
 pub const MAX_AHEAD: i64 = 30;
@@ -53,22 +53,27 @@ pub enum Rule {
 impl Rule {
     /// Until when a record must be kept: until everything that it refuses has expired anyway. None: until it is deleted.
     ///
-    /// `expires_at` is the named token's own end, where it is known; `longest` is the longest that a token of the issuer
-    /// may live.
+    /// `expires_at` is when the named token ends, where that is known; of a rule for many tokens it can only make the life
+    /// longer, since nobody knows the ends of all of them. `longest` is the longest that a token of the issuer may live; none
+    /// where there is no limit.
     #[must_use]
     pub fn kept_until(
         &self,
         expires_at: Option<Timestamp>,
-        longest: Duration,
+        longest: Option<Duration>,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let last_issued = match self {
-            Self::Key(_) => return None,
-            Self::Subject { not_before, .. } => now.max(Timestamp::from_secs(*not_before)),
-            Self::IssuedBefore(time) => now.max(*time),
-            Self::Token(_) | Self::Family(_) | Self::Session(_) => now,
+        let last_end = |last_issued: Timestamp| longest.map(|longest| last_issued + longest);
+        let end = match self {
+            Self::Key(_) => None,
+            Self::Token(_) | Self::Family(_) => expires_at.or(last_end(now)),
+            Self::Session(_) => expires_at.max(last_end(now)),
+            Self::Subject { not_before, .. } => {
+                expires_at.max(last_end(now.max(Timestamp::from_secs(*not_before))))
+            }
+            Self::IssuedBefore(time) => expires_at.max(last_end(now.max(*time))),
         };
-        Some(expires_at.unwrap_or(last_issued + longest) + LONGEST_LEEWAY)
+        end.map(|end| end + LONGEST_LEEWAY)
     }
 }
 
@@ -97,29 +102,40 @@ mod tests {
     fn a_record_outlives_what_it_names() {
         let now = at(1_000_000);
         let day = HOUR * 24;
-        let kept = |rule: &Rule, expires_at| rule.kept_until(expires_at, day, now);
-        assert_eq!(
-            kept(&Rule::Token("a".into()), Some(at(1_000_500))),
-            Some(at(1_000_800))
-        );
-        assert_eq!(
-            kept(&Rule::Token("a".into()), None),
-            Some(now + day + LONGEST_LEEWAY)
-        );
+        let kept = |rule: &Rule, expires_at| rule.kept_until(expires_at, Some(day), now);
+        let whole_day = Some(now + day + LONGEST_LEEWAY);
         let subject = |not_before| Rule::Subject {
             sub: "a".into(),
             not_before,
         };
+        let token = Rule::Token("a".into());
+        assert_eq!(kept(&token, Some(at(1_000_500))), Some(at(1_000_800)));
+        assert_eq!(kept(&token, None), whole_day);
+        let many = [subject(5), Rule::Session("a".into()), Rule::IssuedBefore(at(9))];
+        for rule in many {
+            assert_eq!(kept(&rule, None), whole_day, "{rule:?}");
+            // Of many tokens one may live longer than the one that is known.
+            assert_eq!(kept(&rule, Some(at(1_000_500))), whole_day, "{rule:?}");
+            let later = now + day * 2;
+            assert_eq!(kept(&rule, Some(later)), Some(later + LONGEST_LEEWAY), "{rule:?}");
+            // Without a limit only somebody's word ends it.
+            assert_eq!(rule.kept_until(None, None, now), None, "{rule:?}");
+            assert_eq!(
+                rule.kept_until(Some(at(1_000_500)), None, now),
+                Some(at(1_000_800))
+            );
+        }
         assert_eq!(
             kept(&subject(1_000_005), None),
             Some(at(1_000_005) + day + LONGEST_LEEWAY)
         );
-        assert_eq!(kept(&subject(5), None), Some(now + day + LONGEST_LEEWAY));
         assert_eq!(
-            kept(&Rule::IssuedBefore(at(9)), None),
-            Some(now + day + LONGEST_LEEWAY)
+            kept(&Rule::IssuedBefore(at(1_000_005)), None),
+            Some(at(1_000_005) + day + LONGEST_LEEWAY)
         );
+        assert_eq!(token.kept_until(None, None, now), None);
         assert_eq!(kept(&Rule::Key("a".into()), None), None);
+        assert_eq!(kept(&Rule::Key("a".into()), Some(at(1_000_500))), None);
     }
 
     #[test]

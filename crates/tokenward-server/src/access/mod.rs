@@ -64,13 +64,17 @@ pub(crate) enum Need {
     Any,
     /// One with this scope, or with [`Scope::Admin`].
     Scope(Scope),
+    /// One with either scope, or with [`Scope::Admin`].
+    Either(Scope, Scope),
 }
 
 impl Need {
     fn is_met_by(self, scopes: &[Scope]) -> bool {
+        let has = |scope| scopes.iter().any(|has| *has == scope || *has == Scope::Admin);
         match self {
             Self::Any => true,
-            Self::Scope(scope) => scopes.iter().any(|has| *has == scope || *has == Scope::Admin),
+            Self::Scope(scope) => has(scope),
+            Self::Either(one, other) => has(one) || has(other),
         }
     }
 }
@@ -145,10 +149,12 @@ impl Access {
             });
         };
         match need {
-            Need::Scope(scope) if !need.is_met_by(&credential.scopes) => Err(Refusal::Narrow {
-                scope,
-                name: credential.name.clone(),
-            }),
+            Need::Scope(scope) | Need::Either(scope, _) if !need.is_met_by(&credential.scopes) => {
+                Err(Refusal::Narrow {
+                    scope,
+                    name: credential.name.clone(),
+                })
+            }
             _ => Ok(credential),
         }
     }

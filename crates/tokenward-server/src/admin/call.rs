@@ -41,12 +41,14 @@ impl Call {
     }
 
     fn new(operation: Operation, need: Need, effect: Effect, handler: MethodRouter<Admin>) -> Self {
-        let scope = match need {
-            Need::Any => None,
-            Need::Scope(scope) => Some(scope.name()),
+        let operation = operation.tag("admin");
+        let operation = match need {
+            Need::Any => operation.needs(None),
+            Need::Scope(scope) => operation.needs(Some(scope.name())),
+            Need::Either(one, other) => operation.needs(Some(one.name())).or_needs(other.name()),
         };
         Self {
-            operation: operation.tag("admin").needs(scope),
+            operation,
             need,
             effect,
             handler,

@@ -11,6 +11,7 @@ mod explain;
 mod idps;
 mod keys;
 mod query;
+mod revocations;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use crate::{
     fleet::Fleet,
     http::Drain,
     openapi::{self, Operation},
+    revocation::Revocations,
     serve::ReloadStatus,
     signer::Signer,
 };
@@ -38,6 +40,7 @@ pub(crate) struct Admin(Arc<Inner>);
 struct Inner {
     registry: Registry,
     verifier: Verifier,
+    revocations: Revocations,
     fleet: Fleet,
     audit: Audit,
     reloads: Arc<ArcSwap<ReloadStatus>>,
@@ -56,6 +59,7 @@ struct Inner {
 pub(crate) struct Lasting {
     pub(crate) registry: Registry,
     pub(crate) verifier: Verifier,
+    pub(crate) revocations: Revocations,
     pub(crate) fleet: Fleet,
     pub(crate) audit: Audit,
     pub(crate) reloads: Arc<ArcSwap<ReloadStatus>>,
@@ -79,6 +83,7 @@ impl Admin {
         let Lasting {
             registry,
             verifier,
+            revocations,
             fleet,
             audit,
             reloads,
@@ -92,6 +97,7 @@ impl Admin {
             effective: config.effective.clone(),
             registry,
             verifier,
+            revocations,
             fleet,
             audit,
             reloads,
@@ -149,6 +155,7 @@ fn calls() -> Vec<Call> {
         config::calls(),
         audit::calls(),
         keys::calls(),
+        revocations::calls(),
     ]
     .into_iter()
     .flatten()

@@ -10,7 +10,7 @@ use http::StatusCode;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Value, json};
-use tokenward_core::Clock;
+use tokenward_core::{Clock, Timestamp};
 
 use super::{bad_request, body_too_large, problem, problem::problem_with};
 
@@ -142,6 +142,25 @@ impl Members {
                 None
             }
         }
+    }
+
+    /// The time of the member `name`, RFC 3339; nothing where it is absent.
+    pub(crate) fn time(&mut self, name: &'static str) -> Option<Timestamp> {
+        let time: Option<jiff::Timestamp> = self.text(name)?.parse().ok();
+        if time.is_none() {
+            self.refuse(name, "expected a time in RFC 3339");
+        }
+        time.map(|time| Timestamp::from_millis(time.as_millisecond()))
+    }
+
+    /// Whether the member `name` is there.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.members.iter().any(|(member, _)| member == name)
+    }
+
+    /// Says that something about the member `name` is not right.
+    pub(crate) fn refuse(&mut self, name: &'static str, message: &'static str) {
+        self.faults.push(Fault::new(name, message));
     }
 
     /// The text of the member `name`, which must be there.

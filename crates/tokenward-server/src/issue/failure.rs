@@ -5,7 +5,7 @@ use std::fmt;
 use tokenward_core::{Denial, limit::Exceeded};
 use tokenward_store::StoreError;
 
-use crate::signer::SignerError;
+use crate::{revocation::Failed, signer::SignerError};
 
 /// Why a call failed.
 #[derive(Clone, Debug)]
@@ -49,6 +49,16 @@ impl From<StoreError> for Failure {
 impl From<Denial> for Failure {
     fn from(denial: Denial) -> Self {
         Self::Denied(denial)
+    }
+}
+
+impl From<Failed> for Failure {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::TooSoon => Self::TooSoon,
+            Failed::Store(error) => Self::Store(error),
+            Failed::NoRandomness => Self::Internal(failed.to_string()),
+        }
     }
 }
 

@@ -7,7 +7,6 @@ mod http;
 mod hub;
 mod oauth;
 mod own;
-mod revocations;
 mod revoke;
 mod service;
 mod stream;
@@ -17,6 +16,5 @@ mod worker;
 mod tests;
 
 use failure::Failure;
-pub(crate) use revocations::load;
 use service::Renewed;
 pub(crate) use service::{Settings, TokenService};

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     future::Future,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -27,7 +27,12 @@ use tokio::{
 };
 
 use super::{failure::Failure, family::Flight, hub::Hub, stream::MAX_STREAMS};
-use crate::{http::Drain, signer::Signer, telemetry};
+use crate::{
+    http::Drain,
+    revocation::{Issuer, Revocations},
+    signer::Signer,
+    telemetry,
+};
 
 /// Families whose renewals are counted. One that is pushed out begins anew, and none is refused for another.
 const RENEWALS_KEPT: usize = 100_000;
@@ -46,6 +51,7 @@ pub(super) struct Inner {
     pub(super) parents: Policy,
     pub(super) signer: Signer,
     pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) revocations: Revocations,
     pub(super) index: Arc<Index>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) hub: Hub,
@@ -101,13 +107,13 @@ pub(crate) struct Renewed {
 }
 
 impl TokenService {
-    /// A service over what the ledger holds, whose revocations are read into `index` beforehand. At `newest` a token may have
-    /// been issued, by whatever process.
+    /// A service over what the ledger holds, whose revocations are loaded beforehand. At `newest` a token may have been issued,
+    /// by whatever process.
     pub(crate) fn new(
         settings: Settings,
         signer: Signer,
         ledger: Arc<dyn Ledger>,
-        index: Arc<Index>,
+        revocations: Revocations,
         clock: Arc<dyn Clock>,
         drain: Drain,
         newest: Option<Timestamp>,
@@ -126,7 +132,7 @@ impl TokenService {
         let parents = Audiences::OneOf(vec![settings.issuer.clone()]);
         let parents = policy(parents, TokenType::Parent);
         let parents = parents.leeway(ahead).build()?;
-        Ok(Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             access,
             own,
             parents,
@@ -138,12 +144,16 @@ impl TokenService {
             settings,
             signer,
             ledger,
-            index,
+            index: Arc::clone(revocations.index()),
+            revocations,
             clock,
             hub: Hub::default(),
             wake: Notify::new(),
             latest_issue: AtomicI64::new(newest.map_or(i64::MIN, Timestamp::as_secs)),
-        })))
+        });
+        let own = Arc::downgrade(&inner);
+        inner.revocations.issued_by(own as Weak<dyn Issuer>);
+        Ok(Self(inner))
     }
 
     /// What tokens are made by.

@@ -4,7 +4,7 @@ mod oauth;
 mod own;
 mod scale;
 
-use std::{hash::RandomState, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use serde_json::json;
@@ -25,7 +25,10 @@ use super::{
     service::{Minted, Pair},
     *,
 };
-use crate::signer::{self, First, Signer};
+use crate::{
+    revocation::{Order, Revocations, Target},
+    signer::{self, First, Signer},
+};
 
 const ISS: &str = "https://auth.example";
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -64,9 +67,10 @@ async fn service_with(
     settings: Settings,
     sealer: Sealer,
 ) -> (Arc<Index>, TokenService) {
-    let index = Arc::new(Index::new(RandomState::new()));
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
-    load(&*ledger, &index).await.unwrap();
+    let revocations = Revocations::load(Arc::clone(&ledger), Arc::clone(&clock));
+    let revocations = revocations.await.unwrap();
+    let index = Arc::clone(revocations.index());
     let keys = signer::Settings {
         algorithm: Algorithm::EdDsa,
         schedule: Schedule {
@@ -78,7 +82,7 @@ async fn service_with(
         sealer,
         first: First::Generated,
         issuer: ISS.to_owned(),
-        revocations: Arc::clone(&index),
+        revocations: revocations.clone(),
     };
     let newest = ledger.audit(None, 1).await.unwrap();
     let newest = newest.first().map(|(_, record)| record.at);
@@ -89,7 +93,7 @@ async fn service_with(
         settings,
         signer,
         ledger,
-        Arc::clone(&index),
+        revocations,
         clock,
         futures_util::future::pending().boxed().shared(),
         newest,
@@ -413,6 +417,62 @@ async fn a_clock_that_is_set_back_hides_nothing_from_a_revocation() {
     world.clock.set_wall(Timestamp::from_secs(1_799_999_970));
     world.service.revoke_user("a").await.unwrap();
     assert_eq!(world.judged(&token.token), Err(Denial::SubjectRevoked));
+}
+
+#[tokio::test]
+async fn whoever_revokes_those_who_follow_hear_of_it() {
+    let world = World::new().await;
+    let revocations = world.service.0.revocations.clone();
+    let pair = world.pair(r#"{"user_id":"a"}"#).await;
+    let kid = pair.parent.kid.clone();
+    let (own, other) = (ISS, "https://other.example");
+    for (issuer, target, is_heard) in [
+        (own, Target::Token("x".into()), false),
+        (other, Target::Key(kid.clone()), false),
+        (own, Target::Token(pair.parent.id.clone()), true),
+        (own, Target::Subject("a".into()), true),
+        (own, Target::Key(kid), true),
+        (own, Target::IssuedBefore(world.clock.wall() + HOUR), true),
+    ] {
+        let pair = world.pair(r#"{"user_id":"a"}"#).await;
+        let mut follower = world.service.follow(&pair.parent.id).await.unwrap();
+        let target = match target {
+            Target::Token(id) if id != "x" => Target::Token(pair.parent.id.clone()),
+            target => target,
+        };
+        let what = format!("{issuer} {target:?}");
+        let record = revocations.revoke(Order::own(issuer, target)).await.unwrap();
+        assert_eq!(follower.changed().now_or_never().is_some(), is_heard, "{what}");
+        let ended = follower.news() != News::Child(0) || !world.service.still_good(&follower);
+        assert_eq!(ended, is_heard, "{what}");
+        assert!(revocations.delete(&record.id).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_of_the_end_of_a_token_of_ours_cannot_shorten_its_record() {
+    let world = World::new().await;
+    let revocations = world.service.0.revocations.clone();
+    let token = world.mint(r#"{"user_id":"a","expires_in":3600}"#);
+    let leeway = Duration::from_secs(300);
+    let longest = world.clock.wall() + HOUR * 720 + leeway;
+    for (target, end) in [
+        (Target::Token(token.id), token.expires_at + leeway),
+        (
+            Target::Token("of a store that is lost".into()),
+            world.clock.wall() + HOUR / 60 + leeway,
+        ),
+        (Target::Session("s".into()), longest),
+        (Target::Subject("a".into()), longest),
+        (Target::IssuedBefore(world.clock.wall()), longest),
+    ] {
+        let order = Order {
+            expires_at: Some(world.clock.wall() + HOUR / 60),
+            ..Order::own(ISS, target)
+        };
+        let record = revocations.revoke(order).await.unwrap();
+        assert_eq!(record.expires_at, Some(end), "{record:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Renews children when they are due, and forgets what has ended.
+//! Renews children when they are due.
 
 use std::time::Duration;
 
@@ -15,8 +15,6 @@ const BATCH: usize = 100;
 const PAUSE: Duration = Duration::from_secs(1);
 /// A family that cannot be renewed is tried again after this.
 const POSTPONED: Duration = Duration::from_secs(60);
-/// How often what has ended is forgotten.
-const PRUNING: Duration = Duration::from_secs(600);
 
 impl TokenService {
     /// Mints each child when it is due, for ever. Between two it sleeps until the next one is, `longest` at most.
@@ -36,28 +34,6 @@ impl TokenService {
             tokio::select! {
                 () = inner.clock.sleep(wait) => {}
                 () = inner.wake.notified() => {}
-            }
-        }
-    }
-
-    /// Forgets families and revocations that have ended, for ever.
-    pub(crate) async fn keep_pruning(self) {
-        loop {
-            let inner = &self.0;
-            inner.clock.sleep(PRUNING).await;
-            // A civil clock that is set forward by mistake must not end a revocation.
-            let now = inner.clock.wall().min(inner.clock.steady());
-            self.prune_index(now);
-            // Each call removes so many at most, so that others get their turn between two.
-            loop {
-                match inner.ledger.prune(now).await {
-                    Ok(0) => break,
-                    Ok(_) => {}
-                    Err(error) => {
-                        tracing::warn!(%error, "what has ended cannot be removed from the store");
-                        break;
-                    }
-                }
             }
         }
     }

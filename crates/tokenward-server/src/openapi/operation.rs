@@ -83,6 +83,12 @@ impl Operation {
             )
     }
 
+    /// A credential with this scope instead will do, too.
+    pub(crate) fn or_needs(mut self, scope: &str) -> Self {
+        self.inner = self.inner.security(SecurityRequirement::new(CREDENTIAL, [scope]));
+        self
+    }
+
     pub(crate) fn query(mut self, parameter: Parameter) -> Self {
         let Parameter {
             name,

@@ -58,10 +58,13 @@ async fn every_route_is_in_the_document_and_nothing_else() {
     let (audit, _) = Audit::new(Arc::clone(&ledger), Arc::clone(&clock));
     let mut tasks = JoinSet::new();
     let settings = config::token_service_of_dev("http://127.0.0.1").unwrap();
+    let revocations = Revocations::load(Arc::clone(&ledger), Arc::clone(&clock))
+        .await
+        .unwrap();
     let world = tokens::World {
         registry: &registry,
         ledger: Arc::clone(&ledger),
-        revocations: tokens::revocations(&*ledger).await.unwrap(),
+        revocations: revocations.clone(),
         drain: draining(phases.clone()),
     };
     let service = tokens::start(&settings, config.merged.max_age, true, world, &mut tasks)
@@ -76,6 +79,7 @@ async fn every_route_is_in_the_document_and_nothing_else() {
         lasting: Lasting {
             registry: registry.clone(),
             verifier: Verifier::new(registry.clone()),
+            revocations,
             fleet,
             audit: audit.clone(),
             reloads,

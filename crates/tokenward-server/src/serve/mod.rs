@@ -39,6 +39,7 @@ use crate::{
     config::{self, Config, Source},
     fleet::Fleet,
     http::Drain,
+    revocation::Revocations,
     telemetry,
 };
 
@@ -77,7 +78,9 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
     .await;
     let fleet = fleet.map_err(|error| Error::fleet(&error))?;
     tasks.spawn(lifecycle::upkeep(exporter.clone(), Arc::clone(&clock)));
-    let revocations = tokens::revocations(&*ledger).await?;
+    let revocations = Revocations::load(Arc::clone(&ledger), Arc::clone(&clock)).await;
+    let revocations = revocations.map_err(Error::store)?;
+    tasks.spawn(revocations.clone().keep_pruning());
     let made_up = match dev && config.token_service.is_none() {
         true => config::token_service_of_dev(&format!("http://{}", public.address)),
         false => None,
@@ -87,7 +90,7 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
             let world = tokens::World {
                 registry: &registry,
                 ledger: Arc::clone(&ledger),
-                revocations: Arc::clone(&revocations),
+                revocations: revocations.clone(),
                 drain: draining(phases.clone()),
             };
             Some(tokens::start(settings, config.merged.max_age, dev, world, &mut tasks).await?)
@@ -113,7 +116,8 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
     let site = Site::new(Parts {
         lasting: Lasting {
             registry: registry.clone(),
-            verifier: Verifier::new(registry.clone()).with_revocations(revocations),
+            verifier: Verifier::new(registry.clone()).with_revocations(Arc::clone(revocations.index())),
+            revocations,
             fleet: fleet.clone(),
             audit,
             reloads: Arc::clone(&reloads),

@@ -1,9 +1,9 @@
 //! The token service, put together from its configuration.
 
-use std::{hash::RandomState, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use secrecy::ExposeSecret as _;
-use tokenward::{IdpConfig, Registry, revocation::Index};
+use tokenward::{IdpConfig, Registry};
 use tokenward_core::{
     keyring::Sealer,
     session::{Lifetimes, Renewal},
@@ -16,27 +16,15 @@ use crate::{
     config,
     http::Drain,
     issue::{self, TokenService},
+    revocation::Revocations,
     signer::{self, First, Signer},
-    telemetry,
 };
-
-/// Revocations that the store holds, in force.
-///
-/// # Errors
-///
-/// If they cannot be read: without them what was revoked would be accepted.
-pub(super) async fn revocations(ledger: &dyn Ledger) -> Result<Arc<Index>, Error> {
-    let index = Arc::new(Index::new(RandomState::new()));
-    issue::load(ledger, &index).await.map_err(Error::store)?;
-    telemetry::revocations(index.len());
-    Ok(index)
-}
 
 /// What the token service stands on.
 pub(super) struct World<'a> {
     pub(super) registry: &'a Registry,
     pub(super) ledger: Arc<dyn Ledger>,
-    pub(super) revocations: Arc<Index>,
+    pub(super) revocations: Revocations,
     /// Ends its streams.
     pub(super) drain: Drain,
 }
@@ -72,7 +60,7 @@ pub(super) async fn start(
             false => sealer,
         },
         issuer: config.issuer.clone(),
-        revocations: Arc::clone(&revocations),
+        revocations: revocations.clone(),
         first: match file {
             Some(key) => {
                 tracing::warn!("the signing key is kept in a file: it is not rotated");
@@ -117,7 +105,6 @@ pub(super) async fn start(
     tasks.spawn(follow(service.clone(), registry.clone()));
     tasks.spawn(signer.keep());
     tasks.spawn(service.clone().keep_renewing(config.renew_worker_interval));
-    tasks.spawn(service.clone().keep_pruning());
     Ok(service)
 }
 

@@ -7,7 +7,6 @@ mod vault;
 use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use secrecy::ExposeSecret as _;
 use serde_json::value::RawValue;
@@ -15,13 +14,14 @@ use tokenward_core::{
     Clock, Timestamp,
     jose::{Algorithm, KeySet, SigningKey},
     keyring::{Changes, Ring, RingFault, Schedule, Sealer, Stage},
-    revocation::{Index, Rule},
     session::IdKey,
 };
-use tokenward_store::{Ledger, Revocation, RevocationRule, StoreError};
+use tokenward_store::{Ledger, StoreError};
 use tokio::sync::{Mutex, watch};
 
 use vault::{Vault, VaultFault};
+
+use crate::revocation::{Failed, Order, Revocations, Target};
 
 /// Signs, and owns the keys. Cheap to clone.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ struct Inner {
     file: Option<SigningKey>,
     ids: IdKey,
     issuer: String,
-    revocations: Arc<Index>,
+    revocations: Revocations,
     stored: Mutex<Stored>,
     current: ArcSwap<Keys>,
     changed: watch::Sender<u64>,
@@ -92,7 +92,7 @@ pub(crate) struct Settings {
     /// Whose keys they are.
     pub(crate) issuer: String,
     /// What refuses the tokens of a revoked key.
-    pub(crate) revocations: Arc<Index>,
+    pub(crate) revocations: Revocations,
 }
 
 /// Why keys could not be read or changed.
@@ -139,6 +139,17 @@ impl From<StoreError> for SignerError {
     }
 }
 
+impl From<Failed> for SignerError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Store(error) => Self::Store(error),
+            Failed::NoRandomness => Self::System("draw random numbers"),
+            // It is said of users alone.
+            Failed::TooSoon => Self::Raced,
+        }
+    }
+}
+
 impl From<RingFault> for SignerError {
     fn from(fault: RingFault) -> Self {
         Self::Ring(fault)
@@ -175,7 +186,7 @@ impl Signer {
         };
         let file = match first {
             First::File(key) => {
-                if revocations.refuses_key(&issuer, key.kid()) {
+                if revocations.index().refuses_key(&issuer, key.kid()) {
                     return Err(SignerError::Revoked);
                 }
                 changed |= !vault.ring.keep_in_file(&key, now).is_empty();
@@ -267,7 +278,7 @@ impl Signer {
     /// Publishes the operator's key, which signs after the active one.
     pub(crate) async fn import(&self, key: SigningKey) -> Result<Changes, SignerError> {
         // Its tokens would be good again.
-        if self.0.revocations.refuses_key(&self.0.issuer, key.kid()) {
+        if self.0.revocations.index().refuses_key(&self.0.issuer, key.kid()) {
             return Err(SignerError::Revoked);
         }
         self.change(move |ring, now| ring.add(key, now)).await
@@ -337,16 +348,8 @@ impl Signer {
         let now = self.now();
         let (ring, changes) = blocking(stored.vault.ring.clone(), move |ring| change(ring, now)).await?;
         if let Some(kid) = revoked {
-            let revocation = Revocation {
-                id: URL_SAFE_NO_PAD.encode(random::<16>()?),
-                issuer: inner.issuer.clone(),
-                rule: RevocationRule::Kid(kid.clone()),
-                expires_at: None,
-                created_at: now,
-                note: String::new(),
-            };
-            inner.ledger.revoke(&revocation).await?;
-            inner.revocations.insert(&inner.issuer, &Rule::Key(kid), None);
+            let order = Order::own(&inner.issuer, Target::Key(kid));
+            inner.revocations.revoke(order).await?;
         }
         if changes.is_empty() {
             return Ok(changes);

@@ -27,6 +27,7 @@ mod program;
 mod reload;
 mod remote;
 mod restart;
+mod revocations;
 mod serve;
 mod store;
 mod tenants;

@@ -95,8 +95,11 @@ pub trait Ledger: Send + Sync + 'static {
     async fn put_keyring(&self, expected: u64, bytes: &[u8]) -> Result<bool, StoreError>;
 
     /// Deletes families whose parent has expired at `now` and revocations that have, at most [`PRUNED`] of
-    /// each, and tells how many there were.
+    /// each, and tells how many there were. `now` is remembered.
     async fn prune(&self, now: Timestamp) -> Result<usize, StoreError>;
+
+    /// The time that [`Ledger::prune`] was given last. None: it never was.
+    async fn pruned_at(&self) -> Result<Option<Timestamp>, StoreError>;
 
     /// Whether the last write could be stored. Asking makes a store that could not try again, in the
     /// background, so that it is found well even if nobody else writes.

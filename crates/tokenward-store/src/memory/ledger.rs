@@ -196,6 +196,7 @@ impl Ledger for Memory {
 
     async fn prune(&self, now: Timestamp) -> Result<usize, StoreError> {
         let mut state = self.lock();
+        state.pruned_at = Some(now);
         let families: Vec<String> = state
             .families
             .values()
@@ -217,6 +218,10 @@ impl Ledger for Memory {
             state.remove_revocation(*sequence);
         }
         Ok(families.len() + revocations.len())
+    }
+
+    async fn pruned_at(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.lock().pruned_at)
     }
 
     fn healthy(&self) -> bool {

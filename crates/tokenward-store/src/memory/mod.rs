@@ -38,6 +38,7 @@ struct State {
     /// The sequence of the record for an issuer, a kind of rule and what it names.
     rules: HashMap<RuleKey, u64>,
     keyring: Option<(u64, Vec<u8>)>,
+    pruned_at: Option<Timestamp>,
     /// The last number that was given to anything.
     last: u64,
 }

@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-
+use rusqlite::OptionalExtension as _;
 use tokenward_core::Timestamp;
 
 use super::{Sqlite, audit, family, idp, keyring, revocation};
@@ -117,9 +117,23 @@ impl Ledger for Sqlite {
     }
 
     async fn prune(&self, now: Timestamp) -> Result<usize, StoreError> {
-        self.write(
-            move |connection| Ok(family::prune(connection, now)? + revocation::prune(connection, now)?),
-        )
+        self.write(move |connection| {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO counter (name, value) VALUES ('pruned_at', ?)")?
+                .execute([now.as_millis()])?;
+            Ok(family::prune(connection, now)? + revocation::prune(connection, now)?)
+        })
+        .await
+    }
+
+    async fn pruned_at(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(|connection| {
+            let found = connection
+                .prepare_cached("SELECT value FROM counter WHERE name = 'pruned_at'")?
+                .query_row([], |row| row.get(0))
+                .optional()?;
+            Ok(found.map(Timestamp::from_millis))
+        })
         .await
     }
 

@@ -334,6 +334,9 @@ async fn a_migration_copies_everything() {
     let directory = tempfile::tempdir().unwrap();
     let memory = Memory::new();
     fill(&memory).await;
+    assert_eq!(memory.pruned_at().await.unwrap(), None);
+    let time = Timestamp::from_secs(5);
+    assert_eq!(memory.prune(time).await.unwrap(), 0);
     let draft = Sqlite::draft(&directory.path().join("new")).unwrap();
     let copied = migrate(&memory, draft.store()).await.unwrap();
     let everything = Migrated {
@@ -347,6 +350,7 @@ async fn a_migration_copies_everything() {
     draft.finish().unwrap();
     let store = Sqlite::open(&directory.path().join("new")).unwrap();
     same(&memory, &store).await;
+    assert_eq!(store.pruned_at().await.unwrap(), Some(time));
 
     // And back, and more than goes at once.
     for n in 0..1200 {

@@ -149,6 +149,27 @@ fn dropping_costs_what_is_dropped() {
 }
 
 #[test]
+fn a_record_that_is_prolonged_again_and_again_takes_the_place_of_one() {
+    let index = index();
+    let held = |index: &Index| -> usize { index.slots().values().map(HashSet::len).sum() };
+    let start = 10 * SLOT_SECS;
+    // Ten times an hour for a hundred hours.
+    for n in 0..1_000 {
+        let ends = Timestamp::from_secs(start + n * SLOT_SECS / 10);
+        index.insert(ISS, &subject(n), Some(ends));
+        assert_eq!((index.len(), held(&index)), (1, 1), "{n}");
+    }
+    assert_eq!(index.prune(Timestamp::from_secs(start + 99 * SLOT_SECS)), 0);
+    assert_eq!(index.subject_not_before(ISS, "u"), Some(999));
+    index.remove(ISS, &subject(0));
+    assert_eq!((index.len(), index.slots().len()), (0, 0));
+    // Kept until it is removed it stands in none.
+    index.insert(ISS, &subject(1), Some(Timestamp::from_secs(start)));
+    index.insert(ISS, &subject(1), None);
+    assert_eq!((index.len(), index.slots().len()), (1, 0));
+}
+
+#[test]
 fn what_is_acknowledged_is_seen_by_every_reader() {
     let index = index();
     let acknowledged: Vec<AtomicBool> = (0..2_000).map(|_| AtomicBool::new(false)).collect();

@@ -96,6 +96,10 @@ impl Ledger for Counted {
         self.read().keyring().await
     }
 
+    async fn pruned_at(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read().pruned_at().await
+    }
+
     async fn put_idp(&self, idp: &StoredIdp, max: usize) -> Result<PutIdp, StoreError> {
         self.write().put_idp(idp, max).await
     }

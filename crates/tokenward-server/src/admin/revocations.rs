@@ -1,0 +1,355 @@
+//! `/v1/revocations`: what is refused although nothing else is wrong with it, of any trusted issuer.
+
+mod record;
+
+use std::time::Duration;
+
+use axum::{
+    extract::{Path, RawQuery, Request, State, rejection::PathRejection},
+    response::Response,
+    routing::{delete, get, post},
+};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use tokenward::Idp;
+use tokenward_core::{jose::MAX_TOKEN_BYTES, revocation::LONGEST_LEEWAY};
+use tokenward_store::{Revocation, StoreError};
+use utoipa::{ToSchema, openapi::HttpMethod};
+
+use self::record::Record;
+use super::{
+    Admin,
+    call::{Call, json, no_content},
+    query,
+};
+use crate::{
+    access::{About, Need},
+    config::Scope,
+    http::{Members, Rejected, internal, not_found, read, store_unavailable, too_many_requests},
+    openapi::{Operation, Parameter},
+    revocation::{Failed, Order, Target},
+    signer::SignerError,
+};
+
+/// Records on one page, and at most.
+const PAGE: usize = 100;
+const MAX_PAGE: usize = 1_000;
+
+/// The longest note, in bytes.
+const MAX_NOTE: usize = 1_024;
+
+/// What can be named, one at a time.
+const TARGETS: [&str; 5] = ["jti", "sub", "sid", "kid", "issued_before"];
+
+const WRITE: Need = Need::Scope(Scope::TokensRevoke);
+const READ: Need = Need::Either(Scope::TokensRead, Scope::TokensRevoke);
+
+pub(super) fn calls() -> Vec<Call> {
+    let on = |method, path: &str, id, summary| {
+        Operation::new(method, format!("/v1/revocations{path}"), id, summary)
+    };
+    let unknown = "There is no such revocation.";
+    let unread = "The store cannot be read.";
+    vec![
+        Call::reads(
+            on(
+                HttpMethod::Get,
+                "",
+                "revocations.list",
+                "The revocations, those first that changed longest ago",
+            )
+            .query(Parameter::integer(
+                "after",
+                "`next` of the page before.",
+                (0, i64::MAX),
+            ))
+            .query(Parameter::integer(
+                "limit",
+                "How many; 100.",
+                (1, MAX_PAGE as i64),
+            ))
+            .answers::<Page>(StatusCode::OK, "Revocations, and where the next page begins.")
+            .problem(StatusCode::SERVICE_UNAVAILABLE, unread),
+            READ,
+            get(list),
+        ),
+        Call::changes(
+            on(
+                HttpMethod::Post,
+                "",
+                "revocations.create",
+                "Refuse tokens from now on",
+            )
+            .takes::<Wanted>()
+            .answers::<Created>(
+                StatusCode::CREATED,
+                "They are refused. Where there was a record of the same already it has grown, and this is its id.",
+            ),
+            WRITE,
+            post(create),
+        ),
+        Call::reads(
+            on(HttpMethod::Get, "/{id}", "revocations.get", "One revocation")
+                .answers::<Record>(StatusCode::OK, "The revocation.")
+                .problem(StatusCode::NOT_FOUND, unknown)
+                .problem(StatusCode::SERVICE_UNAVAILABLE, unread),
+            READ,
+            get(show),
+        ),
+        Call::changes(
+            on(
+                HttpMethod::Delete,
+                "/{id}",
+                "revocations.delete",
+                "Take a revocation back",
+            )
+            .answers_as(
+                StatusCode::NO_CONTENT,
+                "What has not ended otherwise is accepted again.",
+                &[],
+                None,
+            )
+            .problem(StatusCode::NOT_FOUND, unknown),
+            WRITE,
+            delete(remove),
+        ),
+    ]
+}
+
+/// What is to be refused: exactly one of `jti`, `sub`, `sid`, `kid` and `issued_before`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = RevocationRequest)]
+#[expect(dead_code, reason = "only its schema is used; Members reads it")]
+struct Wanted {
+    /// Whose tokens: the exact `iss`, of an identity provider of any tenant. The own issuer where it is absent.
+    #[schema(nullable = false)]
+    issuer: Option<String>,
+    /// The token with this id; of a parent of ours its children too.
+    #[schema(nullable = false)]
+    jti: Option<String>,
+    /// What was issued to this subject until now.
+    #[schema(nullable = false)]
+    sub: Option<String>,
+    /// The tokens of this session.
+    #[schema(nullable = false)]
+    sid: Option<String>,
+    /// What the key with this id signed.
+    #[schema(nullable = false)]
+    kid: Option<String>,
+    /// What was issued before this time.
+    #[schema(nullable = false, value_type = Option<String>, format = DateTime)]
+    issued_before: Option<String>,
+    /// When what is named ends, where that is known.
+    #[schema(nullable = false, value_type = Option<String>, format = DateTime)]
+    expires_at: Option<String>,
+    /// At most 1024 bytes.
+    #[schema(nullable = false)]
+    note: Option<String>,
+}
+
+/// The revocation that is in force.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RevocationCreated)]
+struct Created {
+    id: String,
+}
+
+/// Some of the revocations.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RevocationPage)]
+struct Page {
+    revocations: Vec<Record>,
+    /// `after` of the next page; nothing where there is none.
+    next: Option<u64>,
+}
+
+async fn create(State(admin): State<Admin>, request: Request) -> Result<Response, Rejected> {
+    let body = read(request.into_body(), &*admin.0.registry.clock()).await?;
+    let order = admin.order(&body)?;
+    let revoked = match admin.take_out(&order).await {
+        Ok(()) => admin.0.revocations.revoke(order).await,
+        Err(failed) => Err(failed),
+    };
+    Ok(match revoked {
+        Ok(Revocation { id, .. }) => {
+            let about = About(format!("/v1/revocations/{id}"));
+            let mut response = json(&Created { id });
+            *response.status_mut() = StatusCode::CREATED;
+            response.extensions_mut().insert(about);
+            response
+        }
+        Err(Failed::TooSoon) => too_many_requests(Duration::from_secs(1)),
+        Err(Failed::Store(error)) => failed(&error),
+        Err(error @ Failed::NoRandomness) => {
+            tracing::error!(%error, "nothing can be revoked");
+            internal()
+        }
+    })
+}
+
+async fn list(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Result<Response, Rejected> {
+    let values = query::only(query.as_deref(), &["after", "limit"])?;
+    let after = query::integer(&values, "after", (0, i64::MAX as u64), 0)?;
+    let limit = query::integer(&values, "limit", (1, MAX_PAGE), PAGE)?;
+    let mut records = match admin.0.revocations.page(after, limit + 1).await {
+        Ok(records) => records,
+        Err(error) => return Ok(failed(&error)),
+    };
+    let more = records.len() > limit;
+    records.truncate(limit);
+    let next = records.last().filter(|_| more).map(|(sequence, _)| *sequence);
+    let revocations = records
+        .into_iter()
+        .map(|(_, record)| Record::from(record))
+        .collect();
+    Ok(json(&Page { revocations, next }))
+}
+
+async fn show(State(admin): State<Admin>, id: Result<Path<String>, PathRejection>) -> Response {
+    let Ok(Path(id)) = id else { return unknown() };
+    match admin.0.revocations.get(&id).await {
+        Ok(Some(record)) => json(&Record::from(record)),
+        Ok(None) => unknown(),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn remove(State(admin): State<Admin>, id: Result<Path<String>, PathRejection>) -> Response {
+    let Ok(Path(id)) = id else { return unknown() };
+    match admin.0.revocations.delete(&id).await {
+        Ok(true) => no_content(),
+        Ok(false) => unknown(),
+        Err(error) => failed(&error),
+    }
+}
+
+impl Admin {
+    /// What a body asks for.
+    fn order(&self, body: &[u8]) -> Result<Order, Rejected> {
+        let known: Vec<&str> = ["issuer", "expires_at", "note"]
+            .into_iter()
+            .chain(TARGETS)
+            .collect();
+        let mut members = Members::parse(body, &known)?;
+        let issuer = members.text("issuer");
+        let (issuer, longest) = self.issuer(issuer, &mut members);
+        let expires_at = members.time("expires_at");
+        let now = self.0.registry.clock().wall();
+        if expires_at.is_some_and(|end| end + LONGEST_LEEWAY <= now) {
+            members.refuse("expires_at", "is over: there is nothing left to refuse");
+        }
+        let note = members.text("note").unwrap_or_default();
+        if note.len() > MAX_NOTE {
+            members.refuse("note", "is longer than 1024 bytes");
+        }
+        let target = target(&mut members);
+        members.end()?;
+        // What is missing was said.
+        let target = target.ok_or(Rejected::NoObject)?;
+        Ok(Order {
+            issuer,
+            target,
+            expires_at,
+            longest,
+            note,
+        })
+    }
+
+    /// The issuer that is meant, and the longest that its tokens may live by every policy that there is for it.
+    fn issuer(&self, named: Option<String>, members: &mut Members) -> (String, Option<Duration>) {
+        let Some(issuer) = named.or_else(|| self.0.revocations.own_issuer()) else {
+            members.refuse("issuer", "the member is missing: no tokens are issued here");
+            return Default::default();
+        };
+        let registry = &self.0.registry;
+        let tenants = registry.tenants();
+        let idps = tenants
+            .iter()
+            .filter_map(|tenant| registry.idp_by_issuer(tenant, &issuer));
+        match idps
+            .map(|idp| longest(&idp))
+            .reduce(|one, other| Some(one?.max(other?)))
+        {
+            Some(longest) => (issuer, longest),
+            None => {
+                members.refuse("issuer", "is trusted by no tenant");
+                Default::default()
+            }
+        }
+    }
+
+    /// A published key of ours whose tokens are about to be refused signs no more.
+    async fn take_out(&self, order: &Order) -> Result<(), Failed> {
+        let Target::Key(kid) = &order.target else {
+            return Ok(());
+        };
+        let Some(signer) = &self.0.signer else {
+            return Ok(());
+        };
+        let is_own = self.0.revocations.own_issuer().as_ref() == Some(&order.issuer);
+        if !is_own || !signer.keys().published.iter().any(|key| key.kid == *kid) {
+            return Ok(());
+        }
+        match signer.revoke(kid.clone()).await {
+            Ok(_) => Ok(()),
+            Err(SignerError::Store(error)) => Err(Failed::Store(error)),
+            Err(error) => {
+                tracing::error!(%error, kid, "a key of ours signs although its tokens are refused");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The longest that a token of an identity provider may live; none where there is no limit.
+fn longest(idp: &Idp) -> Option<Duration> {
+    let policy = idp.config().policy()?;
+    // A clock that is ahead dates a token so much later, and it is accepted for so much longer. A record has room for five
+    // minutes of both.
+    let apart = (policy.leeway() * 2).saturating_sub(LONGEST_LEEWAY);
+    Some(policy.max_token_lifetime()? + apart)
+}
+
+/// The one thing that is named. None: `members` say what is wrong.
+fn target(members: &mut Members) -> Option<Target> {
+    let mut named = TARGETS.into_iter().filter(|name| members.has(name));
+    let (first, second) = (named.next(), named.next());
+    let Some(first) = first else {
+        members.refuse(
+            "jti",
+            "one of jti, sub, sid, kid and issued_before has to be there",
+        );
+        return None;
+    };
+    if let Some(second) = second {
+        members.refuse(
+            second,
+            "only one of jti, sub, sid, kid and issued_before may be there",
+        );
+        return None;
+    }
+    if first == "issued_before" {
+        return members.time(first).map(Target::IssuedBefore);
+    }
+    let name = members.text(first)?;
+    if name.is_empty() || name.len() > MAX_TOKEN_BYTES {
+        members.refuse(first, "is empty, or longer than any token");
+        return None;
+    }
+    Some(match first {
+        "jti" => Target::Token(name),
+        "sub" => Target::Subject(name),
+        "sid" => Target::Session(name),
+        _ => Target::Key(name),
+    })
+}
+
+fn failed(error: &StoreError) -> Response {
+    tracing::warn!(%error, "the store failed a call about revocations");
+    store_unavailable()
+}
+
+fn unknown() -> Response {
+    not_found("There is no revocation of this id.")
+}

@@ -1,0 +1,371 @@
+//! What is refused although its signature is good: kept in the ledger, asked of the index, forgotten once it is over.
+//!
+//! Whoever ends tokens or keys comes here, so that ledger and index never say different things. It needs no token service:
+//! tokens of every trusted issuer can be refused.
+
+mod past;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    hash::RandomState,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use tokenward_core::{
+    Clock, Timestamp,
+    revocation::{Index, Rule, subject_not_before},
+    session::{TokenId, TokenType},
+};
+use tokenward_store::{Ledger, Revocation, RevocationRule, StoreError};
+use tokio::sync::RwLock;
+
+use self::past::Past;
+use crate::telemetry;
+
+/// Records that are read at once.
+const PAGE: usize = 10_000;
+/// How often what has ended is forgotten.
+const PRUNING: Duration = Duration::from_secs(600);
+/// How often the revocation of one of our users is written where a second passes while it is: enough for a store that takes
+/// seconds.
+const USER_ATTEMPTS: usize = 4;
+
+/// The revocations. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Revocations(Arc<Inner>);
+
+struct Inner {
+    ledger: Arc<dyn Ledger>,
+    index: Arc<Index>,
+    clock: Arc<dyn Clock>,
+    /// Those who record go together, and share the commits of the store. Who deletes is alone: a record that is made anew
+    /// meanwhile would be in the ledger and not in the index.
+    turn: RwLock<()>,
+    own: OnceLock<Weak<dyn Issuer>>,
+    past: Past,
+}
+
+/// What the one who issues tokens here knows of them.
+pub(crate) trait Issuer: Send + Sync {
+    /// Their `iss`.
+    fn name(&self) -> &str;
+    /// The longest that one of them may live.
+    fn longest(&self) -> Duration;
+    /// What an id says, if it is one of ours.
+    fn read(&self, jti: &str) -> Option<TokenId>;
+    /// The latest second in which one was issued: a revocation must not be dated before it, though the clock be set back.
+    fn latest_issue(&self) -> Timestamp;
+    /// Hears of each revocation among them, once it is in force.
+    fn revoked(&self, rule: &Rule);
+}
+
+/// What is to be refused from now on.
+#[derive(Debug)]
+pub(crate) struct Order {
+    /// Whose tokens: the exact `iss`.
+    pub(crate) issuer: String,
+    pub(crate) target: Target,
+    /// When what is named ends, where somebody knows.
+    pub(crate) expires_at: Option<Timestamp>,
+    /// The longest that a token of the issuer may live; none where there is no limit. Of our own tokens it is known better here.
+    pub(crate) longest: Option<Duration>,
+    pub(crate) note: String,
+}
+
+/// What is named.
+#[derive(Debug)]
+pub(crate) enum Target {
+    /// The token of this id and, where it is a parent of ours, its children.
+    Token(String),
+    /// What was issued to this subject until now.
+    Subject(String),
+    /// The tokens of this session.
+    Session(String),
+    /// What this key signed.
+    Key(String),
+    /// What was issued before this time.
+    IssuedBefore(Timestamp),
+}
+
+impl Order {
+    /// One of our own issuer's, about which nothing else is known.
+    pub(crate) fn own(issuer: &str, target: Target) -> Self {
+        Self {
+            issuer: issuer.to_owned(),
+            target,
+            expires_at: None,
+            longest: None,
+            note: String::new(),
+        }
+    }
+}
+
+/// Why nothing was revoked.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// So many revocations of one of our users in a few seconds that their times would run ahead of the clock.
+    TooSoon,
+    /// The store did not take it.
+    Store(StoreError),
+    /// The system has no randomness to give.
+    NoRandomness,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooSoon => f.write_str("too many revocations of one subject"),
+            Self::Store(error) => error.fmt(f),
+            Self::NoRandomness => f.write_str("no randomness"),
+        }
+    }
+}
+
+impl std::error::Error for Failed {}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Revocations {
+    /// What the ledger holds, in force.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read: without it what was revoked would be accepted.
+    pub(crate) async fn load(ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        // The index is keyed by a secret of this process.
+        let index = Arc::new(Index::new(RandomState::new()));
+        let mut after = 0;
+        loop {
+            let page = ledger.revocations(after, PAGE).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = *last;
+            for (_, record) in &page {
+                index.insert(&record.issuer, &rule_of(&record.rule), record.expires_at);
+            }
+        }
+        telemetry::revocations(index.len());
+        let past = Past::new(ledger.pruned_at().await?, &*clock);
+        Ok(Self(Arc::new(Inner {
+            ledger,
+            index,
+            clock,
+            turn: RwLock::default(),
+            own: OnceLock::new(),
+            past,
+        })))
+    }
+
+    /// What is asked at every use of a token.
+    pub(crate) fn index(&self) -> &Arc<Index> {
+        &self.0.index
+    }
+
+    /// Makes known who issues tokens here. Only the first is taken.
+    pub(crate) fn issued_by(&self, own: Weak<dyn Issuer>) {
+        // There is one token service in a process.
+        let _ = self.0.own.set(own);
+    }
+
+    /// The issuer of our own tokens, where there are any.
+    pub(crate) fn own_issuer(&self) -> Option<String> {
+        self.own().map(|own| own.name().to_owned())
+    }
+
+    fn own(&self) -> Option<Arc<dyn Issuer>> {
+        self.0.own.get()?.upgrade()
+    }
+
+    /// Refuses what `order` names: durably, then in force, then acknowledged. Where there is a record of it already that one
+    /// grows, and keeps its id.
+    pub(crate) async fn revoke(&self, order: Order) -> Result<Revocation, Failed> {
+        let Order {
+            issuer,
+            target,
+            mut expires_at,
+            mut longest,
+            note,
+        } = order;
+        let own = self.own().filter(|own| own.name() == issuer);
+        if let Some(own) = &own {
+            longest = Some(own.longest());
+        }
+        let rule = match (target, own) {
+            (Target::Subject(sub), Some(own)) => {
+                return self.revoke_user(&*own, &sub, expires_at, &note).await;
+            }
+            (Target::Subject(sub), None) => Rule::Subject {
+                sub,
+                not_before: self.0.clock.wall().as_secs(),
+            },
+            (Target::Token(jti), own) => match own.and_then(|own| own.read(&jti)) {
+                Some(id) => {
+                    expires_at = expires_at.max(Some(id.expires_at()));
+                    match id.token_type() {
+                        TokenType::Parent => Rule::Family(jti),
+                        TokenType::Access | TokenType::Child => Rule::Token(jti),
+                    }
+                }
+                None => Rule::Token(jti),
+            },
+            (Target::Session(sid), _) => Rule::Session(sid),
+            (Target::Key(kid), _) => Rule::Key(kid),
+            (Target::IssuedBefore(time), _) => Rule::IssuedBefore(time),
+        };
+        self.record(&issuer, &rule, (expires_at, longest), &note).await
+    }
+
+    /// Ends everything that was issued to a user of ours until now, by one record.
+    async fn revoke_user(
+        &self,
+        own: &dyn Issuer,
+        user_id: &str,
+        expires_at: Option<Timestamp>,
+        note: &str,
+    ) -> Result<Revocation, Failed> {
+        let mut attempts = 1..=USER_ATTEMPTS;
+        loop {
+            let now = self.0.clock.wall().max(own.latest_issue());
+            let previous = self.0.index.subject_not_before(own.name(), user_id);
+            let not_before = subject_not_before(now, previous).ok_or(Failed::TooSoon)?;
+            let rule = Rule::Subject {
+                sub: user_id.to_owned(),
+                not_before,
+            };
+            let life = (expires_at, Some(own.longest()));
+            let record = self.record(own.name(), &rule, life, note).await?;
+            attempts.next();
+            // What was stamped in a later second, while that was written, is covered as well.
+            if own.latest_issue().as_secs() <= not_before || attempts.is_empty() {
+                return Ok(record);
+            }
+        }
+    }
+
+    async fn record(
+        &self,
+        issuer: &str,
+        rule: &Rule,
+        (expires_at, longest): (Option<Timestamp>, Option<Duration>),
+        note: &str,
+    ) -> Result<Revocation, Failed> {
+        let inner = &self.0;
+        let mut random = [0; 16];
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| Failed::NoRandomness)?;
+        let now = inner.clock.wall();
+        inner.past.look(&*inner.clock);
+        let revocation = Revocation {
+            id: URL_SAFE_NO_PAD.encode(random),
+            issuer: issuer.to_owned(),
+            rule: stored(rule),
+            expires_at: rule.kept_until(expires_at, longest, now),
+            created_at: now,
+            note: note.to_owned(),
+        };
+        let effective = {
+            let _together = inner.turn.read().await;
+            let effective = inner.ledger.revoke(&revocation).await?.effective;
+            inner
+                .index
+                .insert(issuer, &rule_of(&effective.rule), effective.expires_at);
+            effective
+        };
+        if let Some(own) = self.own().filter(|own| own.name() == issuer) {
+            own.revoked(rule);
+        }
+        telemetry::revocations(inner.index.len());
+        Ok(effective)
+    }
+
+    /// At most `limit` records whose sequence is over `after`, those first that changed longest ago.
+    pub(crate) async fn page(&self, after: u64, limit: usize) -> Result<Vec<(u64, Revocation)>, StoreError> {
+        self.0.ledger.revocations(after, limit).await
+    }
+
+    /// The record of this id.
+    pub(crate) async fn get(&self, id: &str) -> Result<Option<Revocation>, StoreError> {
+        self.0.ledger.revocation(id).await
+    }
+
+    /// Takes a revocation back: what has not ended otherwise is accepted again. `false` where there is none of this id.
+    pub(crate) async fn delete(&self, id: &str) -> Result<bool, StoreError> {
+        let inner = &self.0;
+        let _alone = inner.turn.write().await;
+        let Some(record) = inner.ledger.revocation(id).await? else {
+            return Ok(false);
+        };
+        let deleted = inner.ledger.delete_revocation(id).await?;
+        inner.index.remove(&record.issuer, &rule_of(&record.rule));
+        telemetry::revocations(inner.index.len());
+        Ok(deleted)
+    }
+
+    /// Forgets revocations, and families, that have ended, for ever.
+    pub(crate) async fn keep_pruning(self) {
+        loop {
+            self.0.clock.sleep(PRUNING).await;
+            self.prune().await;
+        }
+    }
+
+    async fn prune(&self) {
+        let inner = &self.0;
+        let past = inner.past.look(&*inner.clock);
+        inner.index.prune(past);
+        telemetry::revocations(inner.index.len());
+        // Each call removes so many at most, so that others get their turn between two.
+        loop {
+            match inner.ledger.prune(past).await {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "what has ended cannot be removed from the store");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// The first time that a rule of the store does not refuse, which is how it is said outside.
+pub(crate) fn issued_before(latest_refused: Timestamp) -> Timestamp {
+    latest_refused + Duration::from_millis(1)
+}
+
+/// What a stored rule means to the index.
+fn rule_of(stored: &RevocationRule) -> Rule {
+    match stored {
+        RevocationRule::Jti(jti) => Rule::Token(jti.clone()),
+        RevocationRule::Parent(jti) => Rule::Family(jti.clone()),
+        RevocationRule::Subject { sub, not_before } => Rule::Subject {
+            sub: sub.clone(),
+            not_before: not_before.as_secs(),
+        },
+        RevocationRule::Session(sid) => Rule::Session(sid.clone()),
+        RevocationRule::Kid(kid) => Rule::Key(kid.clone()),
+        RevocationRule::IssuedBefore(latest) => Rule::IssuedBefore(issued_before(*latest)),
+    }
+}
+
+/// A rule as the store keeps it.
+fn stored(rule: &Rule) -> RevocationRule {
+    match rule {
+        Rule::Token(jti) => RevocationRule::Jti(jti.clone()),
+        Rule::Family(jti) => RevocationRule::Parent(jti.clone()),
+        Rule::Subject { sub, not_before } => RevocationRule::Subject {
+            sub: sub.clone(),
+            not_before: Timestamp::from_secs(*not_before),
+        },
+        Rule::Session(sid) => RevocationRule::Session(sid.clone()),
+        Rule::Key(kid) => RevocationRule::Kid(kid.clone()),
+        Rule::IssuedBefore(time) => RevocationRule::IssuedBefore(*time - Duration::from_millis(1)),
+    }
+}

@@ -1,0 +1,211 @@
+use serde_json::{Value, json};
+use tokenward_core::{Denial, claims::Claims};
+use tokenward_store::{Memory, Sqlite};
+use tokenward_testkit::ManualClock;
+use tokio::task::JoinSet;
+
+use super::*;
+
+const ISS: &str = "https://idp.example";
+const DAY: Duration = Duration::from_secs(86_400);
+
+async fn started(ledger: &Arc<Memory>, clock: &ManualClock) -> Revocations {
+    Revocations::load(Arc::clone(ledger) as _, Arc::new(clock.clone()))
+        .await
+        .unwrap()
+}
+
+fn order(target: Target) -> Order {
+    Order {
+        longest: Some(DAY * 30),
+        ..Order::own(ISS, target)
+    }
+}
+
+fn token(jti: &str) -> Order {
+    order(Target::Token(jti.to_owned()))
+}
+
+fn judged(revocations: &Revocations, claims: &Value) -> Result<(), Denial> {
+    let index = revocations.index();
+    let claims = Claims::parse(claims.to_string().as_bytes()).unwrap();
+    index.check(&index.marks(ISS, &claims, Some("k")))
+}
+
+async fn ids(revocations: &Revocations) -> Vec<String> {
+    let page = revocations.page(0, 100).await.unwrap();
+    page.into_iter().map(|(_, record)| record.id).collect()
+}
+
+/// Lets `revocations` forget for `time`.
+async fn forgetting(revocations: &Revocations, clock: &ManualClock, time: Duration) {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(revocations.clone().keep_pruning());
+    clock.run_for(time).await;
+    tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn each_target_is_refused_at_once_and_after_a_restart_until_it_is_deleted() {
+    let clock = ManualClock::default();
+    let now = clock.wall();
+    let claims = json!({"jti": "t", "sub": "u", "sid": "s", "iat": now.as_secs()});
+    for (target, denial) in [
+        (Target::Token("t".into()), Denial::TokenRevoked),
+        (Target::Subject("u".into()), Denial::SubjectRevoked),
+        (Target::Session("s".into()), Denial::SubjectRevoked),
+        (Target::Key("k".into()), Denial::KeyRevoked),
+        (
+            Target::IssuedBefore(now + Duration::from_millis(1)),
+            Denial::IssuerRevoked,
+        ),
+    ] {
+        let ledger = Arc::new(Memory::new());
+        let revocations = started(&ledger, &clock).await;
+        assert_eq!(judged(&revocations, &claims), Ok(()));
+        let record = revocations.revoke(order(target)).await.unwrap();
+        assert_eq!(judged(&revocations, &claims), Err(denial));
+        let revocations = started(&ledger, &clock).await;
+        assert_eq!(judged(&revocations, &claims), Err(denial));
+        assert_eq!(revocations.get(&record.id).await.unwrap(), Some(record.clone()));
+        assert!(revocations.delete(&record.id).await.unwrap());
+        assert_eq!(judged(&revocations, &claims), Ok(()));
+        assert!(!revocations.delete(&record.id).await.unwrap());
+        let revocations = started(&ledger, &clock).await;
+        assert_eq!(judged(&revocations, &claims), Ok(()));
+    }
+}
+
+#[tokio::test]
+async fn issued_before_is_the_first_time_that_is_accepted() {
+    let clock = ManualClock::default();
+    let ledger = Arc::new(Memory::new());
+    let revocations = started(&ledger, &clock).await;
+    let secs = clock.wall().as_secs();
+    let first = Target::IssuedBefore(Timestamp::from_secs(secs));
+    let record = revocations.revoke(order(first)).await.unwrap();
+    let RevocationRule::IssuedBefore(latest) = record.rule else {
+        panic!("{record:?}");
+    };
+    assert_eq!(issued_before(latest), Timestamp::from_secs(secs));
+    for revocations in [revocations, started(&ledger, &clock).await] {
+        assert_eq!(judged(&revocations, &json!({ "iat": secs })), Ok(()));
+        let before = json!({ "iat": secs - 1 });
+        assert_eq!(judged(&revocations, &before), Err(Denial::IssuerRevoked));
+    }
+}
+
+#[tokio::test]
+async fn a_record_lives_as_long_as_what_it_names_may() {
+    let clock = ManualClock::default();
+    let (now, ledger) = (clock.wall(), Arc::new(Memory::new()));
+    let revocations = started(&ledger, &clock).await;
+    let leeway = Duration::from_secs(300);
+    let known = Order {
+        expires_at: Some(now + DAY),
+        ..token("known")
+    };
+    let unlimited = Order {
+        longest: None,
+        ..token("unlimited")
+    };
+    for (order, kept_until) in [
+        (known, Some(now + DAY + leeway)),
+        (token("unknown"), Some(now + DAY * 30 + leeway)),
+        (unlimited, None),
+        (order(Target::Key("other".into())), None),
+    ] {
+        let record = revocations.revoke(order).await.unwrap();
+        assert_eq!(record.expires_at, kept_until, "{record:?}");
+    }
+    // Once more, for less: the life and the id stay.
+    let first = ids(&revocations).await;
+    let shorter = Order {
+        expires_at: Some(now + DAY),
+        ..token("unknown")
+    };
+    let again = revocations.revoke(shorter).await.unwrap();
+    assert_eq!(again.expires_at, Some(now + DAY * 30 + leeway));
+    assert_eq!(ids(&revocations).await, first);
+
+    let alive = |revocations: &Revocations| {
+        ["known", "unknown", "unlimited"].map(|jti| judged(revocations, &json!({ "jti": jti })).is_err())
+    };
+    forgetting(&revocations, &clock, DAY).await;
+    assert_eq!(alive(&revocations), [true; 3]);
+    forgetting(&revocations, &clock, DAY).await;
+    assert_eq!(alive(&revocations), [false, true, true]);
+    forgetting(&revocations, &clock, DAY * 29).await;
+    assert_eq!(alive(&revocations), [false, false, true]);
+    assert_eq!(
+        ids(&revocations).await.len(),
+        2,
+        "the store has forgotten them too"
+    );
+}
+
+#[tokio::test]
+async fn a_start_with_the_clock_far_ahead_forgets_nothing() {
+    let clock = ManualClock::default();
+    let ledger = Arc::new(Memory::new());
+    let first = started(&ledger, &clock).await;
+    first.revoke(token("a")).await.unwrap();
+    forgetting(&first, &clock, PRUNING).await;
+    drop(first);
+    let right = clock.wall();
+    for _ in 0..3 {
+        // As another process does that starts with such a clock.
+        let ahead = ManualClock::new(right + DAY * 1_000);
+        let revocations = started(&ledger, &ahead).await;
+        forgetting(&revocations, &ahead, DAY).await;
+        assert!(judged(&revocations, &json!({ "jti": "a" })).is_err());
+        assert_eq!(ids(&revocations).await.len(), 1);
+    }
+    let right = ManualClock::new(right + DAY * 3);
+    let revocations = started(&ledger, &right).await;
+    forgetting(&revocations, &right, DAY * 26).await;
+    assert!(judged(&revocations, &json!({ "jti": "a" })).is_err());
+    forgetting(&revocations, &right, DAY * 2).await;
+    assert!(judged(&revocations, &json!({ "jti": "a" })).is_ok());
+    assert_eq!(ids(&revocations).await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_record_of_a_clock_that_is_behind_is_kept_as_long_as_others() {
+    let clock = ManualClock::default();
+    let ledger = Arc::new(Memory::new());
+    let revocations = started(&ledger, &clock).await;
+    let right = clock.wall();
+    clock.set_wall(right - DAY * 40);
+    revocations.revoke(token("a")).await.unwrap();
+    clock.set_wall(right);
+    forgetting(&revocations, &clock, DAY * 29).await;
+    assert!(judged(&revocations, &json!({ "jti": "a" })).is_err());
+    forgetting(&revocations, &clock, DAY * 2).await;
+    assert!(judged(&revocations, &json!({ "jti": "a" })).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_index_and_the_store_agree_whoever_revokes_and_deletes_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger: Arc<dyn Ledger> = Arc::new(Sqlite::open(directory.path()).unwrap());
+    let clock = Arc::new(ManualClock::default());
+    let revocations = Revocations::load(ledger, clock).await.unwrap();
+    let mut kept = 0;
+    for round in 0..300 {
+        let id = revocations.revoke(token("a")).await.unwrap().id;
+        let (deletes, revokes) = (revocations.clone(), revocations.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { assert!(deletes.delete(&id).await.unwrap()) });
+        tasks.spawn(async move { drop(revokes.revoke(token("a")).await.unwrap()) });
+        tasks.join_all().await;
+        let in_store = !ids(&revocations).await.is_empty();
+        let refused = judged(&revocations, &json!({ "jti": "a" })).is_err();
+        assert_eq!(in_store, refused, "{round}");
+        kept += usize::from(in_store);
+        for id in ids(&revocations).await {
+            revocations.delete(&id).await.unwrap();
+        }
+    }
+    println!("the revocation came after the deletion in {kept} of 300 rounds");
+}
