@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 /// How long a program may take to start or to answer. A real one on a busy machine; nothing here waits so long.
@@ -63,6 +64,18 @@ impl Drop for Talker {
 pub(crate) fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();
+}
+
+/// Asks a child to end, so that it ends its own children too, and kills it where it does not.
+pub(crate) fn terminate(child: &mut Child) {
+    let _ = rustix::process::kill_process(Pid::from_child(child), Signal::TERM);
+    for _ in 0..250 {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    end(child);
 }
 
 /// Calls `ready` until it is, for at most `PATIENCE`; says `what` was waited for otherwise.

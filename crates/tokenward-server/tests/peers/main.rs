@@ -19,5 +19,6 @@ mod judges;
 mod openapi;
 mod process;
 mod provider;
+mod proxies;
 mod serving;
 mod tokenward;

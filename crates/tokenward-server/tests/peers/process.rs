@@ -37,7 +37,7 @@ pub(crate) fn python_tool(name: &str) -> Command {
     Command::new(tool)
 }
 
-fn must_exist(path: &Path) {
+pub(crate) fn must_exist(path: &Path) {
     assert!(
         path.exists(),
         "the peers of this test are not installed ({} is missing): run scripts/test",

@@ -23,19 +23,33 @@ impl Tokenward {
     /// Starts `tokenward serve` with these `idps` (the members of that list, as YAML) on ports of its own, and waits until
     /// every one of them was tried once. Plain HTTP and loopback are allowed for all of them.
     pub(crate) fn start(idps: &str) -> Self {
+        Self::serve(
+            &[],
+            &format!(
+                "store: {{ url: \"memory:\" }}\n\
+                 idp_defaults: {{ allow_http: true, allow_private_addresses: true, refresh_interval: 3600, leeway: 0 }}\n\
+                 idps:\n{idps}"
+            ),
+        )
+    }
+
+    /// Starts `tokenward serve --dev` with this configuration, on ports of its own.
+    pub(crate) fn development(config: &str) -> Self {
+        Self::serve(&["--dev"], config)
+    }
+
+    fn serve(arguments: &[&str], text: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("tokenward.yaml");
-        let text = format!(
-            "server: {{ host: 127.0.0.1, port: 0, admin: \"127.0.0.1:0\" }}\n\
-             store: {{ url: \"memory:\" }}\n\
-             idp_defaults: {{ allow_http: true, allow_private_addresses: true, refresh_interval: 3600, leeway: 0 }}\n\
-             idps:\n{idps}"
-        );
         fs::write(&config, text).unwrap();
         let log = File::create(directory.path().join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_tokenward"))
             .args(["serve", "--config"])
             .arg(&config)
+            .args(arguments)
+            .env("TOKENWARD__SERVER__HOST", "127.0.0.1")
+            .env("TOKENWARD__SERVER__PORT", "0")
+            .env("TOKENWARD__SERVER__ADMIN", "127.0.0.1:0")
             .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -89,6 +103,15 @@ impl Tokenward {
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let line = lines.find(|line| line["message"] == "listening" && line["listener"] == listener)?;
         line["address"].as_str()?.parse().ok()
+    }
+
+    /// The credential that `--dev` made.
+    pub(crate) fn credential(&self) -> String {
+        let log = fs::read_to_string(self.directory.path().join("log")).unwrap();
+        let mut lines = log
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("CREDENTIAL="));
+        lines.next().expect("--dev prints a credential").to_owned()
     }
 
     fn log(&self) -> String {

@@ -1,0 +1,16 @@
+//! Real proxies, started from `examples/`, between clients that try everything and a service that writes down what reaches it.
+
+mod cache;
+mod cast;
+mod door;
+mod echo;
+mod examples;
+mod limits;
+mod outage;
+mod place;
+mod raw;
+mod row;
+mod rows;
+mod stage;
+mod table;
+mod wire;

@@ -1,0 +1,61 @@
+//! tokenward, a service, and proxies between them, all as the examples say.
+
+use super::door::Door;
+use super::echo::Echo;
+use super::place::{Place, Ports, Running, free_port};
+use super::raw;
+use super::row::get;
+use crate::child::wait_for;
+use crate::process::root;
+use crate::tokenward::Tokenward;
+
+pub(super) struct Standing {
+    pub(super) door: Door,
+    pub(super) port: u16,
+    running: Running,
+    _place: Place,
+}
+
+/// `examples/tokenward.yaml` with more in it.
+pub(super) fn tokenward(more: &[(&str, &str)]) -> Tokenward {
+    let mut config = std::fs::read_to_string(root().join("examples/tokenward.yaml")).unwrap();
+    for (place, text) in more {
+        assert!(config.contains(place), "{place} is not in the example");
+        config = config.replacen(place, &format!("{place}{text}"), 1);
+    }
+    Tokenward::development(&config)
+}
+
+/// Starts `doors` in front of `service`, with an authorization service at the port `tokenward` that lets `/public/` through.
+pub(super) fn doors(doors: &[Door], tokenward: u16, service: &Echo) -> Vec<Standing> {
+    let mut standing: Vec<Standing> = doors
+        .iter()
+        .map(|door| {
+            let ports = Ports {
+                proxy: free_port(),
+                tokenward,
+                service: service.address.port(),
+            };
+            let place = Place::new(ports);
+            Standing {
+                door: *door,
+                port: ports.proxy,
+                running: door.start(&place),
+                _place: place,
+            }
+        })
+        .collect();
+    for one in &mut standing {
+        wait_for(&format!("{:?} passes requests on", one.door), || {
+            one.running.must_run();
+            raw::send(one.port, &get("/public/").bytes()).is_some_and(|reply| reply.is_of_the_service())
+        });
+    }
+    service.take();
+    standing
+}
+
+/// The port of a URL as `http://127.0.0.1:8080`.
+pub(super) fn port(url: &str) -> u16 {
+    url.rsplit_once(':').unwrap().1.parse().unwrap()
+}
