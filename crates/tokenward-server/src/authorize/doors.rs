@@ -131,7 +131,7 @@ impl Doors {
                 let status = StatusCode::from_u16(refused.status);
                 let mut response = denial_as(refused.reason, status.unwrap_or(StatusCode::FORBIDDEN));
                 if let Some(exceeding) = refused.exceeding {
-                    exceeding.tell(&mut response);
+                    exceeding.tell(response.headers_mut());
                 }
                 response
             }

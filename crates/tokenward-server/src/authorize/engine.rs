@@ -32,6 +32,8 @@ pub(crate) enum Door {
     Direct,
     /// Envoy's HTTP `ext_authz`.
     Envoy,
+    /// Envoy's gRPC `ext_authz`.
+    EnvoyGrpc,
     /// nginx's `auth_request`.
     Nginx,
     /// Traefik's `ForwardAuth` and Caddy's `forward_auth`.
@@ -44,6 +46,7 @@ impl Door {
         match self {
             Self::Direct => "direct",
             Self::Envoy => "envoy",
+            Self::EnvoyGrpc => "envoy_grpc",
             Self::Nginx => "nginx",
             Self::Forward => "forward",
         }

@@ -35,7 +35,7 @@ pub(crate) use effective::Effective;
 pub(crate) use environment::Environment;
 pub(crate) use idp::OWN_IDP;
 pub(crate) use model::{
-    Config, Level, LogFormat, Merged, OnCollision, StoreUrl, Tls, TokenApiLimits, WellKnown,
+    Config, Level, LogFormat, Merged, OnCollision, Server, StoreUrl, Tls, TokenApiLimits, WellKnown,
 };
 pub(crate) use problem::{Place, Problem, Problems};
 pub(crate) use rules::{not_private, parse_duration, read_limited};

@@ -10,7 +10,7 @@ use super::{
     authorize::Authorize,
     credential::Credential,
     effective::{Effective, EverythingSoFar},
-    fields::{list, optional_section, records, required, scalar, section, sections},
+    fields::{list, optional, optional_section, records, required, scalar, section, sections},
     idp::{Defaults, DefaultsOfIdps, Idp},
     record::{Check, Section, record},
     rules::{
@@ -109,6 +109,7 @@ impl Config {
             ("server", "host", old.host == new.host),
             ("server", "port", old.port == new.port),
             ("server", "admin", old.admin == new.admin),
+            ("server", "grpc", old.grpc == new.grpc),
             (
                 "server",
                 "max_connections",
@@ -194,12 +195,18 @@ record! {
         port: u16 = scalar("8080", integer(0, 65_535));
         /// Address and port of the admin listener: metrics and the admin API. Beyond loopback it needs `credentials`.
         admin: SocketAddr = scalar("127.0.0.1:9090", socket());
+        /// Address and port of the gRPC listener, where Envoy asks whether a request is allowed.
+        grpc: Option<SocketAddr> = optional("off", socket());
         /// Whether `/metrics` is on the public listener too.
         metrics_on_public: bool = scalar("false", boolean());
         /// Proxies whose forwarded address is taken for the caller's.
         trusted_proxies: Vec<IpNet> = list("the peer is the caller", network());
         /// TLS on the public listener.
         tls: Option<Tls> = optional_section("plain HTTP");
+        /// TLS on the admin listener.
+        admin_tls: Option<Tls> = optional_section("plain HTTP");
+        /// TLS on the gRPC listener.
+        grpc_tls: Option<Tls> = optional_section("HTTP/2 in clear");
         /// Connections at the same time on each listener; more are closed at once.
         max_connections: usize = scalar("10000", integer(1, 1_000_000));
     }
@@ -213,11 +220,35 @@ impl Check for Server {
                 "`--dev` listens on loopback only, as it needs no credentials",
             );
         }
-        let same_host = self.host.is_unspecified() || self.host == self.admin.ip();
-        if self.port != 0 && self.port == self.admin.port() && same_host {
+        let public = SocketAddr::new(self.host, self.port);
+        if clash(public, self.admin) {
             section.report("admin", "has the same port as the public listener");
         }
+        match self.grpc {
+            Some(grpc) if section.cx.dev && !grpc.ip().is_loopback() => {
+                section.report(
+                    "grpc",
+                    "`--dev` listens on loopback only, as it needs no credentials",
+                );
+            }
+            Some(grpc) if clash(public, grpc) => {
+                section.report("grpc", "has the same port as the public listener");
+            }
+            Some(grpc) if clash(self.admin, grpc) => {
+                section.report("grpc", "has the same port as the admin listener");
+            }
+            None if self.grpc_tls.is_some() => {
+                section.report("grpc_tls", "there is no such listener without `grpc`");
+            }
+            _ => {}
+        }
     }
+}
+
+/// Whether two listeners would want the same socket.
+fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && same_host
 }
 
 record! {

@@ -28,9 +28,20 @@ impl TrustedProxies {
             .get::<Peer>()
             .map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip())
             .to_canonical();
-        let mut caller = peer;
+        self.behind(peer, None, headers)
+    }
+
+    /// The same for a request that `peer` only tells of, which it got from `source`.
+    pub(crate) fn behind(&self, peer: IpAddr, source: Option<IpAddr>, headers: &HeaderMap) -> IpAddr {
+        let mut caller = peer.to_canonical();
         if !self.trusts(caller) {
             return caller;
+        }
+        if let Some(source) = source {
+            caller = source.to_canonical();
+            if !self.trusts(caller) {
+                return caller;
+            }
         }
         let chain = headers.get_all("x-forwarded-for");
         let hops = chain

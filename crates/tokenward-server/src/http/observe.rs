@@ -16,7 +16,7 @@ use futures_util::FutureExt as _;
 use http::{Extensions, HeaderValue, Method, Version, header};
 use tokenward_core::Clock;
 
-use super::{MAX_BODY, TrustedProxies, body_too_large, internal, rest, trace::Ids};
+use super::{TrustedProxies, body_too_large, internal, rest, trace::Ids};
 use crate::telemetry;
 
 /// Where proxies ask about a request whose body they may send along. It is thrown away, and refusing it would refuse the
@@ -37,6 +37,8 @@ pub(crate) struct Observer {
     pub(crate) listener: &'static str,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) proxies: Arc<TrustedProxies>,
+    /// The longest body that a request may announce, in bytes. A larger one is answered with 413.
+    pub(crate) max_body: usize,
     /// Whether each request gets a log line.
     pub(crate) log: bool,
 }
@@ -77,7 +79,7 @@ pub(crate) async fn observe(State(observer): State<Observer>, mut request: Reque
     // On HTTP/2 a body that is not read costs no other request.
     let in_a_row = request.version() < Version::HTTP_2;
     let along = request.uri().path().starts_with(ASKED_BY_PROXIES);
-    let most = if along { MAX_BODY_ALONG } else { MAX_BODY };
+    let most = if along { MAX_BODY_ALONG } else { observer.max_body };
     let (mut response, spent) = if !along && request.body().size_hint().lower() > most as u64 {
         (body_too_large(), false)
     } else {

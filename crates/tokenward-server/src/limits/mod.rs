@@ -10,7 +10,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokenward_core::{
     Clock,
     limit::{Exceeded, Quota, Rate},
@@ -116,7 +116,7 @@ impl Standing {
     /// Adds it to `response`.
     pub(crate) fn tell(&self, mut response: Response) -> Response {
         if let Some((policy, rate, quota)) = &self.0 {
-            tell(&mut response, policy, *rate, quota);
+            tell(response.headers_mut(), policy, *rate, quota);
         }
         response
     }
@@ -140,11 +140,11 @@ impl Exceeding {
         }
     }
 
-    /// Says it in `response`, whatever its status.
-    pub(crate) fn tell(&self, response: &mut Response) {
+    /// Says it in the `headers` of an answer, whatever its status.
+    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
         let wait = self.exceeded.0.retry_after();
-        response.headers_mut().insert(header::RETRY_AFTER, wait.into());
-        tell(response, self.policy, self.rate, &self.exceeded.0);
+        headers.insert(header::RETRY_AFTER, wait.into());
+        tell(headers, self.policy, self.rate, &self.exceeded.0);
     }
 
     /// As the OAuth endpoints answer it.
@@ -152,7 +152,7 @@ impl Exceeding {
         let description = "There were too many such requests; Retry-After says when another is answered.";
         let status = StatusCode::TOO_MANY_REQUESTS;
         let mut response = oauth_error(status, "rate_limited", "rate_limited", description);
-        self.tell(&mut response);
+        self.tell(response.headers_mut());
         response
     }
 }
@@ -160,22 +160,20 @@ impl Exceeding {
 impl IntoResponse for Exceeding {
     fn into_response(self) -> Response {
         let mut response = too_many_requests(self.exceeded.0.next_in);
-        self.tell(&mut response);
+        self.tell(response.headers_mut());
         response
     }
 }
 
 /// Several limits stand beside each other, as several lines of one list (RFC 9651 section 3.1).
-fn tell(response: &mut Response, policy: &str, rate: Rate, quota: &Quota) {
+fn tell(headers: &mut HeaderMap, policy: &str, rate: Rate, quota: &Quota) {
     let fields = [
         ("ratelimit-policy", rate.policy(policy)),
         ("ratelimit", quota.header(policy)),
     ];
     for (name, value) in fields {
         if let Ok(value) = HeaderValue::try_from(value) {
-            response
-                .headers_mut()
-                .append(HeaderName::from_static(name), value);
+            headers.append(HeaderName::from_static(name), value);
         }
     }
 }

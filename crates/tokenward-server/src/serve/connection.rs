@@ -160,8 +160,8 @@ impl Drop for InFlight {
     }
 }
 
-/// What is spoken on a connection, known from TLS's ALPN. Without TLS it is HTTP/1.1 only: where HTTP/2 in clear
-/// is spoken by surprise, it can be tunnelled past a proxy that filters requests.
+/// What is spoken on a connection, known from TLS's ALPN. Without TLS it is one of them only, and HTTP/1.1 for all but
+/// gRPC: where HTTP/2 in clear is spoken by surprise, it can be tunnelled past a proxy that filters requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     Http1,

@@ -75,6 +75,8 @@ pub(crate) struct Listener {
     pub(crate) name: &'static str,
     pub(crate) socket: TcpListener,
     pub(crate) served: Arc<ArcSwap<Served>>,
+    /// What is spoken without TLS.
+    pub(crate) plain: Protocol,
     pub(crate) max_connections: usize,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -131,13 +133,14 @@ impl Listener {
         peer: SocketAddr,
         phase: watch::Receiver<Phase>,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let (name, served, clock) = (self.name, Arc::clone(&self.served), Arc::clone(&self.clock));
+        let (name, plain) = (self.name, self.plain);
+        let (served, clock) = (Arc::clone(&self.served), Arc::clone(&self.clock));
         async move {
             // Small answers must not wait for acknowledgements of earlier ones.
             let _ = stream.set_nodelay(true);
             let tls = served.load().tls.clone();
             let Some(tls) = tls else {
-                return converse(name, stream, Protocol::Http1, peer, served, clock, phase).await;
+                return converse(name, stream, plain, peer, served, clock, phase).await;
             };
             match within(&*clock, HANDSHAKE_LIMIT, tls.accept(stream)).await {
                 Some(Ok(stream)) => {

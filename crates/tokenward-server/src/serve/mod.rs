@@ -3,6 +3,7 @@
 mod connection;
 mod descriptors;
 mod error;
+mod health;
 mod lifecycle;
 mod listener;
 mod message;
@@ -26,12 +27,14 @@ use futures_util::FutureExt as _;
 use tokenward::Verifier;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
+use connection::Protocol;
 pub(crate) use error::Error;
 use listener::{Listener, Phase};
 use readiness::Readiness;
 pub(crate) use reload::ReloadStatus;
 use reload::{Doors, Reloader};
 use site::{Parts, Site};
+use tls::Acceptors;
 
 use crate::{
     access::{Access, Audit, Failures, Generated, Guard, Reach},
@@ -59,8 +62,13 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
     // Before anything is fetched or written: another server that runs already is the most likely mistake.
     let public = bind("public", SocketAddr::new(config.server.host, config.server.port)).await?;
     let admin = bind("admin", config.server.admin).await?;
-    let tls = config.server.tls.as_ref().map(tls::acceptor).transpose()?;
-    let max_connections = descriptors::connections(config.server.max_connections, 2);
+    let grpc = match config.server.grpc {
+        Some(address) => Some(bind("grpc", address).await?),
+        None => None,
+    };
+    let tls = Acceptors::of(&config.server).map_err(|(_, error)| error)?;
+    let listeners = if grpc.is_some() { 3 } else { 2 };
+    let max_connections = descriptors::connections(config.server.max_connections, listeners);
     let mut signals = lifecycle::Signals::install()?;
     let hangups = reload::hangups()?;
 
@@ -134,31 +142,32 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
         generated: generated.as_ref().map(|generated| generated.credential.clone()),
         exporter,
     });
-    let encrypted = tls.is_some();
     let doors = Doors::open(site.routes(&config), tls);
+    let addresses = (public.address, admin.address);
     let listeners = [
-        ("public", public.socket, Arc::clone(&doors.public)),
-        ("admin", admin.socket, Arc::clone(&doors.admin)),
+        ("public", Some(public), Protocol::Http1, &doors.public),
+        ("admin", Some(admin), Protocol::Http1, &doors.admin),
+        ("grpc", grpc, Protocol::Http2, &doors.grpc),
     ];
     let mut serving = JoinSet::new();
-    for (name, socket, served) in listeners {
+    for (name, bound, plain, served) in listeners {
+        let Some(Bound { socket, address }) = bound else {
+            continue;
+        };
+        let tls = served.load().tls.is_some();
         let listener = Listener {
             name,
             socket,
-            served,
+            served: Arc::clone(served),
+            plain,
             max_connections,
             clock: Arc::clone(&clock),
         };
         serving.spawn(listener.run(phases.clone()));
-    }
-    for (name, address, tls) in [
-        ("public", public.address, encrypted),
-        ("admin", admin.address, false),
-    ] {
         tracing::info!(listener = name, %address, tls, "listening");
     }
     if dev {
-        welcome::print(&config, public.address, admin.address, generated.as_ref());
+        welcome::print(&config, addresses.0, addresses.1, generated.as_ref());
     }
     let reloader = Reloader {
         source: Arc::new(source),

@@ -63,6 +63,19 @@ impl Readiness {
             .with_state(self.clone())
     }
 
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.0.clock
+    }
+
+    pub(super) fn phases(&self) -> watch::Receiver<Phase> {
+        self.0.phase.clone()
+    }
+
+    /// Whether traffic should be sent here.
+    pub(super) fn is_ready(&self) -> bool {
+        self.checks().iter().all(|check| check.ok)
+    }
+
     fn checks(&self) -> [Check; 3] {
         let health = self.0.registry.health();
         let tried = health.untried == 0 || self.0.tried.load(Ordering::Acquire);

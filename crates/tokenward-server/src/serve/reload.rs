@@ -18,14 +18,13 @@ use tokio::{
     sync::watch,
     task::spawn_blocking,
 };
-use tokio_rustls::TlsAcceptor;
 use utoipa::ToSchema;
 
 use super::{
     Error,
     listener::{Phase, Served, reached},
     site::{Routes, Site},
-    tls,
+    tls::Acceptors,
 };
 use crate::{
     config::{Config, Problem, Problems, Source},
@@ -66,35 +65,34 @@ pub(crate) enum ReloadOutcome {
     Refused,
 }
 
-/// What both listeners serve.
+/// What each listener serves.
 pub(super) struct Doors {
     pub(super) public: Arc<ArcSwap<Served>>,
     pub(super) admin: Arc<ArcSwap<Served>>,
+    pub(super) grpc: Arc<ArcSwap<Served>>,
 }
 
 impl Doors {
-    pub(super) fn open(routes: Routes, tls: Option<TlsAcceptor>) -> Self {
-        let [public, admin] = served(routes, tls).map(|served| Arc::new(ArcSwap::new(served)));
-        Self { public, admin }
+    pub(super) fn open(routes: Routes, tls: Acceptors) -> Self {
+        let [public, admin, grpc] = served(routes, tls).map(|served| Arc::new(ArcSwap::new(served)));
+        Self { public, admin, grpc }
     }
 
-    fn replace(&self, routes: Routes, tls: Option<TlsAcceptor>) {
-        let [public, admin] = served(routes, tls);
+    fn replace(&self, routes: Routes, tls: Acceptors) {
+        let [public, admin, grpc] = served(routes, tls);
         self.public.store(public);
         self.admin.store(admin);
+        self.grpc.store(grpc);
     }
 }
 
-fn served(routes: Routes, tls: Option<TlsAcceptor>) -> [Arc<Served>; 2] {
-    let public = Served {
-        tls,
-        routes: routes.public,
-    };
-    let admin = Served {
-        tls: None,
-        routes: routes.admin,
-    };
-    [Arc::new(public), Arc::new(admin)]
+fn served(routes: Routes, tls: Acceptors) -> [Arc<Served>; 3] {
+    [
+        (routes.public, tls.public),
+        (routes.admin, tls.admin),
+        (routes.grpc, tls.grpc),
+    ]
+    .map(|(routes, tls)| Arc::new(Served { tls, routes }))
 }
 
 /// The signal that asks for a reload.
@@ -147,7 +145,7 @@ impl Reloader {
         let read = spawn_blocking(move || {
             let reading = source.read(Some(&running));
             let checked = reading.config.and_then(|config| {
-                let tls = config.server.tls.as_ref().map(tls::acceptor).transpose();
+                let tls = Acceptors::of(&config.server);
                 // The path may be the same and the file another.
                 let key = config.token_service.as_ref().map(|service| service.file_key(dev));
                 if let Some(Ok(Some(key))) = key
@@ -158,7 +156,7 @@ impl Reloader {
                 }
                 match tls {
                     Ok(tls) => Ok((config, tls)),
-                    Err(error) => Err(problem("server.tls", explain(&error))),
+                    Err((member, error)) => Err(problem(member, explain(&error))),
                 }
             });
             (checked, reading.files)

@@ -6,14 +6,14 @@ use axum::{Router, middleware::from_fn_with_state, response::IntoResponse as _, 
 use http::header;
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use super::readiness::Readiness;
+use super::{health, readiness::Readiness};
 use crate::{
     access::{Access, Failures, Guard, Reach},
     admin::{Admin, Lasting},
     aggregate::{Aggregate, Detail},
     authorize::{self, Engine, Parents},
     config::{self, Config, Credential},
-    http::{Observer, TrustedProxies, no_route, observe, wrong_method},
+    http::{MAX_BODY, Observer, TrustedProxies, no_route, observe, wrong_method},
     issue::TokenService,
     limits,
 };
@@ -47,6 +47,7 @@ pub(super) struct Site {
 pub(super) struct Routes {
     pub(super) public: Router,
     pub(super) admin: Router,
+    pub(super) grpc: Router,
 }
 
 impl Site {
@@ -64,33 +65,31 @@ impl Site {
     }
 
     pub(super) fn routes(&self, config: &Config) -> Routes {
+        for rule in config.unmet_rules() {
+            tracing::warn!("{rule}");
+        }
+        let engine = Arc::new(Engine::new(
+            self.parts.lasting.verifier.clone(),
+            self.parents(),
+            self.parts.lasting.registry.clock(),
+            &self.parts.used_by_tokens,
+            &config.authorize,
+        ));
         Routes {
-            public: self.public(config),
+            public: self.public(config, Arc::clone(&engine)),
             admin: self.admin(config),
+            grpc: self.grpc(config, engine),
         }
     }
 
     /// Keys, status and authorization.
-    fn public(&self, config: &Config) -> Router {
+    fn public(&self, config: &Config, engine: Arc<Engine>) -> Router {
         let parts = &self.parts;
-        for rule in config.unmet_rules() {
-            tracing::warn!("{rule}");
-        }
-        let engine = Engine::new(
-            parts.lasting.verifier.clone(),
-            self.parents(),
-            parts.lasting.registry.clock(),
-            &parts.used_by_tokens,
-            &config.authorize,
-        );
         let aggregate = self.aggregate(&config.merged);
         let mut routes = Router::new()
             .merge(aggregate.keys())
             .merge(aggregate.status(Detail::Public))
-            .merge(authorize::routes(
-                Arc::new(engine),
-                config.authorize.cache_max_age,
-            ))
+            .merge(authorize::routes(engine, config.authorize.cache_max_age))
             .merge(parts.readiness.routes());
         if let Some(service) = &parts.service {
             // What guards the public listener is not bound to the names of this machine.
@@ -101,6 +100,21 @@ impl Site {
             routes = routes.merge(self.metrics());
         }
         self.finish("public", routes, config)
+    }
+
+    /// Authorization and health, by gRPC.
+    fn grpc(&self, config: &Config, engine: Arc<Engine>) -> Router {
+        let observer = Observer {
+            // gRPC has words of its own for it, and a limit on each message.
+            max_body: usize::MAX,
+            ..self.observer("grpc", config)
+        };
+        Router::new()
+            .merge(authorize::grpc_routes(engine, Arc::clone(&observer.proxies)))
+            .merge(self.parts.readiness.grpc())
+            .fallback(health::unimplemented)
+            .method_not_allowed_fallback(health::unimplemented)
+            .layer(from_fn_with_state(observer, observe))
     }
 
     /// Who judges parent tokens: they who issue them.
@@ -185,15 +199,19 @@ impl Site {
 
     /// Adds what every request meets, known path or not.
     fn finish(&self, listener: &'static str, routes: Router, config: &Config) -> Router {
-        let observer = Observer {
-            listener,
-            clock: self.parts.lasting.registry.clock(),
-            proxies: Arc::new(TrustedProxies::new(config.server.trusted_proxies.clone())),
-            log: config.logging.requests,
-        };
         routes
             .fallback(no_route)
             .method_not_allowed_fallback(wrong_method)
-            .layer(from_fn_with_state(observer, observe))
+            .layer(from_fn_with_state(self.observer(listener, config), observe))
+    }
+
+    fn observer(&self, listener: &'static str, config: &Config) -> Observer {
+        Observer {
+            listener,
+            clock: self.parts.lasting.registry.clock(),
+            proxies: Arc::new(TrustedProxies::new(config.server.trusted_proxies.clone())),
+            max_body: MAX_BODY,
+            log: config.logging.requests,
+        }
     }
 }

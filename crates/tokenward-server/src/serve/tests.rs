@@ -33,7 +33,10 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::listener::{Listener, Phase, Served};
+use super::{
+    connection::Protocol,
+    listener::{Listener, Phase, Served},
+};
 
 /// More than any buffer of the system takes.
 const LARGE: usize = 80 << 20;
@@ -80,6 +83,7 @@ impl Running {
         let listener = Listener {
             name: "test",
             socket,
+            plain: Protocol::Http1,
             served: Arc::new(ArcSwap::from_pointee(Served { tls, routes })),
             max_connections,
             clock: Arc::clone(&clock) as _,

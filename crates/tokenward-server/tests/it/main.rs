@@ -18,6 +18,7 @@ mod crash;
 mod doors;
 mod faults;
 mod floods;
+mod grpc;
 mod holders;
 mod idps;
 mod limits;

@@ -111,7 +111,7 @@ impl Program {
         program
     }
 
-    async fn listening(&mut self, listener: &str) -> SocketAddr {
+    pub(crate) async fn listening(&mut self, listener: &str) -> SocketAddr {
         let found = wait_for(|| {
             let line = self
                 .logged("listening")

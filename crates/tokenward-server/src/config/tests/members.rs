@@ -79,6 +79,7 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("server.host", "127.0.0.1", "host: 127.0.0.1"),
     ("server.port", "8081", "port: 8081"),
     ("server.admin", "127.0.0.1:9191", "admin: 127.0.0.1:9191"),
+    ("server.grpc", "127.0.0.1:9192", "grpc: Some(127.0.0.1:9192)"),
     ("server.metrics_on_public", "true", "metrics_on_public: true"),
     (
         "server.trusted_proxies",
@@ -373,15 +374,18 @@ fn every_member_reaches_the_configuration() {
 
     let file = private_file("cert");
     let path = file.path().display();
-    let tls = read(&format!("server: {{ tls: {{ cert: /etc/hosts, key: {path} }} }}"))
-        .unwrap()
-        .server
-        .tls
-        .unwrap();
-    assert_eq!(
-        (tls.cert.to_str(), tls.key.as_path()),
-        (Some("/etc/hosts"), file.path())
-    );
+    let pair = format!("{{ cert: /etc/hosts, key: {path} }}");
+    let server = read(&format!(
+        "server: {{ tls: {pair}, admin_tls: {pair}, grpc_tls: {pair}, grpc: '127.0.0.1:1' }}"
+    ));
+    let server = server.unwrap().server;
+    for tls in [server.tls, server.admin_tls, server.grpc_tls] {
+        let tls = tls.unwrap();
+        assert_eq!(
+            (tls.cert.to_str(), tls.key.as_path()),
+            (Some("/etc/hosts"), file.path())
+        );
+    }
     let idp = &read("idps: [{ name: one, issuer: i, audiences: any, url: 'https://x.example/k' }]")
         .unwrap()
         .idps[0];
@@ -479,6 +483,8 @@ fn every_member_reaches_the_configuration() {
             "idps[].",
             "credentials[].",
             "server.tls.",
+            "server.admin_tls.",
+            "server.grpc_tls.",
             "token_service.",
             "authorize.rules[].",
         ]

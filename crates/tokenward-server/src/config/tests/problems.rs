@@ -232,6 +232,12 @@ refused! {
         "1:29: server.trusted_proxies[0]: bits are set beyond the prefix; the network is `10.0.0.0/8`",
         "1:41: server.trusted_proxies[1]: expected a network, as `10.0.0.0/8`",
     ];
+    grpc_on_a_port_that_is_taken: "server: { grpc: '127.0.0.1:9090' }" => [
+        "1:17: server.grpc: has the same port as the admin listener"
+    ];
+    grpc_on_the_public_port: "server: { grpc: '127.0.0.1:8080' }" => [
+        "1:17: server.grpc: has the same port as the public listener"
+    ];
     half_of_tls: "server: { tls: { cert: /etc/hosts } }" => ["1:16: server.tls.key: the member is missing"];
     a_missing_file: "server: { tls: { cert: /no/such, key: /etc } }" => [
         "1:24: server.tls.cert: cannot read the file: No such file or directory (os error 2)",

@@ -1,0 +1,232 @@
+//! The door at which Envoy asks by gRPC: `envoy.service.auth.v3.Authorization`.
+//!
+//! Whatever is decided is an answer of the call, an outage too. An error of the call itself would leave the status that a
+//! client sees to the proxy.
+
+mod messages;
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    routing::post,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use prost_types::{ListValue, Struct, Value, value::Kind};
+use tokenward::{caller_of, respond};
+use tokenward_core::{
+    Denial,
+    authz::{Facts, Told},
+};
+use tonic::{Response, body::Body, server::Grpc};
+use tonic_prost::ProstCodec;
+use tower::service_fn;
+
+use super::engine::{Accepted, Allowed, Asked, Door, Engine, Refused};
+use crate::http::{Peer, Reason, TrustedProxies};
+use messages::{
+    AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, HeaderValueOption, HttpRequest,
+    HttpResponse, HttpStatus, OkHttpResponse,
+};
+
+/// The service's name.
+pub(crate) const SERVICE: &str = "envoy.service.auth.v3.Authorization";
+
+/// The largest question, in bytes: the headers that Envoy takes by default, and a body that it may be told to send along,
+/// which is not read.
+const MAX_QUESTION: usize = 1024 * 1024;
+
+/// `HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD`.
+const OVERWRITE: i32 = 2;
+
+/// Codes of `google.rpc.Code`.
+mod code {
+    pub(super) const OK: i32 = 0;
+    pub(super) const PERMISSION_DENIED: i32 = 7;
+    pub(super) const RESOURCE_EXHAUSTED: i32 = 8;
+    pub(super) const UNAVAILABLE: i32 = 14;
+    pub(super) const UNAUTHENTICATED: i32 = 16;
+}
+
+#[derive(Clone)]
+struct Checks {
+    engine: Arc<Engine>,
+    proxies: Arc<TrustedProxies>,
+}
+
+/// The service, for a listener that speaks gRPC.
+pub(crate) fn routes(engine: Arc<Engine>, proxies: Arc<TrustedProxies>) -> Router {
+    Router::new()
+        .route("/envoy.service.auth.v3.Authorization/Check", post(check))
+        .with_state(Checks { engine, proxies })
+}
+
+async fn check(State(checks): State<Checks>, request: Request) -> http::Response<Body> {
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+    let check = service_fn(move |question: tonic::Request<CheckRequest>| {
+        let checks = checks.clone();
+        async move {
+            let (reason, answer) = checks.answer(question.into_inner(), peer).await;
+            let mut answer = Response::new(answer);
+            answer.extensions_mut().insert(Reason(reason));
+            Ok(answer)
+        }
+    });
+    Grpc::new(ProstCodec::default())
+        .max_decoding_message_size(MAX_QUESTION)
+        .unary(check, request)
+        .await
+}
+
+impl Checks {
+    /// What is decided, and the code of it.
+    async fn answer(&self, question: CheckRequest, peer: Option<IpAddr>) -> (&'static str, CheckResponse) {
+        let attributes = question.attributes.unwrap_or_default();
+        let source = source(&attributes);
+        let http = attributes.request.and_then(|request| request.http);
+        let http = http.unwrap_or_default();
+        let Some(headers) = headers(&http) else {
+            return denied(Refused {
+                reason: Denial::RequestMalformed,
+                status: 401,
+                exceeding: None,
+            });
+        };
+        let caller = peer.map(|peer| self.proxies.behind(peer, source, &headers));
+        let asked = Asked {
+            door: Door::EnvoyGrpc,
+            facts: Facts {
+                host: told(&http.host),
+                method: told(&http.method),
+                target: told(&http.path),
+            },
+            headers: &headers,
+            caller: caller.map(caller_of).unwrap_or_default(),
+        };
+        match self.engine.decide(&asked).await {
+            Ok(allowed) => ("allow", self.allowed(&allowed)),
+            Err(refused) => denied(refused),
+        }
+    }
+
+    fn allowed(&self, allowed: &Allowed) -> CheckResponse {
+        let removed = self.engine.removed(allowed);
+        CheckResponse {
+            status: Some(messages::Status { code: code::OK }),
+            http_response: Some(HttpResponse::Ok(OkHttpResponse {
+                headers: set(&allowed.identity),
+                headers_to_remove: removed.map(|name| name.as_str().to_owned()).collect(),
+            })),
+            dynamic_metadata: Some(metadata("allow", allowed.token.as_ref())),
+        }
+    }
+}
+
+fn denied(refused: Refused) -> (&'static str, CheckResponse) {
+    let reason = refused.reason;
+    let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::FORBIDDEN);
+    let mut response = respond::denial_as(reason, status);
+    if let Some(exceeding) = refused.exceeding {
+        exceeding.tell(response.headers_mut());
+    }
+    let code = match status {
+        StatusCode::UNAUTHORIZED => code::UNAUTHENTICATED,
+        StatusCode::TOO_MANY_REQUESTS => code::RESOURCE_EXHAUSTED,
+        StatusCode::SERVICE_UNAVAILABLE => code::UNAVAILABLE,
+        _ => code::PERMISSION_DENIED,
+    };
+    let answer = CheckResponse {
+        status: Some(messages::Status { code }),
+        http_response: Some(HttpResponse::Denied(DeniedHttpResponse {
+            status: Some(HttpStatus {
+                code: i32::from(status.as_u16()),
+            }),
+            headers: set(response.headers()),
+            body: response.into_body(),
+        })),
+        dynamic_metadata: Some(metadata(reason.code(), None)),
+    };
+    (reason.code(), answer)
+}
+
+/// What later filters of the proxy can know, beside the headers: the code of the decision, and whose token it was.
+fn metadata(reason: &str, token: Option<&Accepted>) -> Struct {
+    let mut fields = BTreeMap::from([("reason".to_owned(), text(reason))]);
+    if let Some(token) = token {
+        let claims = token.claims();
+        for (name, value) in [
+            ("idp", Some(token.idp())),
+            ("issuer", claims.issuer()),
+            ("subject", claims.subject()),
+            ("token_id", claims.token_id()),
+        ] {
+            if let Some(value) = value {
+                fields.insert(name.to_owned(), text(value));
+            }
+        }
+        let scopes = claims.scopes().map(text).collect();
+        let scopes = Kind::ListValue(ListValue { values: scopes });
+        fields.insert("scopes".to_owned(), Value { kind: Some(scopes) });
+    }
+    Struct { fields }
+}
+
+fn text(value: &str) -> Value {
+    Value {
+        kind: Some(Kind::StringValue(value.to_owned())),
+    }
+}
+
+/// Headers that take the place of what is there.
+fn set(headers: &HeaderMap) -> Vec<HeaderValueOption> {
+    let option = |(name, value): (&HeaderName, &HeaderValue)| HeaderValueOption {
+        header: Some(messages::HeaderValue {
+            key: name.as_str().to_owned(),
+            // Ours are ASCII.
+            value: value.to_str().unwrap_or_default().to_owned(),
+            raw_value: bytes::Bytes::new(),
+        }),
+        append_action: OVERWRITE,
+        keep_empty_value: true,
+    };
+    headers.iter().map(option).collect()
+}
+
+/// A field that is empty was not told.
+fn told(text: &str) -> Told<'_> {
+    match text {
+        "" => Told::Missing,
+        text => Told::As(text.as_bytes()),
+    }
+}
+
+/// The headers of the request; none where one of them is no header.
+fn headers(http: &HttpRequest) -> Option<HeaderMap> {
+    let joined = http.headers.iter();
+    let joined = joined.map(|entry| (&entry.key, bytes::Bytes::copy_from_slice(entry.value.as_bytes())));
+    let raw = http.header_map.iter().flat_map(|map| &map.headers);
+    let raw = raw.map(|header| match header.raw_value.is_empty() {
+        true => (
+            &header.key,
+            bytes::Bytes::copy_from_slice(header.value.as_bytes()),
+        ),
+        false => (&header.key, header.raw_value.clone()),
+    });
+    let mut headers = HeaderMap::with_capacity(http.headers.len());
+    for (name, value) in joined.chain(raw) {
+        // What HTTP/2 says of the request stands among them, and in fields of its own.
+        if name.starts_with(':') {
+            continue;
+        }
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        headers.append(name, HeaderValue::from_maybe_shared(value).ok()?);
+    }
+    Some(headers)
+}
+
+/// The address from which the proxy was asked.
+fn source(attributes: &AttributeContext) -> Option<IpAddr> {
+    let address = attributes.source.as_ref()?.address.as_ref()?;
+    address.socket_address.as_ref()?.address.parse().ok()
+}

@@ -1,0 +1,115 @@
+//! `grpc.health.v1`: readiness, for those who ask by gRPC.
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    routing::post,
+};
+use futures_util::{Stream, stream};
+use tonic::{Response, Status, body::Body, server::Grpc};
+use tonic_prost::ProstCodec;
+use tower::service_fn;
+
+use super::{listener::Phase, readiness::Readiness};
+use crate::{authorize::GRPC_SERVICE, http::within};
+
+/// How often a watched state is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A question for a service's state; empty: for the whole server's.
+#[derive(Clone, PartialEq, prost::Message)]
+struct HealthCheckRequest {
+    #[prost(string, tag = "1")]
+    service: String,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct HealthCheckResponse {
+    #[prost(enumeration = "ServingStatus", tag = "1")]
+    status: i32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+enum ServingStatus {
+    Unknown = 0,
+    Serving = 1,
+    NotServing = 2,
+    /// Of [`watch`] only.
+    ServiceUnknown = 3,
+}
+
+impl Readiness {
+    /// The health service, for a listener that speaks gRPC.
+    pub(super) fn grpc(&self) -> Router {
+        Router::new()
+            .route("/grpc.health.v1.Health/Check", post(check))
+            .route("/grpc.health.v1.Health/Watch", post(watch))
+            .with_state(self.clone())
+    }
+
+    fn serving(&self, service: &str) -> ServingStatus {
+        match service {
+            "" | GRPC_SERVICE if self.is_ready() => ServingStatus::Serving,
+            "" | GRPC_SERVICE => ServingStatus::NotServing,
+            _ => ServingStatus::ServiceUnknown,
+        }
+    }
+}
+
+/// What a gRPC client is told of a method that is not there.
+pub(super) async fn unimplemented() -> http::Response<Body> {
+    Status::unimplemented("there is no such method").into_http()
+}
+
+fn answer(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse {
+        status: status.into(),
+    }
+}
+
+async fn check(State(readiness): State<Readiness>, request: Request) -> http::Response<Body> {
+    let check = service_fn(move |request: tonic::Request<HealthCheckRequest>| {
+        let status = readiness.serving(&request.get_ref().service);
+        let answer = match status {
+            ServingStatus::ServiceUnknown => Err(Status::not_found("there is no such service")),
+            status => Ok(Response::new(answer(status))),
+        };
+        async move { answer }
+    });
+    Grpc::new(ProstCodec::default()).unary(check, request).await
+}
+
+/// The state, and each other one that follows, until the server leaves.
+async fn watch(State(readiness): State<Readiness>, request: Request) -> http::Response<Body> {
+    let watch = service_fn(move |request: tonic::Request<HealthCheckRequest>| {
+        let states = states(readiness.clone(), request.into_inner().service);
+        async move { Ok(Response::new(states)) }
+    });
+    Grpc::new(ProstCodec::default())
+        .server_streaming(watch, request)
+        .await
+}
+
+fn states(readiness: Readiness, service: String) -> impl Stream<Item = Result<HealthCheckResponse, Status>> {
+    let told = (readiness.phases(), None);
+    stream::unfold(told, move |(mut phases, told)| {
+        let (readiness, service) = (readiness.clone(), service.clone());
+        async move {
+            loop {
+                let phase = *phases.borrow_and_update();
+                let status = readiness.serving(&service);
+                if told != Some(status) {
+                    return Some((Ok(answer(status)), (phases, Some(status))));
+                }
+                if phase >= Phase::Draining {
+                    return None;
+                }
+                // Whatever ends the wait, it is looked at again.
+                let _ = within(readiness.clock(), LOOK, phases.changed()).await;
+            }
+        }
+    })
+}
