@@ -54,6 +54,6 @@ pub use verifier::{DEFAULT_CACHE_BYTES, Explanation, Terms, VerifiedToken, Verif
 struct Readme;
 
 /// The programs of the guide run.
-#[cfg(all(doctest, feature = "axum"))]
+#[cfg(all(doctest, feature = "axum", feature = "tonic"))]
 #[doc = include_str!("../../../docs/library.md")]
 struct Guide;

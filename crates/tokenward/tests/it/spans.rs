@@ -1,11 +1,15 @@
 //! What is traced: refreshes under their tenant and provider, verifications with their outcome.
 
 use std::{
+    convert::Infallible,
     fmt::Debug,
     sync::{Arc, Mutex},
 };
 
+use http::{Request, Response};
+use tokenward::TokenLayer;
 use tokenward_testkit::{TestKey, with_broken_signature};
+use tower::{Layer as _, ServiceExt as _};
 use tracing::{Event, Subscriber, field, span};
 use tracing_subscriber::{Layer, layer::Context, prelude::*};
 
@@ -94,4 +98,27 @@ async fn a_verification_is_told_with_reason_issuer_and_tenant_and_without_the_to
             "{seen:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_refused_request_is_told_by_its_reason_and_nothing_of_it() {
+    let spans = Spans::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(spans.clone()));
+    let world = World::new();
+    let key = TestKey::es256(0);
+    world.serve("a", &[&key]);
+    world.add("a").await;
+    let layer = TokenLayer::new(world.verifier.clone()).require_scopes(["read"]);
+    let service = layer.layer(tower::service_fn(async |_: Request<()>| {
+        Ok::<_, Infallible>(Response::new(String::new()))
+    }));
+    let token = world.token("a", &key);
+    let request = Request::get("/secret").header("authorization", format!("Bearer {token}"));
+    let answer = service.oneshot(request.body(()).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), 403);
+    let seen = spans.0.lock().unwrap().clone();
+    let told = r#"event message=Request refused reason="insufficient_scope""#;
+    assert!(seen.iter().any(|event| event == told), "{seen:?}");
+    let all = seen.concat();
+    assert!(!all.contains(&token) && !all.contains("secret"), "{all}");
 }
