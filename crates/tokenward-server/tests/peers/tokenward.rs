@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -25,6 +26,7 @@ impl Tokenward {
     pub(crate) fn start(idps: &str) -> Self {
         Self::serve(
             &[],
+            &[],
             &format!(
                 "store: {{ url: \"memory:\" }}\n\
                  idp_defaults: {{ allow_http: true, allow_private_addresses: true, refresh_interval: 3600, leeway: 0 }}\n\
@@ -35,10 +37,10 @@ impl Tokenward {
 
     /// Starts `tokenward serve --dev` with this configuration, on ports of its own.
     pub(crate) fn development(config: &str) -> Self {
-        Self::serve(&["--dev"], config)
+        Self::serve(&["--dev"], &[("TOKENWARD__SERVER__GRPC", "127.0.0.1:0")], config)
     }
 
-    fn serve(arguments: &[&str], text: &str) -> Self {
+    fn serve(arguments: &[&str], variables: &[(&str, &str)], text: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("tokenward.yaml");
         fs::write(&config, text).unwrap();
@@ -50,6 +52,7 @@ impl Tokenward {
             .env("TOKENWARD__SERVER__HOST", "127.0.0.1")
             .env("TOKENWARD__SERVER__PORT", "0")
             .env("TOKENWARD__SERVER__ADMIN", "127.0.0.1:0")
+            .envs(variables.iter().copied())
             .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -103,6 +106,15 @@ impl Tokenward {
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let line = lines.find(|line| line["message"] == "listening" && line["listener"] == listener)?;
         line["address"].as_str()?.parse().ok()
+    }
+
+    /// Where it answers Envoy by gRPC. Only of one that was started for development.
+    pub(crate) fn grpc(&self) -> SocketAddr {
+        self.listening("grpc").expect("a gRPC listener")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// The credential that `--dev` made.

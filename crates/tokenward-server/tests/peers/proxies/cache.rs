@@ -24,7 +24,7 @@ impl Cached {
     fn start() -> Self {
         let tokenward = stage::tokenward(&[("authorize:\n", "  cache_max_age: 2\n")]);
         let service = Echo::start();
-        let door = stage::doors(&[Door::Nginx], stage::port(&tokenward.url), &service).remove(0);
+        let door = stage::doors(&[Door::Nginx], stage::listening(&tokenward), &service).remove(0);
         Self {
             tokenward,
             service,

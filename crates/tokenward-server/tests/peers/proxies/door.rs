@@ -9,6 +9,8 @@ use crate::process::python_script;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Door {
     Envoy,
+    /// Envoy that asks by gRPC.
+    Grpc,
     /// Envoy with the filters that the example for Istio puts into it.
     Istio,
     Nginx,
@@ -26,23 +28,39 @@ const IDENTITY: [&str; 5] = [
 ];
 
 impl Door {
-    pub(super) const ALL: [Self; 5] = [Self::Envoy, Self::Istio, Self::Nginx, Self::Traefik, Self::Caddy];
+    pub(super) const ALL: [Self; 6] = [
+        Self::Envoy,
+        Self::Grpc,
+        Self::Istio,
+        Self::Nginx,
+        Self::Traefik,
+        Self::Caddy,
+    ];
+    /// Those that ask by HTTP.
+    pub(super) const BY_HTTP: [Self; 5] = [Self::Envoy, Self::Istio, Self::Nginx, Self::Traefik, Self::Caddy];
 
     /// Starts it by the command that its example's README gives.
     pub(super) fn start(self, place: &Place) -> Running {
-        let readme = match self {
-            Self::Envoy | Self::Istio => "examples/envoy/README.md",
-            Self::Nginx => "examples/nginx/README.md",
-            Self::Traefik => "examples/traefik/README.md",
-            Self::Caddy => "examples/caddy/README.md",
+        let (page, command) = match self {
+            Self::Envoy | Self::Istio => ("examples/envoy/README.md", 0),
+            Self::Grpc => ("examples/envoy/README.md", 1),
+            Self::Nginx => ("examples/nginx/README.md", 0),
+            Self::Traefik => ("examples/traefik/README.md", 0),
+            Self::Caddy => ("examples/caddy/README.md", 0),
         };
-        let readme = place.read(readme);
-        let command = blocks(&readme, "sh").next().expect("a command to start it with");
+        let page = place.read(page);
+        let command = blocks(&page, "sh")
+            .nth(command)
+            .expect("a command to start it with");
         if self != Self::Istio {
             return place.start(command);
         }
         place.write("examples/istio/envoy.json", &istio(place));
         place.start(&command.replace("examples/envoy/envoy.yaml", "examples/istio/envoy.json"))
+    }
+
+    fn is_envoy(self) -> bool {
+        matches!(self, Self::Envoy | Self::Grpc | Self::Istio)
     }
 
     /// The status that a client sees where tokenward refuses with `status`.
@@ -59,7 +77,7 @@ impl Door {
         match self {
             Self::Envoy | Self::Istio => status < 500,
             Self::Nginx => false,
-            Self::Traefik | Self::Caddy => true,
+            Self::Grpc | Self::Traefik | Self::Caddy => true,
         }
     }
 
@@ -77,11 +95,11 @@ impl Door {
         };
         let passed = |name: &str| {
             let odd = name.contains(|c: char| !c.is_ascii_alphanumeric() && c != '-');
-            let odd_ones_pass = matches!(self, Self::Envoy | Self::Istio);
+            let odd_ones_pass = self.is_envoy();
             // Those that would steer Envoy. What an authorization service may answer with is nothing to it in a request.
             let steers = name.starts_with("x-envoy-") && name != "x-envoy-auth-headers-to-remove";
-            let envoys = steers && matches!(self, Self::Envoy | Self::Istio);
-            let te = name == "te" && matches!(self, Self::Envoy | Self::Istio);
+            let envoys = steers && self.is_envoy();
+            let te = name == "te" && self.is_envoy();
             !is_identity(name)
                 && !envoys
                 && (!odd || odd_ones_pass)
@@ -89,9 +107,7 @@ impl Door {
         };
         // Envoy folds the lines of Authorization into one, and an empty one into nothing.
         let folded = |(name, value): &(String, String)| {
-            matches!(self, Self::Envoy | Self::Istio)
-                && value.is_empty()
-                && name.eq_ignore_ascii_case("authorization")
+            self.is_envoy() && value.is_empty() && name.eq_ignore_ascii_case("authorization")
         };
         let sent = sent.iter().filter(|line| !folded(line));
         let mut passed = self.judged(sent.filter(|(name, _)| passed(&name.to_ascii_lowercase())));
@@ -109,7 +125,7 @@ impl Door {
     /// Without what belongs to one connection, and what this proxy writes whatever a client sends.
     fn judged<'a>(self, headers: impl Iterator<Item = &'a (String, String)>) -> Headers {
         let own: &[&str] = match self {
-            Self::Envoy | Self::Istio => &[
+            Self::Envoy | Self::Grpc | Self::Istio => &[
                 "x-forwarded-for",
                 "x-forwarded-proto",
                 "x-request-id",

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use super::door::{Door, blocks, istio};
 use super::echo::Echo;
-use super::place::{Place, Ports, Running, free_port};
+use super::place::{Listening, Place, Ports, Running, free_port};
 use super::row::get;
 use super::{raw, stage};
 use crate::child::wait_for;
@@ -15,11 +15,12 @@ fn what_the_pages_say_comes_out() {
     let tokenward = stage::tokenward(&[]);
     let ports = |proxy| Ports {
         proxy,
-        tokenward: stage::port(&tokenward.url),
+        tokenward: stage::listening(&tokenward),
         service: free_port(),
     };
     for (door, page) in [
         (Door::Envoy, "examples/envoy/README.md"),
+        (Door::Grpc, "examples/envoy/README.md"),
         (Door::Nginx, "examples/nginx/README.md"),
         (Door::Traefik, "examples/traefik/README.md"),
         (Door::Caddy, "examples/caddy/README.md"),
@@ -91,7 +92,10 @@ fn alike(expected: &str, got: &str) -> bool {
 fn envoy_takes_what_istio_is_given() {
     let place = Place::new(Ports {
         proxy: free_port(),
-        tokenward: free_port(),
+        tokenward: Listening {
+            http: free_port(),
+            grpc: free_port(),
+        },
         service: Echo::start().address.port(),
     });
     let configuration = istio(&place);

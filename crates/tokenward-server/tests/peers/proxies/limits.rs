@@ -12,7 +12,7 @@ use super::{raw, stage};
 fn a_token_that_is_used_too_often_is_refused_at_every_door() {
     let tokenward = stage::tokenward(&[("authorize:\n", "  enforce_rate_limit: true\n")]);
     let service = Echo::start();
-    for one in stage::doors(&Door::ALL, stage::port(&tokenward.url), &service) {
+    for one in stage::doors(&Door::ALL, stage::listening(&tokenward), &service) {
         let minted = Office(&tokenward).mint(&json!({"user_id": "eager", "rate_limit": 1}));
         let request = get("/hello").bearer(&text(&minted, "token")).bytes();
         let first = raw::send(one.port, &request).unwrap();

@@ -5,6 +5,7 @@ mod cast;
 mod door;
 mod echo;
 mod examples;
+mod grpc;
 mod limits;
 mod outage;
 mod place;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::door::Door;
 use super::echo::Echo;
+use super::place::Listening;
 use super::raw;
 use super::row::get;
 use super::stage::{self, Standing};
@@ -67,7 +68,7 @@ const TABLE: &[(Fault, [u16; 4])] = &[
 fn what_is_not_allowed_is_not_passed_on() {
     let authorization = Authorization::start();
     let service = Echo::start();
-    let doors = stage::doors(&Door::ALL, authorization.port, &service);
+    let doors = stage::doors(&Door::BY_HTTP, authorization.listening(), &service);
     let mut wrong = Vec::new();
     for (fault, statuses) in TABLE {
         authorization.fail(*fault);
@@ -89,7 +90,7 @@ fn try_out(fault: Fault, statuses: [u16; 4], doors: &[Standing], service: &Echo)
     let mut passed = 0;
     for (one, reply) in doors.iter().zip(replies) {
         let expected = statuses[match one.door {
-            Door::Envoy | Door::Istio => 0,
+            Door::Envoy | Door::Grpc | Door::Istio => 0,
             Door::Nginx => 1,
             Door::Traefik => 2,
             Door::Caddy => 3,
@@ -138,6 +139,13 @@ impl Authorization {
         };
         thread::Builder::new().spawn(accept).unwrap();
         Self { port, fault }
+    }
+
+    fn listening(&self) -> Listening {
+        Listening {
+            http: self.port,
+            grpc: self.port,
+        }
     }
 
     /// From now on, on connections that are open, too.

@@ -10,12 +10,19 @@ use tempfile::TempDir;
 use crate::child::{tail, terminate};
 use crate::process::{must_exist, root};
 
-/// Where the examples say 8000, 8080 and 9000.
+/// Where the examples say 8000, 8080, 9191 and 9000.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ports {
     pub(super) proxy: u16,
-    pub(super) tokenward: u16,
+    pub(super) tokenward: Listening,
     pub(super) service: u16,
+}
+
+/// Where an authorization service listens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listening {
+    pub(super) http: u16,
+    pub(super) grpc: u16,
 }
 
 pub(super) struct Place {
@@ -56,7 +63,8 @@ impl Place {
             moved.push_str(before);
             match number {
                 "8000" => moved.push_str(&self.ports.proxy.to_string()),
-                "8080" => moved.push_str(&self.ports.tokenward.to_string()),
+                "8080" => moved.push_str(&self.ports.tokenward.http.to_string()),
+                "9191" => moved.push_str(&self.ports.tokenward.grpc.to_string()),
                 "9000" => moved.push_str(&self.ports.service.to_string()),
                 other => moved.push_str(other),
             }
@@ -118,6 +126,11 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// What it has written.
+    pub(super) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
     /// Panics with the log where the program has ended.
     pub(super) fn must_run(&mut self) {
         if let Some(status) = self.child.try_wait().unwrap() {

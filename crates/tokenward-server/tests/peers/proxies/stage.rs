@@ -2,7 +2,7 @@
 
 use super::door::Door;
 use super::echo::Echo;
-use super::place::{Place, Ports, Running, free_port};
+use super::place::{Listening, Place, Ports, Running, free_port};
 use super::raw;
 use super::row::get;
 use crate::child::wait_for;
@@ -12,7 +12,7 @@ use crate::tokenward::Tokenward;
 pub(super) struct Standing {
     pub(super) door: Door,
     pub(super) port: u16,
-    running: Running,
+    pub(super) running: Running,
     _place: Place,
 }
 
@@ -26,8 +26,8 @@ pub(super) fn tokenward(more: &[(&str, &str)]) -> Tokenward {
     Tokenward::development(&config)
 }
 
-/// Starts `doors` in front of `service`, with an authorization service at the port `tokenward` that lets `/public/` through.
-pub(super) fn doors(doors: &[Door], tokenward: u16, service: &Echo) -> Vec<Standing> {
+/// Starts `doors` in front of `service`, with an authorization service at `tokenward` that lets `/public/` through.
+pub(super) fn doors(doors: &[Door], tokenward: Listening, service: &Echo) -> Vec<Standing> {
     let mut standing: Vec<Standing> = doors
         .iter()
         .map(|door| {
@@ -55,7 +55,10 @@ pub(super) fn doors(doors: &[Door], tokenward: u16, service: &Echo) -> Vec<Stand
     standing
 }
 
-/// The port of a URL as `http://127.0.0.1:8080`.
-pub(super) fn port(url: &str) -> u16 {
-    url.rsplit_once(':').unwrap().1.parse().unwrap()
+pub(super) fn listening(tokenward: &Tokenward) -> Listening {
+    let (_, port) = tokenward.url.rsplit_once(':').unwrap();
+    Listening {
+        http: port.parse().unwrap(),
+        grpc: tokenward.grpc().port(),
+    }
 }

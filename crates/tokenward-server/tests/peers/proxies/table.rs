@@ -17,7 +17,7 @@ fn every_request_is_decided_the_same_at_every_door() {
     );
     let tokenward = stage::tokenward(&[("store: { url: \"memory:\" }\n", &idp)]);
     let service = Echo::start();
-    let doors = stage::doors(&Door::ALL, stage::port(&tokenward.url), &service);
+    let doors = stage::doors(&Door::ALL, stage::listening(&tokenward), &service);
     let cast = Cast::new(&tokenward, &provider);
     let rows = rows::all(&cast);
     assert!(rows.len() >= 150, "{} rows", rows.len());

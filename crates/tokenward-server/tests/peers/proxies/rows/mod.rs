@@ -9,7 +9,9 @@ use super::cast::{Cast, Person};
 use super::door::Door;
 use super::row::{Outcome, Row};
 
-const ENVOYS: &[Door] = &[Door::Envoy, Door::Istio];
+const ENVOYS: &[Door] = &[Door::Envoy, Door::Grpc, Door::Istio];
+/// Of these, those that ask by HTTP.
+const ENVOYS_BY_HTTP: &[Door] = &[Door::Envoy, Door::Istio];
 const ANONYMOUS: Outcome = Outcome::Through(Vec::new());
 
 pub(super) fn all(cast: &Cast) -> Vec<Row> {

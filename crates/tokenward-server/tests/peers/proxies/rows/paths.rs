@@ -2,7 +2,7 @@
 
 use super::{ANONYMOUS, ENVOYS, answered, refused, rewritten, through};
 use crate::proxies::cast::Cast;
-use crate::proxies::door::Door::{Caddy, Envoy, Istio, Nginx, Traefik};
+use crate::proxies::door::Door::{Caddy, Envoy, Grpc, Istio, Nginx, Traefik};
 use crate::proxies::row::{Outcome, Row, get};
 
 pub(super) fn rows(cast: &Cast) -> Vec<Row> {
@@ -149,32 +149,35 @@ fn odd(cast: &Cast) -> Vec<Row> {
         (
             "/public/x#y",
             &[
-                (&[Envoy, Istio, Traefik], Into(400)),
+                (&[Envoy, Grpc, Istio, Traefik], Into(400)),
                 (&[Caddy], Of("/public/x%23y")),
             ],
         ),
         (
             "/admin/x#/../../public/x",
-            &[(&[Envoy, Istio, Traefik], Into(400))],
+            &[(&[Envoy, Grpc, Istio, Traefik], Into(400))],
         ),
-        ("/public/\u{ff}", &[(&[Envoy, Istio], Into(400))]),
+        ("/public/\u{ff}", &[(&[Envoy, Grpc, Istio], Into(400))]),
         (
             "*",
-            &[(&[Envoy, Istio, Nginx], Into(400)), (&[Traefik], Into(404))],
+            &[(&[Envoy, Grpc, Istio, Nginx], Into(400)), (&[Traefik], Into(404))],
         ),
-        ("public/x", &[(&[Envoy, Istio, Nginx, Traefik, Caddy], Into(400))]),
-        ("", &[(&[Envoy, Istio, Nginx, Traefik, Caddy], Into(400))]),
+        (
+            "public/x",
+            &[(&[Envoy, Grpc, Istio, Nginx, Traefik, Caddy], Into(400))],
+        ),
+        ("", &[(&[Envoy, Grpc, Istio, Nginx, Traefik, Caddy], Into(400))]),
         (
             "/public/x y",
-            &[(&[Envoy, Istio, Nginx, Traefik, Caddy], Into(400))],
+            &[(&[Envoy, Grpc, Istio, Nginx, Traefik, Caddy], Into(400))],
         ),
         (
             "/public/x\ty",
-            &[(&[Envoy, Istio, Nginx, Traefik, Caddy], Into(400))],
+            &[(&[Envoy, Grpc, Istio, Nginx, Traefik, Caddy], Into(400))],
         ),
         (
             "/public/\u{7f}",
-            &[(&[Envoy, Istio, Nginx, Traefik, Caddy], Into(400))],
+            &[(&[Envoy, Grpc, Istio, Nginx, Traefik, Caddy], Into(400))],
         ),
     ];
     let mut rows = Vec::new();

@@ -1,6 +1,6 @@
 //! What carries a token, and what it is worth.
 
-use super::{ANONYMOUS, ENVOYS, answered, refused, through};
+use super::{ANONYMOUS, ENVOYS, ENVOYS_BY_HTTP, answered, refused, through};
 use crate::proxies::cast::Cast;
 use crate::proxies::door::Door;
 use crate::proxies::row::{Row, get};
@@ -253,20 +253,20 @@ fn carriers(cast: &Cast) -> Vec<Row> {
             get("/hello").header("Cookie", &format!("session_token={token}; session_token={admin}")),
             refused("request_malformed"),
         ),
-        // Envoy joins the lines of a header by commas for the authorization, so a cookie that is not in the first line is not
+        // By HTTP, Envoy joins the lines of a header by commas for the authorization, so a cookie that is not in the first line is not
         // found there. It asks for less than it passes on, which refuses more and never less.
         Row::new(
             "two Cookie lines",
             get("/hello").header("Cookie", "a=1").cookie(token),
             through(alice),
         )
-        .but(ENVOYS, refused("token_missing")),
+        .but(ENVOYS_BY_HTTP, refused("token_missing")),
         Row::new(
             "two Cookie lines, unlike",
             get("/hello").cookie(token).cookie(admin),
             refused("request_malformed"),
         )
-        .but(ENVOYS, refused("token_malformed")),
+        .but(ENVOYS_BY_HTTP, refused("token_malformed")),
         Row::new(
             "cookie and header unlike, where no token is needed",
             get("/public/x").cookie(token).bearer(admin),
