@@ -109,8 +109,12 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Denial> {
     credentials(headers, &[Scheme::Bearer]).map(|found| found.map(|(_, token)| token))
 }
 
-/// As [`bearer`], of either scheme; an empty header is [`Denial::TokenMissing`].
-fn authorization(headers: &HeaderMap) -> Result<Option<(Scheme, &str)>, Denial> {
+/// The token of the `Authorization` header under either scheme, as [`bearer`] reads it.
+///
+/// # Errors
+///
+/// [`Denial::TokenMissing`] where the header is there but empty, [`Denial::RequestMalformed`] as of [`bearer`].
+pub fn authorization(headers: &HeaderMap) -> Result<Option<(Scheme, &str)>, Denial> {
     if single(headers, &AUTHORIZATION)? == Some("") {
         return Err(Denial::TokenMissing);
     }
@@ -143,7 +147,12 @@ fn credentials<'a>(headers: &'a HeaderMap, schemes: &[Scheme]) -> Result<Option<
 }
 
 /// The token of a header that holds nothing else.
-fn bare<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Denial> {
+///
+/// # Errors
+///
+/// [`Denial::TokenMissing`] where the header is there but empty, [`Denial::RequestMalformed`] where it is there twice, is
+/// not visible ASCII, or has a comma.
+pub fn bare<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Denial> {
     match single(headers, name)? {
         None => Ok(None),
         Some("") => Err(Denial::TokenMissing),
@@ -155,7 +164,11 @@ fn bare<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
 
 /// The values of all cookies of that name (RFC 6265 section 5.4). An empty one is how sites delete a cookie, and
 /// no token.
-fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> Result<Vec<&'a str>, Denial> {
+///
+/// # Errors
+///
+/// [`Denial::RequestMalformed`] where one of them is not UTF-8.
+pub fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> Result<Vec<&'a str>, Denial> {
     let mut values = Vec::new();
     for header in headers.get_all(COOKIE) {
         // Another cookie may hold any bytes; ours is looked for among those that are text.

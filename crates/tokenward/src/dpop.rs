@@ -114,6 +114,13 @@ impl Dpop {
         self
     }
 
+    /// The same with another mode. Both share what they remember, so no proof is taken under one of them that was used
+    /// under the other.
+    #[must_use]
+    pub fn with_mode(&self, mode: DpopMode) -> Self {
+        Self { mode, ..self.clone() }
+    }
+
     /// Which requests need a proof.
     #[must_use]
     pub const fn mode(&self) -> DpopMode {

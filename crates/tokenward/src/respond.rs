@@ -68,7 +68,17 @@ pub fn problem(status: StatusCode, error: &str, code: &str, title: &str, detail:
 /// used, or that has to be.
 #[must_use]
 pub fn challenged(reason: Denial, mode: DpopMode, scheme: Scheme) -> Response<String> {
-    let mut response = denial(reason);
+    with_challenges(denial(reason), reason, mode, scheme)
+}
+
+/// The same for a response that refuses for `reason` already.
+#[must_use]
+pub fn with_challenges(
+    mut response: Response<String>,
+    reason: Denial,
+    mode: DpopMode,
+    scheme: Scheme,
+) -> Response<String> {
     if mode == DpopMode::Disabled || !response.headers().contains_key(header::WWW_AUTHENTICATE) {
         return response;
     }

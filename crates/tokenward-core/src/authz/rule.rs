@@ -358,6 +358,9 @@ pub struct Requirement {
     pub claims: Vec<ClaimTest>,
     /// The types that are allowed; empty: all but parents.
     pub token_types: Vec<TokenType>,
+    /// It must be bound to a key, and the request prove possession of it. [`Requirement::check`] does not see the request, so
+    /// that is for whoever asks it to check.
+    pub dpop: bool,
 }
 
 impl Requirement {

@@ -1,10 +1,7 @@
 //! Which part of a request carries its token.
 
-use http::{
-    HeaderMap, HeaderName,
-    header::{AUTHORIZATION, COOKIE},
-};
-use tokenward::carrier;
+use http::{HeaderMap, HeaderName, header::AUTHORIZATION};
+use tokenward::carrier::{self, Scheme};
 use tokenward_core::Denial;
 
 /// Why a request's token cannot be told.
@@ -19,6 +16,13 @@ impl From<Denial> for Unread {
     fn from(denial: Denial) -> Self {
         Self::Denied(denial)
     }
+}
+
+/// The token of a request, and how it was presented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Carried<'a> {
+    pub(super) token: &'a str,
+    pub(super) scheme: Scheme,
 }
 
 /// The configured carriers, in order.
@@ -39,66 +43,36 @@ impl Carriers {
     /// [`Denial::TokenMissing`] where no carrier has one, and where a configured header is there but empty:
     /// something in front meant to set it, so what stands elsewhere is not what it meant.
     /// [`Denial::RequestMalformed`] where a carrier is ambiguous, [`Unread::Differ`] where two do not agree.
-    pub(super) fn token<'a>(&self, headers: &'a HeaderMap) -> Result<&'a str, Unread> {
+    pub(super) fn token<'a>(&self, headers: &'a HeaderMap) -> Result<Carried<'a>, Unread> {
         let mut found = None;
         for name in &self.headers {
-            if let Some(token) = in_header(headers, name)? {
-                keep(&mut found, token)?;
+            let carried = if name == AUTHORIZATION {
+                carrier::authorization(headers)?
+            } else {
+                carrier::bare(headers, name)?.map(|token| (Scheme::Bare, token))
+            };
+            if let Some((scheme, token)) = carried {
+                keep(&mut found, token, scheme)?;
             }
         }
         if let Some(name) = &self.cookie {
-            for token in in_cookies(headers, name)? {
-                keep(&mut found, token)?;
+            for token in carrier::cookies(headers, name)? {
+                keep(&mut found, token, Scheme::Bare)?;
             }
         }
         found.ok_or(Unread::Denied(Denial::TokenMissing))
     }
 }
 
-fn keep<'a>(found: &mut Option<&'a str>, token: &'a str) -> Result<(), Unread> {
-    match found.replace(token) {
-        Some(other) if other != token => Err(Unread::Differ),
-        _ => Ok(()),
+fn keep<'a>(found: &mut Option<Carried<'a>>, token: &'a str, scheme: Scheme) -> Result<(), Unread> {
+    match found {
+        Some(earlier) if earlier.token != token => return Err(Unread::Differ),
+        // The scheme, where there is one, says what the client meant.
+        Some(earlier) if scheme != Scheme::Bare => earlier.scheme = scheme,
+        Some(_) => {}
+        None => *found = Some(Carried { token, scheme }),
     }
-}
-
-fn in_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Denial> {
-    let value = carrier::single(headers, name)?;
-    match value {
-        None => Ok(None),
-        Some("") => Err(Denial::TokenMissing),
-        Some(_) if name == AUTHORIZATION => carrier::bearer(headers),
-        // What a proxy joined of two headers.
-        Some(value) if value.contains(',') => Err(Denial::RequestMalformed),
-        Some(value) => Ok(Some(value)),
-    }
-}
-
-/// The values of all cookies of that name (RFC 6265 section 5.4). An empty one is how sites delete a cookie, and
-/// no token.
-fn in_cookies<'a>(headers: &'a HeaderMap, name: &str) -> Result<Vec<&'a str>, Denial> {
-    let mut values = Vec::new();
-    for header in headers.get_all(COOKIE) {
-        // Another cookie may hold any bytes; ours is looked for among those that are text.
-        for pair in header.as_bytes().split(|byte| *byte == b';') {
-            let pair = pair.trim_ascii();
-            let Some(value) = pair
-                .strip_prefix(name.as_bytes())
-                .and_then(|rest| rest.strip_prefix(b"="))
-            else {
-                continue;
-            };
-            let value = std::str::from_utf8(value).map_err(|_| Denial::RequestMalformed)?;
-            let value = value
-                .strip_prefix('"')
-                .and_then(|rest| rest.strip_suffix('"'))
-                .unwrap_or(value);
-            if !value.is_empty() {
-                values.push(value);
-            }
-        }
-    }
-    Ok(values)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -121,7 +95,7 @@ mod tests {
                 )
             })
             .collect();
-        carriers.token(&headers).map(str::to_owned)
+        carriers.token(&headers).map(|carried| carried.token.to_owned())
     }
 
     #[test]
@@ -132,6 +106,7 @@ mod tests {
             (&[("authorization", "Bearer abc")], Ok("abc")),
             (&[("authorization", "bEaReR abc")], Ok("abc")),
             (&[("authorization", "")], MISSING),
+            (&[("authorization", "DPoP abc")], Ok("abc")),
             (&[("authorization", "Basic dXNlcjpwdw==")], MISSING),
             (&[("authorization", "abc")], MISSING),
             (&[("authorization", "Bearer")], MALFORMED),
@@ -190,6 +165,34 @@ mod tests {
                 expected.as_ref().map(|t| *t),
                 "{headers:?}"
             );
+        }
+    }
+
+    #[test]
+    fn the_scheme_is_that_of_the_header_that_has_one() {
+        let carriers = Carriers::new(
+            vec![HeaderName::from_static("x-token"), AUTHORIZATION],
+            Some("session".into()),
+        );
+        for (headers, scheme) in [
+            (&[("x-token", "abc")][..], Scheme::Bare),
+            (&[("cookie", "session=abc")], Scheme::Bare),
+            (&[("authorization", "bearer abc")], Scheme::Bearer),
+            (&[("authorization", "dpop abc")], Scheme::Dpop),
+            (
+                &[
+                    ("x-token", "abc"),
+                    ("authorization", "DPoP abc"),
+                    ("cookie", "session=abc"),
+                ],
+                Scheme::Dpop,
+            ),
+        ] {
+            let headers: HeaderMap = headers
+                .iter()
+                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+                .collect();
+            assert_eq!(carriers.token(&headers).unwrap().scheme, scheme, "{headers:?}");
         }
     }
 }

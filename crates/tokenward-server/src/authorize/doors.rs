@@ -23,6 +23,7 @@ const X_ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method
 const X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 
 /// What Envoy takes away from a request before it goes on.
@@ -61,10 +62,11 @@ async fn direct(State(doors): State<Doors>, request: Request) -> Response {
         method: Told::As(request.method.as_str().as_bytes()),
         target: Told::Never,
     };
-    doors.answer(Door::Direct, facts, &request).await
+    doors.answer(Door::Direct, facts, Told::Never, &request).await
 }
 
-/// Envoy asks with the method, the host and the path of the request itself.
+/// Envoy asks with the method, the host and the path of the request itself. It sets `X-Forwarded-Proto`, and sends it where it
+/// is told to.
 async fn envoy(State(doors): State<Doors>, request: Request) -> Response {
     let (request, _body) = request.into_parts();
     let target = request.uri.path_and_query().map_or("", |target| target.as_str());
@@ -74,7 +76,8 @@ async fn envoy(State(doors): State<Doors>, request: Request) -> Response {
         method: Told::As(request.method.as_str().as_bytes()),
         target: Told::As(original.unwrap_or("/").as_bytes()),
     };
-    doors.answer(Door::Envoy, facts, &request).await
+    let scheme = told(&request.headers, &X_FORWARDED_PROTO);
+    doors.answer(Door::Envoy, facts, scheme, &request).await
 }
 
 /// nginx is told which headers to send; `Host` is the client's.
@@ -85,7 +88,7 @@ async fn nginx(State(doors): State<Doors>, request: Request) -> Response {
         method: told(&request.headers, &X_ORIGINAL_METHOD),
         target: told(&request.headers, &X_ORIGINAL_URI),
     };
-    doors.answer(Door::Nginx, facts, &request).await
+    doors.answer(Door::Nginx, facts, Told::Never, &request).await
 }
 
 /// Traefik and Caddy set `X-Forwarded-*` themselves, in place of the client's.
@@ -96,7 +99,8 @@ async fn forward(State(doors): State<Doors>, request: Request) -> Response {
         method: told(&request.headers, &X_FORWARDED_METHOD),
         target: told(&request.headers, &X_FORWARDED_URI),
     };
-    doors.answer(Door::Forward, facts, &request).await
+    let scheme = told(&request.headers, &X_FORWARDED_PROTO);
+    doors.answer(Door::Forward, facts, scheme, &request).await
 }
 
 /// HTTP/2 may name it in the target alone. That there are not two of them is seen to where requests come in.
@@ -117,19 +121,20 @@ fn told<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Told<'a> {
 }
 
 impl Doors {
-    async fn answer(&self, door: Door, facts: Facts<'_>, request: &Parts) -> Response {
+    async fn answer(&self, door: Door, facts: Facts<'_>, scheme: Told<'_>, request: &Parts) -> Response {
         let caller = request.extensions.get::<Caller>();
         let asked = Asked {
             door,
             facts,
+            scheme,
             headers: &request.headers,
             caller: caller.map(|caller| caller_of(caller.0)).unwrap_or_default(),
         };
         match self.engine.decide(&asked).await {
             Ok(allowed) => self.allow(door, allowed),
             Err(refused) => {
-                let status = StatusCode::from_u16(refused.status);
-                let mut response = denial_as(refused.reason, status.unwrap_or(StatusCode::FORBIDDEN));
+                let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::FORBIDDEN);
+                let mut response = denial_as(refused.reason, status, refused.proofs, refused.scheme);
                 if let Some(exceeding) = refused.exceeding {
                     exceeding.tell(response.headers_mut());
                 }

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
-use tokenward::{DEFAULT_TENANT, VerifiedToken, Verifier};
+use tokenward::{
+    DEFAULT_TENANT, Dpop, DpopMode, DpopRequest, Terms, VerifiedToken, Verifier, carrier::Scheme,
+};
 use tokenward_core::{
     Clock, Denial, Verified,
-    authz::{Facts, Outcome, Presented, Requirement, Rules},
+    authz::{Facts, Outcome, Presented, Requirement, Rules, Told},
     claims::Claims,
     freshness::CallerId,
     session::TokenType,
 };
 
 use super::{
-    carriers::{Carriers, Unread},
+    carriers::{Carried, Carriers, Unread},
     identity::Identity,
 };
 use crate::{
@@ -63,11 +65,13 @@ impl Door {
         }
     }
 
-    const fn refused(self, reason: Denial, exceeding: Option<Exceeding>) -> Refused {
+    pub(super) const fn refused(self, reason: Denial, exceeding: Option<Exceeding>) -> Refused {
         Refused {
             reason,
             status: self.status(reason),
             exceeding,
+            proofs: DpopMode::Disabled,
+            scheme: Scheme::Bare,
         }
     }
 }
@@ -77,10 +81,33 @@ pub(crate) struct Asked<'a> {
     pub(crate) door: Door,
     /// What its rules are about, as the door tells it.
     pub(crate) facts: Facts<'a>,
+    /// `http` or `https`, as the door tells it. A door that never knows it takes no proofs of possession.
+    pub(crate) scheme: Told<'a>,
     /// Its headers, among which its token is looked for.
     pub(crate) headers: &'a HeaderMap,
     /// For the budget of unknown key ids.
     pub(crate) caller: CallerId,
+}
+
+impl Asked<'_> {
+    /// The absolute URL. None where part of it is not told, or told twice.
+    fn url(&self) -> Option<String> {
+        let scheme = match text(self.scheme)? {
+            // Traefik calls them so where a connection is to become a WebSocket.
+            "https" | "wss" => "https",
+            "http" | "ws" => "http",
+            _ => return None,
+        };
+        let (host, target) = (text(self.facts.host)?, text(self.facts.target)?);
+        Some(format!("{scheme}://{host}{target}"))
+    }
+}
+
+fn text(told: Told<'_>) -> Option<&str> {
+    match told {
+        Told::As(value) => std::str::from_utf8(value).ok(),
+        Told::Missing | Told::Twice | Told::Never => None,
+    }
 }
 
 /// The request goes through.
@@ -100,6 +127,32 @@ pub(crate) struct Refused {
     pub(crate) status: u16,
     /// What its token has used up, where that is the reason.
     pub(crate) exceeding: Option<Exceeding>,
+    /// Whether the client is told that a proof of possession is needed, or taken.
+    pub(crate) proofs: DpopMode,
+    /// The scheme under which the token came.
+    pub(crate) scheme: Scheme,
+}
+
+/// How a token came, and what it may need, as far as a decision got.
+struct Came {
+    scheme: Scheme,
+    proofs: DpopMode,
+}
+
+impl Came {
+    /// Says so to the client. That proofs are taken is told to those who know what they are.
+    fn tell(&self, refused: Refused) -> Refused {
+        let of_proof = refused.reason.code().starts_with("dpop_") || self.scheme == Scheme::Dpop;
+        let proofs = match self.proofs {
+            DpopMode::Allowed if !of_proof => DpopMode::Disabled,
+            proofs => proofs,
+        };
+        Refused {
+            proofs,
+            scheme: self.scheme,
+            ..refused
+        }
+    }
 }
 
 /// A token that is good and meets what is required.
@@ -152,17 +205,21 @@ pub(crate) struct Engine {
     rules: Rules,
     carriers: Carriers,
     identity: Identity,
+    /// Which proofs of possession were used.
+    proofs: Dpop,
     /// Where what tokens say of their rate is enforced.
     rates: Option<limits::Tokens>,
 }
 
 impl Engine {
-    /// `parents` judges parent tokens, where there are own ones; `used` is what tokens have used of their limits.
+    /// `parents` judges parent tokens, where there are own ones; `used` is what tokens have used of their limits, and `proofs` remembers
+    /// proofs of possession.
     pub(crate) fn new(
         verifier: Verifier,
         parents: Option<Parents>,
         clock: Arc<dyn Clock>,
         used: &Arc<limits::UsedByTokens>,
+        proofs: Dpop,
         settings: &config::Authorize,
     ) -> Self {
         let rates = || limits::Tokens::new(Arc::clone(used), Arc::clone(&clock));
@@ -174,6 +231,7 @@ impl Engine {
             rules: settings.rules(),
             carriers: Carriers::new(settings.headers.clone(), settings.cookie.clone()),
             identity: Identity::new(settings.claim_headers.clone()),
+            proofs,
         }
     }
 
@@ -184,16 +242,21 @@ impl Engine {
     /// Decides, and counts what was decided.
     pub(crate) async fn decide(&self, asked: &Asked<'_>) -> Result<Allowed, Refused> {
         let started = self.clock.steady();
-        let decision = self.judge(asked).await.map_err(|unread| match unread {
+        let mut came = Came {
+            scheme: Scheme::Bare,
+            proofs: DpopMode::Disabled,
+        };
+        let decision = self.judge(asked, &mut came).await.map_err(|unread| match unread {
             // It is about the token, at every door.
             Unread::Differ => Refused {
-                reason: Denial::RequestMalformed,
                 status: 401,
-                exceeding: None,
+                ..asked.door.refused(Denial::RequestMalformed, None)
             },
             Unread::Denied(reason) => asked.door.refused(reason, None),
         });
-        let decision = decision.and_then(|allowed| self.admit(allowed, asked.door));
+        let decision = decision
+            .and_then(|allowed| self.admit(allowed, asked.door))
+            .map_err(|refused| came.tell(refused));
         let reason = decision
             .as_ref()
             .map_or_else(|refused| refused.reason.code(), |_| "allow");
@@ -218,7 +281,7 @@ impl Engine {
         Ok(allowed)
     }
 
-    async fn judge(&self, asked: &Asked<'_>) -> Result<Allowed, Unread> {
+    async fn judge(&self, asked: &Asked<'_>, came: &mut Came) -> Result<Allowed, Unread> {
         // What `Connection` names is dropped on the next hop, our identity headers too (RFC 9110 section 7.6.1).
         if self.identity.is_dropped_by(asked.headers) {
             return Err(Denial::RequestMalformed.into());
@@ -233,13 +296,20 @@ impl Engine {
                 });
             }
         };
-        let text = self.carriers.token(asked.headers)?;
-        let token = self.verify(requirement, text, asked.caller).await?;
+        came.proofs = match (asked.scheme, requirement.dpop) {
+            (Told::Never, _) => DpopMode::Disabled,
+            (_, true) => DpopMode::Required,
+            (_, false) => DpopMode::Allowed,
+        };
+        let carried = self.carriers.token(asked.headers)?;
+        came.scheme = carried.scheme;
+        let token = self.verify(requirement, carried.token, asked).await?;
         requirement.check(&Presented {
             claims: token.claims(),
             idp: token.idp(),
             token_type: token.token_type(),
         })?;
+        self.prove(requirement, came.proofs, &token, carried, asked)?;
         Ok(Allowed {
             identity: self.identity.of(token.claims())?,
             token: Some(token),
@@ -250,10 +320,15 @@ impl Engine {
         &self,
         requirement: &Requirement,
         text: &str,
-        caller: CallerId,
+        asked: &Asked<'_>,
     ) -> Result<Accepted, Denial> {
         let tenant = requirement.tenant.as_deref().unwrap_or(DEFAULT_TENANT);
-        match (self.verifier.verify(tenant, text, caller).await, &self.parents) {
+        let terms = match asked.scheme {
+            Told::Never => Terms::default(),
+            _ => Terms::default().binding_left_to_caller(),
+        };
+        let verified = self.verifier.verify_with(tenant, text, asked.caller, &terms);
+        match (verified.await, &self.parents) {
             (Ok(token), _) => Ok(Accepted::Token(token)),
             (Err(Denial::TypeRejected), Some(parents))
                 if requirement.admits_parents() && tenant == DEFAULT_TENANT =>
@@ -261,6 +336,82 @@ impl Engine {
                 parents(text).map(Box::new).map(Accepted::Parent)
             }
             (Err(denial), _) => Err(denial),
+        }
+    }
+
+    /// Checks that who presents a token holds the key that it is bound to, where it is to any or has to be.
+    fn prove(
+        &self,
+        requirement: &Requirement,
+        mode: DpopMode,
+        token: &Accepted,
+        carried: Carried<'_>,
+        asked: &Asked<'_>,
+    ) -> Result<(), Denial> {
+        if requirement.dpop && mode == DpopMode::Disabled {
+            // Nothing that it could be presented with would do.
+            return Err(Denial::DpopMissing);
+        }
+        let token = match token {
+            Accepted::Token(token) => token,
+            // It is bound to no key, and no proof could change that.
+            Accepted::Parent(_) if requirement.dpop => return Err(Denial::DpopMissing),
+            Accepted::Parent(_) => return Ok(()),
+        };
+        let request = DpopRequest {
+            scheme: carried.scheme,
+            token: carried.token,
+            method: text(asked.facts.method).unwrap_or_default(),
+            url: &|| asked.url(),
+            headers: asked.headers,
+        };
+        let proofs = self.proofs.with_mode(mode);
+        proofs.check(token, &request, &*self.clock).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_made_of_what_is_told_once() {
+        let headers = HeaderMap::new();
+        let url = |scheme, host, target| {
+            let asked = Asked {
+                door: Door::Forward,
+                facts: Facts {
+                    host,
+                    method: Told::Never,
+                    target,
+                },
+                scheme,
+                headers: &headers,
+                caller: CallerId::default(),
+            };
+            asked.url()
+        };
+        let (host, target) = (Told::As(b"a.example:8443"), Told::As(b"/x?y"));
+        for (scheme, expected) in [
+            ("https", Some("https://a.example:8443/x?y")),
+            ("wss", Some("https://a.example:8443/x?y")),
+            ("http", Some("http://a.example:8443/x?y")),
+            ("ws", Some("http://a.example:8443/x?y")),
+            ("ftp", None),
+            ("https, http", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                url(Told::As(scheme.as_bytes()), host, target).as_deref(),
+                expected,
+                "{scheme}"
+            );
+        }
+        for untold in [Told::Missing, Told::Twice, Told::Never, Told::As(b"\xff")] {
+            let https = Told::As(b"https");
+            assert_eq!(url(untold, host, target), None);
+            assert_eq!(url(https, untold, target), None);
+            assert_eq!(url(https, host, untold), None);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::{body::Body, response::Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
-use tokenward::{Denial, respond};
+use tokenward::{Denial, DpopMode, carrier::Scheme, respond};
 
 use super::Reason;
 
@@ -16,9 +16,14 @@ pub(crate) fn denial(denial: Denial) -> Response {
     named(denial.code(), respond::denial(denial))
 }
 
-/// Refuses for the reason `denial` with another status, for those who make something else of the usual one.
-pub(crate) fn denial_as(denial: Denial, status: StatusCode) -> Response {
-    named(denial.code(), respond::denial_as(denial, status))
+/// Refuses for the reason `denial` with another status, for those who make something else of the usual one. `proofs` and
+/// `scheme` say what is told of proofs of possession.
+pub(crate) fn denial_as(denial: Denial, status: StatusCode, proofs: DpopMode, scheme: Scheme) -> Response {
+    let response = respond::denial_as(denial, status);
+    named(
+        denial.code(),
+        respond::with_challenges(response, denial, proofs, scheme),
+    )
 }
 
 /// 400: the request's target names nothing.

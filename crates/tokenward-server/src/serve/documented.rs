@@ -91,6 +91,7 @@ async fn every_route_is_in_the_document_and_nothing_else() {
         failures: Arc::default(),
         used: Arc::default(),
         used_by_tokens: Arc::default(),
+        proofs: tokenward::Dpop::allowed(),
         service: Some(service),
         generated: None,
         readiness: Readiness::new(registry.clone(), phases),

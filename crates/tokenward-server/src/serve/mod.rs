@@ -138,6 +138,7 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
         failures,
         used: Arc::default(),
         used_by_tokens: Arc::default(),
+        proofs: tokenward::Dpop::allowed(),
         readiness: Readiness::new(registry.clone(), phases.clone()),
         generated: generated.as_ref().map(|generated| generated.credential.clone()),
         exporter,

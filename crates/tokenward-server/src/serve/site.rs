@@ -28,6 +28,8 @@ pub(super) struct Parts {
     pub(super) used: Arc<limits::Used>,
     /// Of the limits that tokens carry.
     pub(super) used_by_tokens: Arc<limits::UsedByTokens>,
+    /// Which proofs of possession were used.
+    pub(super) proofs: tokenward::Dpop,
     /// Where tokens are issued.
     pub(super) service: Option<TokenService>,
     pub(super) readiness: Readiness,
@@ -73,6 +75,7 @@ impl Site {
             self.parents(),
             self.parts.lasting.registry.clock(),
             &self.parts.used_by_tokens,
+            self.parts.proofs.clone(),
             &config.authorize,
         ));
         Routes {

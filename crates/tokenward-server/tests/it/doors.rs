@@ -22,27 +22,27 @@ const ISSUER: &str = "https://issuer.test";
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Door {
+pub(crate) enum Door {
     Direct,
     Envoy,
     Nginx,
     Forward,
 }
 
-const PROXIES: [Door; 3] = [Door::Envoy, Door::Nginx, Door::Forward];
+pub(crate) const PROXIES: [Door; 3] = [Door::Envoy, Door::Nginx, Door::Forward];
 
 /// A request of a client, as the proxy that asks for it has it.
 #[derive(Clone, Copy, Debug)]
-struct Client<'a> {
-    host: &'a str,
-    method: &'a str,
-    target: &'a str,
-    headers: &'a [(&'a str, &'a str)],
+pub(crate) struct Client<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) method: &'a str,
+    pub(crate) target: &'a str,
+    pub(crate) headers: &'a [(&'a str, &'a str)],
 }
 
 impl Door {
     /// Asks as the proxy of this door does by the documentation.
-    async fn ask(self, program: &Program, client: Client<'_>) -> Answer {
+    pub(crate) async fn ask(self, program: &Program, client: Client<'_>) -> Answer {
         let Client {
             host,
             method,
@@ -99,7 +99,7 @@ impl Door {
         }
     }
 
-    async fn expect(self, program: &Program, client: Client<'_>, code: &str) {
+    pub(crate) async fn expect(self, program: &Program, client: Client<'_>, code: &str) {
         let answer = self.ask(program, client).await;
         let said = match answer.status.as_u16() {
             200 => "allow".to_owned(),
@@ -125,11 +125,11 @@ impl Door {
     }
 }
 
-fn key(number: usize) -> TestKey {
+pub(crate) fn key(number: usize) -> TestKey {
     TestKey::es256(number).with_kid("k")
 }
 
-fn good() -> TokenBuilder {
+pub(crate) fn good() -> TokenBuilder {
     TokenBuilder::new(SystemClock::new().wall())
         .issuer(ISSUER)
         .audience("api")
@@ -146,7 +146,7 @@ fn bearer(token: &TokenBuilder) -> String {
 }
 
 /// A program with two identity providers of the tenant `default` and one of `acme`, and `authorize`.
-async fn start(authorize: &str) -> (Program, [IdpServer; 2]) {
+pub(crate) async fn start(authorize: &str) -> (Program, [IdpServer; 2]) {
     let upstreams = [IdpServer::spawn(), IdpServer::spawn()];
     upstreams[0].set_keys(&[&key(0)]);
     upstreams[1].set_keys(&[&key(1)]);
@@ -903,6 +903,7 @@ async fn a_parent_is_let_through_where_a_rule_says_so() {
          - {{ path: {{ exact: /renew }}, require: {{ token_types: [parent] }} }}\n  \
          - {{ path: {{ exact: /own }}, require: {{ idps: [self], token_types: [parent, child] }} }}\n  \
          - {{ path: {{ exact: /access }}, require: {{ token_types: [access] }} }}\n  \
+         - {{ path: {{ exact: /proven }}, require: {{ token_types: [access, parent], dpop: required }} }}\n  \
          - {{ path: {{ exact: /admins }}, require: {{ token_types: [parent], scopes: {{ all: [admin] }} }} }}\n",
         credentials()
     );
@@ -944,6 +945,7 @@ async fn a_parent_is_let_through_where_a_rule_says_so() {
         ("/access", &child, "rule_denied"),
         ("/access", &parent, "type_rejected"),
         ("/admins", &parent, "insufficient_scope"),
+        ("/proven", &parent, "dpop_missing"),
     ] {
         let headers = auth(token);
         let client = Client {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokenward::SystemClock;
 use tokenward_core::Clock as _;
-use tokenward_testkit::{IdpServer, TestKey, TokenBuilder};
+use tokenward_testkit::{IdpServer, TestKey, TokenBuilder, proof};
 use tokio::{net::TcpStream, task::JoinSet};
 use tokio_rustls::TlsConnector;
 
@@ -161,6 +161,7 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> HttpRequest {
         method: method.to_owned(),
         path: path.to_owned(),
         host: "api.example".to_owned(),
+        scheme: "https".to_owned(),
         headers: headers
             .map(|(key, value)| HeaderEntry {
                 key: (*key).to_owned(),
@@ -188,12 +189,18 @@ fn outcome(answer: &CheckResponse) -> (i32, String, Vec<(String, String)>) {
             (&json!(reason), &json!(status))
         );
     }
-    let headers = headers.iter().map(|option| {
-        assert_eq!(option.append_action, 2, "what a client sent is overwritten");
+    let mut seen = Vec::new();
+    for option in headers {
         let header = option.header.as_ref().unwrap();
-        (header.key.clone(), header.value.clone())
-    });
-    let headers = headers.collect();
+        let again = seen.iter().any(|(key, _)| *key == header.key);
+        let action = if again { 0 } else { 2 };
+        assert_eq!(
+            option.append_action, action,
+            "what a client sent is overwritten: {seen:?}"
+        );
+        seen.push((header.key.clone(), header.value.clone()));
+    }
+    let headers = seen;
     let expected = match status {
         200 => 0,
         401 => 16,
@@ -413,6 +420,34 @@ async fn the_identity_is_set_and_everything_like_it_removed() {
     assert_eq!(
         outcome(&client.check(raw(&[&bearer, &bearer])).await).1,
         "request_malformed"
+    );
+}
+
+#[tokio::test]
+async fn a_bound_token_needs_a_proof_for_the_url_that_envoy_tells() {
+    let (_program, _upstream, grpc) = start("", "").await;
+    let mut client = Client::connect(grpc).await;
+    let holder = TestKey::es256(2);
+    let bound = token()
+        .claim("cnf", json!({ "jkt": holder.thumbprint() }))
+        .sign(&key());
+    let made = |url: &str| proof(&holder, SystemClock::new().wall(), "GET", url, &bound).sign(&holder);
+    let (authorization, good) = (format!("DPoP {bound}"), made("https://api.example/x"));
+    let other = made("http://api.example/x");
+    let mut codes = Vec::new();
+    for proof in [&good, &good, &other] {
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("dpop", proof.as_str()),
+        ];
+        let (_, reason, headers) = outcome(&client.check(request("GET", "/x?y", &headers)).await);
+        let challenges = headers.iter().filter(|(name, _)| name == "www-authenticate");
+        codes.push((reason, challenges.count()));
+    }
+    let expected = [("allow", 0), ("dpop_replayed", 2), ("dpop_invalid", 2)];
+    assert_eq!(
+        codes,
+        expected.map(|(reason, challenges)| (reason.to_owned(), challenges))
     );
 }
 

@@ -25,6 +25,7 @@ mod limits;
 mod oauth;
 mod options;
 mod program;
+mod proofs;
 mod reload;
 mod remote;
 mod restart;

@@ -53,6 +53,8 @@ pub(super) struct HttpRequest {
     pub(super) path: String,
     #[prost(string, tag = "5")]
     pub(super) host: String,
+    #[prost(string, tag = "6")]
+    pub(super) scheme: String,
     /// Instead of `headers` where the filter says `encode_raw_headers`: each by itself, as bytes.
     #[prost(message, optional, tag = "13")]
     pub(super) header_map: Option<HeaderMap>,

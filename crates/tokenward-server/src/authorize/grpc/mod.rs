@@ -37,6 +37,9 @@ pub(crate) const SERVICE: &str = "envoy.service.auth.v3.Authorization";
 /// which is not read.
 const MAX_QUESTION: usize = 1024 * 1024;
 
+/// `HeaderAppendAction.APPEND_IF_EXISTS_OR_ADD`.
+const APPEND: i32 = 0;
+
 /// `HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD`.
 const OVERWRITE: i32 = 2;
 
@@ -87,11 +90,7 @@ impl Checks {
         let http = attributes.request.and_then(|request| request.http);
         let http = http.unwrap_or_default();
         let Some(headers) = headers(&http) else {
-            return denied(Refused {
-                reason: Denial::RequestMalformed,
-                status: 401,
-                exceeding: None,
-            });
+            return denied(Door::EnvoyGrpc.refused(Denial::RequestMalformed, None));
         };
         let caller = peer.map(|peer| self.proxies.behind(peer, source, &headers));
         let asked = Asked {
@@ -101,6 +100,7 @@ impl Checks {
                 method: told(&http.method),
                 target: told(&http.path),
             },
+            scheme: told(&http.scheme),
             headers: &headers,
             caller: caller.map(caller_of).unwrap_or_default(),
         };
@@ -126,7 +126,8 @@ impl Checks {
 fn denied(refused: Refused) -> (&'static str, CheckResponse) {
     let reason = refused.reason;
     let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::FORBIDDEN);
-    let mut response = respond::denial_as(reason, status);
+    let response = respond::denial_as(reason, status);
+    let mut response = respond::with_challenges(response, reason, refused.proofs, refused.scheme);
     if let Some(exceeding) = refused.exceeding {
         exceeding.tell(response.headers_mut());
     }
@@ -178,8 +179,9 @@ fn text(value: &str) -> Value {
     }
 }
 
-/// Headers that take the place of what is there.
+/// Headers that take the place of what is there. One with several values, as challenges have, goes on with its second.
 fn set(headers: &HeaderMap) -> Vec<HeaderValueOption> {
+    let mut last = None;
     let option = |(name, value): (&HeaderName, &HeaderValue)| HeaderValueOption {
         header: Some(messages::HeaderValue {
             key: name.as_str().to_owned(),
@@ -187,7 +189,11 @@ fn set(headers: &HeaderMap) -> Vec<HeaderValueOption> {
             value: value.to_str().unwrap_or_default().to_owned(),
             raw_value: bytes::Bytes::new(),
         }),
-        append_action: OVERWRITE,
+        append_action: if last.replace(name.clone()).as_ref() == Some(name) {
+            APPEND
+        } else {
+            OVERWRITE
+        },
         keep_empty_value: true,
     };
     headers.iter().map(option).collect()

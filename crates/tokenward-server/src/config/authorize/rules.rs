@@ -97,6 +97,8 @@ record! {
             ("parent", TokenType::Parent),
             ("child", TokenType::Child),
         ]));
+        /// Whether it must be bound to a key (DPoP, RFC 9449), and the request prove possession of it. A token that is bound needs its proof in any case.
+        dpop: bool = scalar("allowed", word(&[("allowed", false), ("required", true)]));
     }
 }
 
@@ -106,6 +108,14 @@ impl Check for Require {
         not_empty(section, "audiences", self.audiences.is_empty());
         not_empty(section, "claims", self.claims.is_empty());
         not_empty(section, "token_types", self.token_types.is_empty());
+        let own = self.idps.iter().all(|idp| idp == OWN_IDP) && !self.idps.is_empty();
+        let others = self.token_types.is_empty() || self.token_types.contains(&TokenType::Access);
+        if self.dpop && (own || !others) {
+            section.report(
+                "dpop",
+                "tokens of our own are bound to no key: none can meet this rule",
+            );
+        }
     }
 }
 
@@ -317,6 +327,7 @@ impl Require {
             any_scope,
             claims: claims.collect(),
             token_types: self.token_types.clone(),
+            dpop: self.dpop,
         }
     }
 

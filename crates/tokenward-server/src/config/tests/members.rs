@@ -197,6 +197,7 @@ const RULES: &[(&str, &str, &str)] = &[
         "require: { token_types: [access, child] }",
         "token_types: [Access, Child]",
     ),
+    ("require.dpop", "require: { dpop: required }", "dpop: true"),
     (
         "require.claims[].name",
         "require: { claims: [{ name: 'a.b', equals: 'true' }] }",

@@ -103,6 +103,14 @@ refused! {
     token_types_without_tokens_of_our_own: rules("{ require: { token_types: [parent] } }") => [
         "4:48: authorize.rules[0].require.token_types: only tokens of our own are of these types, and none of them can meet this rule"
     ];
+    proofs_of_tokens_of_our_own: rules("{ require: { idps: [self], dpop: required } }") => [
+        "4:41: authorize.rules[0].require.idps: no IdP is configured for `self`",
+        "4:55: authorize.rules[0].require.dpop: tokens of our own are bound to no key: none can meet this rule",
+    ];
+    proofs_of_children: rules("{ require: { token_types: [child], dpop: required } }") => [
+        "4:48: authorize.rules[0].require.token_types: only tokens of our own are of these types, and none of them can meet this rule",
+        "4:63: authorize.rules[0].require.dpop: tokens of our own are bound to no key: none can meet this rule",
+    ];
     an_unknown_idp_in_a_rule: rules("{ require: { idps: [okta, otka, self, keys] } }") => [
         "4:41: authorize.rules[0].require.idps: no IdP is configured for `keys`",
         "4:41: authorize.rules[0].require.idps: no IdP is configured for `otka` (did you mean `okta`?)",
