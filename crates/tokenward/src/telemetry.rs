@@ -1,14 +1,14 @@
 //! Every metric name of the library, and the log lines of the key sets' life.
 //!
-//! Labels come from configuration only. The first 1,000 identity providers have series of their own, all
-//! later ones share the labels `other`. What is labelled by `idp` alone has the label `tenant` too beyond the default
+//! Labels come from configuration only. 1,000 identity providers have series of their own, as they come; all others share
+//! the labels `other`. Whoever is removed makes room for another. What is labelled by `idp` alone has the label `tenant` too beyond the default
 //! tenant. Handles bind to the recorder that is installed when an
 //! identity provider is registered, so install the exporter first.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -96,27 +96,34 @@ pub fn describe() {
     );
 }
 
-/// Which label an identity provider's series carry, decided at its first registration. One that comes again has
-/// its series again; a name that had none before gets none once all are given.
+/// Which label an identity provider's series carry, decided when it is registered.
 #[derive(Default)]
 pub(crate) struct Series {
-    given: Mutex<HashSet<(Box<str>, Box<str>)>>,
+    given: Arc<Given>,
     /// Those of all that have none of their own.
     other: OnceLock<Arc<IdpMetrics>>,
 }
+
+/// The names that have series of their own, for as long as somebody holds them.
+type Given = Mutex<HashMap<(Box<str>, Box<str>), Weak<IdpMetrics>>>;
 
 impl Series {
     pub(crate) fn of(&self, tenant: &str, idp: &str) -> Arc<IdpMetrics> {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let name = (tenant.into(), idp.into());
-        let own = given.contains(&name) || given.len() < OWN_SERIES && given.insert(name);
-        drop(given);
-        if own {
-            Arc::new(IdpMetrics::new(tenant, idp))
-        } else {
-            let other = || Arc::new(IdpMetrics::new(OTHER, OTHER));
-            Arc::clone(self.other.get_or_init(other))
+        let known = given.get(&name);
+        if let Some(metrics) = known.and_then(Weak::upgrade) {
+            return metrics;
         }
+        // One that is on its way out has its place still.
+        if known.is_some() || given.len() < OWN_SERIES {
+            let metrics = IdpMetrics::new(tenant, idp, Some(Arc::downgrade(&self.given)));
+            let metrics = Arc::new(metrics);
+            given.insert(name, Arc::downgrade(&metrics));
+            return metrics;
+        }
+        let other = || Arc::new(IdpMetrics::new(OTHER, OTHER, None));
+        Arc::clone(self.other.get_or_init(other))
     }
 }
 
@@ -129,10 +136,29 @@ pub(crate) struct IdpMetrics {
     misses: Counter,
     stale: Counter,
     duration: Histogram,
+    /// Where its place is given back.
+    given: Option<Weak<Given>>,
+}
+
+impl Drop for IdpMetrics {
+    fn drop(&mut self) {
+        let Some(given) = self.given.as_ref().and_then(Weak::upgrade) else {
+            return;
+        };
+        let mut given = given.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = ((*self.tenant).into(), (*self.provider).into());
+        // Another may have come under its name in the meantime.
+        if given
+            .get(&name)
+            .is_some_and(|metrics| metrics.strong_count() == 0)
+        {
+            given.remove(&name);
+        }
+    }
 }
 
 impl IdpMetrics {
-    fn new(tenant: &str, provider: &str) -> Self {
+    fn new(tenant: &str, provider: &str, given: Option<Weak<Given>>) -> Self {
         let (tenant, provider): (Arc<str>, Arc<str>) = (tenant.into(), provider.into());
         let counter = |name: &'static str, status: &'static str| metrics::counter!(name, "tenant" => Arc::clone(&tenant), "provider" => Arc::clone(&provider), "status" => status);
         Self {
@@ -143,6 +169,7 @@ impl IdpMetrics {
             duration: metrics::histogram!(REFRESH_DURATION, "tenant" => Arc::clone(&tenant), "provider" => Arc::clone(&provider)),
             tenant,
             provider,
+            given,
         }
     }
 
@@ -325,4 +352,31 @@ pub(crate) fn snapshot_error() {
 pub(crate) fn snapshot_failed(what: &'static str, error: &dyn std::error::Error) {
     snapshot_error();
     tracing::warn!(error = %crate::error::chain(error), "{what}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_removed_makes_room_for_another() {
+        let series = Series::default();
+        let of = |idp: &str| series.of("t", idp);
+        let name = |metrics: &IdpMetrics| metrics.provider.to_string();
+        let mut held: Vec<_> = (0..OWN_SERIES).map(|n| of(&format!("idp-{n}"))).collect();
+        assert_eq!(name(&of("one-more")), OTHER);
+        // The same name is the same series, which are there until the last one lets go.
+        let again = of("idp-0");
+        assert!(Arc::ptr_eq(&again, &held[0]));
+        held.remove(0);
+        assert_eq!(name(&of("one-more")), OTHER);
+        drop(again);
+        assert_eq!(name(&of("one-more")), "one-more");
+        // Names that come and go use nothing up.
+        for n in 0..3 * OWN_SERIES {
+            let name = format!("another-{n}");
+            assert_eq!(*of(&name).provider, *name);
+        }
+        assert_eq!(series.given.lock().unwrap().len(), OWN_SERIES - 1);
+    }
 }

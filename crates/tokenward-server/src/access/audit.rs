@@ -105,6 +105,11 @@ impl Audit {
         }
     }
 
+    /// How many records wait to be written.
+    pub(crate) fn queued(&self) -> usize {
+        QUEUE.saturating_sub(self.queue.capacity())
+    }
+
     /// Writes `record`, and everything before it.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
 use tokenward_core::{Timestamp, limit::Rate};
 
-use crate::{http::Caller, limits::Table};
+use crate::{http::Caller, limits::Table, telemetry};
 
 /// Failures that an address may cause.
 const RATE: Rate = Rate::per_minute(NonZeroU32::MIN.saturating_add(29));
@@ -30,7 +30,10 @@ impl Failures {
     pub(super) fn note(&self, address: IpAddr, now: Timestamp) -> Result<(), Duration> {
         match self.0.take(Caller(address).network(), RATE, now) {
             Ok(_) => Ok(()),
-            Err(exceeded) => Err(exceeded.0.next_in),
+            Err(exceeded) => {
+                telemetry::limited("failures");
+                Err(exceeded.0.next_in)
+            }
         }
     }
 }

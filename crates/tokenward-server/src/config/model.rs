@@ -48,6 +48,8 @@ record! {
         credentials: Vec<Credential> = records();
         /// How much is answered.
         limits: Limits = section();
+        /// What metrics show.
+        metrics: Metrics = section();
         /// What is written to standard output.
         logging: Logging = section();
         /// All of it as it is shown. It stands last, since it takes what those before it were read as.
@@ -371,6 +373,16 @@ record! {
 }
 
 impl Check for TokenApiLimits {}
+
+record! {
+    /// What metrics show.
+    pub(crate) struct Metrics {
+        /// Whether single parent tokens have series, with `user_id`, `network` and `parent_jti` as labels: when they were issued and when they expire, 1,000 of them at most.
+        per_token: bool = scalar("false", boolean());
+    }
+}
+
+impl Check for Metrics {}
 
 record! {
     /// What is written to standard output.

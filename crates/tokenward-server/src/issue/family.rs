@@ -20,7 +20,7 @@ use super::{
     hub::{Ending, Follower, News},
     service::{Minted, Pair, Renewed, TokenService, lock, unanswered},
 };
-use crate::signer;
+use crate::{signer, telemetry::Parent};
 
 /// One renewal under way.
 pub(super) type Flight = Shared<BoxFuture<'static, Result<Renewed, Failure>>>;
@@ -222,7 +222,7 @@ impl TokenService {
     }
 
     /// What a family's parent can be refused by.
-    fn marks(&self, family: &Family) -> Result<Marks, Failure> {
+    pub(super) fn marks(&self, family: &Family) -> Result<Marks, Failure> {
         let template = Template::read(family)?;
         let claims = json!({ "jti": family.parent_jti, "sub": family.user_id, "iat": template.issued_at });
         let claims = Claims::parse(claims.to_string().as_bytes())?;
@@ -230,6 +230,18 @@ impl TokenService {
             .0
             .index
             .marks(&self.0.settings.issuer, &claims, Some(&template.kid)))
+    }
+
+    /// What the metrics show of a family's parent.
+    pub(super) fn shown(&self, family: &Family) -> Result<Parent, Failure> {
+        let template = Template::read(family)?;
+        Ok(Parent {
+            parent_jti: family.parent_jti.clone(),
+            user_id: template.user_id,
+            network: template.network,
+            issued_at: Timestamp::from_secs(template.issued_at),
+            expires_at: family.expires_at,
+        })
     }
 
     async fn family(&self, parent: &str) -> Result<Family, Failure> {

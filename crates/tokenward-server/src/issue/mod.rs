@@ -1,6 +1,7 @@
 //! The token service: mints, renews and revokes tokens of our own.
 
 mod allowed;
+mod census;
 mod failure;
 mod family;
 mod http;

@@ -167,6 +167,11 @@ impl TokenService {
         Some((place, self.0.drain.clone()))
     }
 
+    /// How many streams are open.
+    pub(super) fn streams(&self) -> usize {
+        MAX_STREAMS.saturating_sub(self.0.streams.available_permits())
+    }
+
     pub(super) fn shared_clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.0.clock)
     }

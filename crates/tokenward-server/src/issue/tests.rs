@@ -635,3 +635,27 @@ async fn no_child_of_a_parent_is_accepted_once_its_revocation_is_acknowledged() 
         done.unwrap();
     }
 }
+
+#[tokio::test]
+async fn parents_are_shown_while_they_are_good_and_no_more_than_may_be() {
+    let world = World::new().await;
+    for body in [
+        r#"{"user_id":"a","parent_expires_in":60}"#,
+        r#"{"user_id":"b"}"#,
+        r#"{"user_id":"c"}"#,
+        r#"{"user_id":"d","network":"n"}"#,
+    ] {
+        world.pair(body).await;
+    }
+    let shown = async |most| {
+        let parents = world.service.parents(world.clock.wall(), most).await.unwrap();
+        let mut users: Vec<_> = parents.into_iter().map(|parent| parent.user_id).collect();
+        users.sort_unstable();
+        users
+    };
+    assert_eq!(shown(100).await, ["a", "b", "c", "d"]);
+    assert_eq!(shown(2).await.len(), 2);
+    world.service.revoke_user("c").await.unwrap();
+    world.pass(Duration::from_secs(61));
+    assert_eq!(shown(100).await, ["b", "d"]);
+}

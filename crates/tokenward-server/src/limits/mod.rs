@@ -22,6 +22,7 @@ pub(crate) use tokens::{Tokens, UsedByTokens};
 use crate::{
     config,
     http::{Caller, oauth_error, too_many_requests},
+    telemetry,
 };
 
 /// Addresses whose use is remembered; see [`Table`] for those beyond.
@@ -131,8 +132,9 @@ pub(crate) struct Exceeding {
 }
 
 impl Exceeding {
-    /// `policy` names the limit to callers.
+    /// `policy` names the limit to callers, and in metrics.
     pub(crate) fn new(policy: &'static str, rate: Rate, exceeded: Exceeded) -> Self {
+        telemetry::limited(policy);
         Self {
             policy,
             rate,

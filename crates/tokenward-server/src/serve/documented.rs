@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::{Router, body::Body};
 use http::{Request, StatusCode, header};
-use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
@@ -95,7 +94,7 @@ async fn every_route_is_in_the_document_and_nothing_else() {
         service: Some(service),
         generated: None,
         readiness: Readiness::new(registry.clone(), phases),
-        exporter: PrometheusBuilder::new().build_recorder().handle(),
+        exporter: Exporter::new(telemetry::Recorder::default(), registry.clone()),
     });
     let routes = site.routes(&config);
     let mut mounted: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

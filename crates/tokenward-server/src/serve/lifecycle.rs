@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokenward::Registry;
 use tokenward_core::Clock;
+use tokenward_store::Ledger;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -12,7 +12,12 @@ use tokio::{
 };
 
 use super::{error::Error, listener::Phase};
-use crate::{access::Guard, http::within};
+use crate::{
+    access::{Audit, Guard},
+    http::within,
+    issue::TokenService,
+    telemetry::{self, Exporter},
+};
 
 /// Between not being ready and accepting nothing, so that those in front can notice.
 const NOTICE: Duration = Duration::from_secs(1);
@@ -20,8 +25,8 @@ const NOTICE: Duration = Duration::from_secs(1);
 const DRAIN: Duration = Duration::from_secs(7);
 /// For writing what is left.
 const CLOSE: Duration = Duration::from_secs(1);
-/// How often the exporter folds what was recorded into its buckets. Without it they grow until the next scrape.
-const UPKEEP: Duration = Duration::from_secs(5);
+/// How often metrics are told what nobody else tells them, and forget what is gone.
+const SAMPLING: Duration = Duration::from_secs(5);
 
 /// The signals that end the process.
 pub(super) struct Signals {
@@ -90,11 +95,23 @@ pub(super) async fn close(registry: &Registry, guard: &Guard, clock: &dyn Clock)
     }
 }
 
-/// Keeps the metrics small between scrapes, for ever.
-pub(super) async fn upkeep(exporter: PrometheusHandle, clock: Arc<dyn Clock>) {
+/// What metrics show of states rather than of events.
+pub(super) struct Sampled {
+    pub(super) exporter: Exporter,
+    pub(super) service: Option<TokenService>,
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) audit: Audit,
+}
+
+/// Tells the metrics, for ever. A scrape does not wait for the store.
+pub(super) async fn sample(sampled: Sampled, clock: Arc<dyn Clock>) {
     loop {
-        clock.sleep(UPKEEP).await;
-        exporter.run_upkeep();
+        telemetry::store_state(sampled.ledger.healthy(), sampled.audit.queued());
+        if let Some(service) = &sampled.service {
+            service.take_census(&sampled.exporter).await;
+        }
+        sampled.exporter.forget();
+        clock.sleep(SAMPLING).await;
     }
 }
 

@@ -7,6 +7,7 @@ mod health;
 mod lifecycle;
 mod listener;
 mod message;
+mod metered;
 mod plan;
 mod readiness;
 mod reload;
@@ -25,11 +26,13 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use tokenward::Verifier;
+use tokenward_store::Ledger;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use connection::Protocol;
 pub(crate) use error::Error;
 use listener::{Listener, Phase};
+use metered::Metered;
 use readiness::Readiness;
 pub(crate) use reload::ReloadStatus;
 use reload::{Doors, Reloader};
@@ -43,7 +46,7 @@ use crate::{
     fleet::Fleet,
     http::Drain,
     revocation::Revocations,
-    telemetry,
+    telemetry::{self, Exporter},
 };
 
 /// Serves until a signal ends it, by the configuration that `source` gave and will give. It must run in a tokio runtime
@@ -56,7 +59,7 @@ use crate::{
 /// What keeps the server from starting. Once it serves, nothing ends it but a signal.
 pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source) -> Result<(), Error> {
     let log = telemetry::log(config.logging.level, config.logging.format);
-    let exporter =
+    let recorder =
         telemetry::metrics().map_err(|error| Error::system("install the metrics recorder", error))?;
     let dev = source.is_dev();
     // Before anything is fetched or written: another server that runs already is the most likely mistake.
@@ -74,6 +77,9 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
 
     let (registry, ledger) = plan::registry(&config).await?;
     let clock = registry.clock();
+    let ledger: Arc<dyn Ledger> = Arc::new(Metered::new(ledger, Arc::clone(&clock)));
+    let exporter = Exporter::new(recorder, registry.clone());
+    exporter.show_parents(config.metrics.per_token);
     let (phase, phases) = watch::channel(Phase::Serving);
     let mut tasks = JoinSet::new();
     let config = Arc::new(config);
@@ -85,7 +91,6 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
     )
     .await;
     let fleet = fleet.map_err(|error| Error::fleet(&error))?;
-    tasks.spawn(lifecycle::upkeep(exporter.clone(), Arc::clone(&clock)));
     let revocations = Revocations::load(Arc::clone(&ledger), Arc::clone(&clock)).await;
     let revocations = revocations.map_err(Error::store)?;
     tasks.spawn(revocations.clone().keep_pruning());
@@ -114,8 +119,15 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
         ),
         false => None,
     };
-    let (audit, writer) = Audit::new(ledger, Arc::clone(&clock));
+    let (audit, writer) = Audit::new(Arc::clone(&ledger), Arc::clone(&clock));
     tasks.spawn(writer);
+    let sampled = lifecycle::Sampled {
+        exporter: exporter.clone(),
+        service: service.clone(),
+        ledger,
+        audit: audit.clone(),
+    };
+    tasks.spawn(lifecycle::sample(sampled, Arc::clone(&clock)));
     let failures = Arc::new(Failures::default());
     // Nothing is mounted behind it as it is: it knows no credential.
     let access = Access::new([], Arc::clone(&failures), Arc::clone(&clock));
@@ -141,7 +153,7 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
         proofs: tokenward::Dpop::allowed(),
         readiness: Readiness::new(registry.clone(), phases.clone()),
         generated: generated.as_ref().map(|generated| generated.credential.clone()),
-        exporter,
+        exporter: exporter.clone(),
     });
     let doors = Doors::open(site.routes(&config), tls);
     let addresses = (public.address, admin.address);
@@ -177,6 +189,7 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
         doors,
         fleet,
         log,
+        exporter,
         status: reloads,
         clock: Arc::clone(&clock),
     };

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     config::{Config, Problem, Problems, Source},
     fleet::{Changed, Fleet, FleetError},
-    telemetry::{self, Log},
+    telemetry::{self, Exporter, Log},
 };
 
 /// How often the files are looked at. A change is taken over when it was the same twice, since a file that is being
@@ -108,6 +108,7 @@ pub(super) struct Reloader {
     pub(super) doors: Doors,
     pub(super) fleet: Fleet,
     pub(super) log: Log,
+    pub(super) exporter: Exporter,
     pub(super) status: Arc<ArcSwap<ReloadStatus>>,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -120,7 +121,7 @@ impl Reloader {
         mut hangups: Signal,
         mut phases: watch::Receiver<Phase>,
     ) {
-        telemetry::reloaded(Some(self.clock.wall()));
+        telemetry::configured(Some(self.clock.wall()));
         let mut watched = Watched::of(files).await;
         loop {
             let why = tokio::select! {
@@ -175,6 +176,7 @@ impl Reloader {
         };
         self.doors.replace(self.site.routes(&config), tls);
         self.log.set(config.logging.level, config.logging.format);
+        self.exporter.show_parents(config.metrics.per_token);
         self.running = config;
         (Ok(changed), files)
     }

@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::{Router, middleware::from_fn_with_state, response::IntoResponse as _, routing::get};
 use http::header;
-use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::{health, readiness::Readiness};
 use crate::{
@@ -16,6 +15,7 @@ use crate::{
     http::{MAX_BODY, Observer, TrustedProxies, no_route, observe, wrong_method},
     issue::TokenService,
     limits,
+    telemetry::Exporter,
 };
 
 /// What outlives a change of the configuration.
@@ -33,7 +33,7 @@ pub(super) struct Parts {
     /// Where tokens are issued.
     pub(super) service: Option<TokenService>,
     pub(super) readiness: Readiness,
-    pub(super) exporter: PrometheusHandle,
+    pub(super) exporter: Exporter,
     /// Of `--dev`, as long as none is configured.
     pub(super) generated: Option<Credential>,
 }

@@ -127,6 +127,11 @@ async fn a_credential_may_ask_for_so_much_wherever_it_asks() {
         lines.into_iter().find(|line| line["reason"] == "rate_limited")
     });
     assert_eq!(refused.await.unwrap()["status"], 429);
+    let metrics = program.admin("/metrics").await.text();
+    assert!(
+        metrics.contains("tokenward_rate_limited_total{policy=\"credential\"} 9\n"),
+        "{metrics}"
+    );
     let audit = ask(program.admin, Method::GET, "/v1/audit", &headers, Bytes::new()).await;
     assert!(!audit.text().contains("rate_limited"), "{audit:?}");
 }

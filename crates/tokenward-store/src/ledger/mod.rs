@@ -50,6 +50,9 @@ pub trait Ledger: Send + Sync + 'static {
     /// At most `limit` families, in the order of their parents' ids, from the first whose id is over `after`.
     async fn families(&self, after: &str, limit: usize) -> Result<Vec<Family>, StoreError>;
 
+    /// How many families there are whose parent has not expired at `now`.
+    async fn active_families(&self, now: Timestamp) -> Result<usize, StoreError>;
+
     /// Makes `child` the latest of its family and sets when the next one is due, if the family's sequence is
     /// still `after`: of those who race for one renewal, one wins.
     async fn record_child(

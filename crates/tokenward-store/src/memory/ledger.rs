@@ -79,6 +79,15 @@ impl Ledger for Memory {
         Ok(families.take(limit).map(|(_, family)| family.clone()).collect())
     }
 
+    async fn active_families(&self, now: Timestamp) -> Result<usize, StoreError> {
+        let state = self.lock();
+        Ok(state
+            .families
+            .values()
+            .filter(|family| family.expires_at > now)
+            .count())
+    }
+
     async fn record_child(
         &self,
         parent_jti: &str,

@@ -14,6 +14,8 @@ pub(super) const AFTER: &str = "SELECT * FROM family WHERE parent_jti > ? ORDER 
 pub(super) const DUE: &str = "SELECT * FROM family WHERE next_renewal <= ? ORDER BY next_renewal";
 pub(super) const NEXT_DUE: &str =
     "SELECT next_renewal FROM family WHERE next_renewal IS NOT NULL ORDER BY next_renewal LIMIT 1";
+/// The index alone is read.
+pub(super) const ACTIVE: &str = "SELECT count(*) FROM family WHERE expires_at > ?";
 pub(super) const EXPIRED: &str =
     "DELETE FROM family WHERE number IN (SELECT number FROM family WHERE expires_at <= ? LIMIT ?)";
 
@@ -66,6 +68,14 @@ pub(super) fn page(connection: &Connection, after: &str, limit: usize) -> Result
         }
     }
     Ok(page)
+}
+
+pub(super) fn active(connection: &Connection, now: Timestamp) -> Result<usize, Failure> {
+    let count = |row: &Row<'_>| row.get::<_, u64>(0);
+    let active = connection
+        .prepare_cached(ACTIVE)?
+        .query_row([now.as_millis()], count)?;
+    Ok(usize::try_from(active).unwrap_or(usize::MAX))
 }
 
 pub(super) fn record_child(

@@ -54,6 +54,10 @@ impl Ledger for Sqlite {
             .await
     }
 
+    async fn active_families(&self, now: Timestamp) -> Result<usize, StoreError> {
+        self.read(move |connection| family::active(connection, now)).await
+    }
+
     async fn record_child(
         &self,
         parent_jti: &str,

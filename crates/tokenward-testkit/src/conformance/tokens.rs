@@ -58,6 +58,7 @@ pub async fn tokens(store: &dyn Ledger) {
     a_family_is_opened_once(store).await;
     of_those_who_race_for_a_renewal_one_wins(store).await;
     families_are_paged_by_their_parents(store).await;
+    families_that_have_not_ended_are_counted(store).await;
     due_families_come_longest_due_first(store).await;
     every_kind_of_revocation_comes_back(store).await;
     revoking_twice_is_one_record_that_only_grows(store).await;
@@ -136,6 +137,26 @@ async fn of_those_who_race_for_a_renewal_one_wins(store: &dyn Ledger) {
     assert_eq!(gone, Recorded::Gone);
     assert_eq!(ok(store.next_due().await), None);
     remove_families(store).await;
+}
+
+async fn families_that_have_not_ended_are_counted(store: &dyn Ledger) {
+    let ends = Timestamp::from_secs(3_000_000_000);
+    let before = ok(store.active_families(FAR).await);
+    let lasting = Family {
+        expires_at: ends,
+        ..family("counted", None)
+    };
+    ok(store.open_family(&lasting).await);
+    assert_eq!(ok(store.active_families(FAR).await), before + 1);
+    assert_eq!(
+        ok(store.active_families(ends).await),
+        before,
+        "it has ended at that time"
+    );
+    let parent = Parent("counted".to_owned());
+    ok(store.revoke(&revocation("counted", parent)).await);
+    assert_eq!(ok(store.active_families(FAR).await), before);
+    ok(store.delete_revocation("counted").await);
 }
 
 async fn families_are_paged_by_their_parents(store: &dyn Ledger) {

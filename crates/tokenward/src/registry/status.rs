@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use tokenward_core::freshness::{State, Status};
+use url::Url;
 
 use super::{Idp, IdpKeys};
 
@@ -26,7 +27,7 @@ pub struct IdpStatus {
 /// What only operators are shown beside the record.
 #[derive(Clone, Debug, Serialize)]
 pub struct IdpDetails {
-    /// Where the keys come from, as far as it is known.
+    /// Where the keys come from, as far as it is known; `***` stands for its query, which may hold a secret.
     pub url: Option<String>,
     /// The last failure in words; absent after a success.
     pub last_error_text: Option<String>,
@@ -79,7 +80,7 @@ impl Idp {
     pub fn details(&self) -> IdpDetails {
         match &self.keys {
             IdpKeys::Fetched(source) => IdpDetails {
-                url: source.url().map(String::from),
+                url: source.url().map(shown),
                 last_error_text: source.error_text(),
             },
             IdpKeys::Fixed(_) | IdpKeys::Given(_) => IdpDetails {
@@ -88,4 +89,12 @@ impl Idp {
             },
         }
     }
+}
+
+/// An address as it may be shown: its query may hold what opens it.
+fn shown(mut url: Url) -> String {
+    if url.query().is_some() {
+        url.set_query(Some("***"));
+    }
+    url.into()
 }

@@ -116,6 +116,7 @@ const OTHERS: &[(&str, &str, &str)] = &[
         "per_credential: Some(Rate { count: 7, period: 60 })",
     ),
     ("limits.token_api.per_address", "off", "per_address: None"),
+    ("metrics.per_token", "true", "per_token: true"),
     ("logging.level", "debug", "level: Debug"),
     ("logging.format", "text", "format: Text"),
     ("logging.requests", "false", "requests: false"),

@@ -76,6 +76,10 @@ impl Ledger for Counted {
         self.read().families(after, limit).await
     }
 
+    async fn active_families(&self, now: Timestamp) -> Result<usize, StoreError> {
+        self.read().active_families(now).await
+    }
+
     async fn due_families(&self, now: Timestamp, limit: usize) -> Result<Vec<Family>, StoreError> {
         self.read().due_families(now, limit).await
     }

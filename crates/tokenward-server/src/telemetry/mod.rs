@@ -2,20 +2,22 @@
 //!
 //! Labels come from closed sets: route templates, known methods, listener names, reason codes.
 
+mod exporter;
+mod log;
+mod recorder;
+
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use metrics::SetRecorderError;
 use tokenward_core::Timestamp;
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{
-    Layer as _, filter::Targets, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
-};
 
-use crate::config::{Level, LogFormat};
+pub(crate) use exporter::{Exporter, Parent};
+pub(crate) use log::{Log, log};
+pub(crate) use recorder::Recorder;
 
 const REQUESTS: &str = "tokenward_http_requests_total";
 const REQUEST_DURATION: &str = "tokenward_http_request_duration_seconds";
@@ -27,7 +29,16 @@ const COLLISIONS: &str = "tokenward_merged_kid_collisions";
 const AUDIT_LOST: &str = "tokenward_audit_records_lost_total";
 const MINTED: &str = "tokenward_tokens_minted_total";
 const REVOKED: &str = "jwt_revoked_tokens_total";
+const ACTIVE_PARENTS: &str = "jwt_parent_tokens_active_total";
 const RENEWAL_LAG: &str = "tokenward_renewal_lag_seconds";
+const OVERDUE: &str = "tokenward_renewal_overdue_seconds";
+const STREAMS: &str = "tokenward_token_streams";
+const LIMITED: &str = "tokenward_rate_limited_total";
+const STORE_DURATION: &str = "tokenward_store_duration_seconds";
+const STORE_ERRORS: &str = "tokenward_store_errors_total";
+const STORE_HEALTHY: &str = "tokenward_store_healthy";
+const AUDIT_QUEUED: &str = "tokenward_audit_records_queued";
+const RELOADS: &str = "tokenward_config_reloads_total";
 const RELOADED: &str = "tokenward_config_last_reload_successful";
 const RELOADED_AT: &str = "tokenward_config_last_reload_success_timestamp_seconds";
 const BUILD_INFO: &str = "tokenward_build_info";
@@ -35,74 +46,20 @@ const BUILD_INFO: &str = "tokenward_build_info";
 /// Tenants that have series of their own.
 const OWN_SERIES: usize = 1_000;
 
-/// Upper bounds of the buckets of every histogram, in seconds: from a cached decision to a fetch's deadline.
-const BUCKETS: [f64; 14] = [
-    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 2.5, 8.0,
-];
-
-/// Where log lines go, and which.
-pub(crate) struct Log {
-    set: Box<dyn Fn(Level, LogFormat) + Send + Sync>,
-}
-
-impl Log {
-    /// Writes lines from `level` on in `format`, from now on.
-    pub(crate) fn set(&self, level: Level, format: LogFormat) {
-        (self.set)(level, format);
-    }
-}
-
-/// Sends log lines to stdout. Call it once, first of all.
-///
-/// Lines of other crates are never finer than `warn`: below that the HTTP ones write header values, tokens among
-/// them.
-pub(crate) fn log(level: Level, format: LogFormat) -> Log {
-    // Both formats are there, and the filter of one of them lets nothing through.
-    let (json_filter, json) = reload::Layer::new(filter(level, format == LogFormat::Json));
-    let (text_filter, text) = reload::Layer::new(filter(level, format == LogFormat::Text));
-    let json_lines = tracing_subscriber::fmt::layer().with_ansi(false).json();
-    let json_lines = json_lines.flatten_event(true).with_current_span(false);
-    let text_lines = tracing_subscriber::fmt::layer().with_ansi(false);
-    // A second call, as tests of one process make, leaves the first in place.
-    let _ = tracing_subscriber::registry()
-        .with(json_lines.with_filter(json_filter))
-        .with(text_lines.with_filter(text_filter))
-        .try_init();
-    Log {
-        set: Box::new(move |level, format| {
-            // It fails only where the call was not the first.
-            let _ = json.reload(filter(level, format == LogFormat::Json));
-            let _ = text.reload(filter(level, format == LogFormat::Text));
-        }),
-    }
-}
-
-fn filter(level: Level, writes: bool) -> Targets {
-    if !writes {
-        return Targets::new();
-    }
-    let level = match level {
-        Level::Error => LevelFilter::ERROR,
-        Level::Warn => LevelFilter::WARN,
-        Level::Info => LevelFilter::INFO,
-        Level::Debug => LevelFilter::DEBUG,
-    };
-    Targets::new()
-        .with_default(level.min(LevelFilter::WARN))
-        .with_target("tokenward", level)
-        .with_target("tokenward_core", level)
-        .with_target("tokenward_store", level)
-}
-
 /// Installs the recorder that `/metrics` shows. Call it before anything registers a metric.
 ///
 /// # Errors
 ///
 /// If another recorder is installed already.
-pub(crate) fn metrics() -> Result<PrometheusHandle, BuildError> {
-    let handle = PrometheusBuilder::new()
-        .set_buckets(&BUCKETS)?
-        .install_recorder()?;
+pub(crate) fn metrics() -> Result<Recorder, SetRecorderError<Recorder>> {
+    let recorder = Recorder::default();
+    metrics::set_global_recorder(recorder.clone())?;
+    describe();
+    Ok(recorder)
+}
+
+/// Gives every metric its kind and its help text, so that it is shown before it was ever recorded.
+fn describe() {
     for (name, help) in [
         (
             REQUESTS,
@@ -116,6 +73,15 @@ pub(crate) fn metrics() -> Result<PrometheusHandle, BuildError> {
         (
             MINTED,
             "Tokens of our own that were minted, by type: access, parent, child.",
+        ),
+        (
+            LIMITED,
+            "Requests that a limit refused: of an address, a credential, a token, the renewals of a parent, failed credentials.",
+        ),
+        (STORE_ERRORS, "Calls of the store that failed, by operation."),
+        (
+            RELOADS,
+            "Times that another configuration was read while the server ran, by outcome: applied, refused.",
         ),
         (
             AUDIT_LOST,
@@ -142,6 +108,17 @@ pub(crate) fn metrics() -> Result<PrometheusHandle, BuildError> {
             REVOKED,
             "Revocations in force: of tokens, families, subjects, sessions, keys and issuers.",
         ),
+        (
+            ACTIVE_PARENTS,
+            "Parent tokens that have neither expired nor been revoked by their id.",
+        ),
+        (
+            OVERDUE,
+            "How long the renewal that is due longest has been waiting; 0: none is due.",
+        ),
+        (STREAMS, "Token streams that are open."),
+        (STORE_HEALTHY, "Whether the last write could be stored."),
+        (AUDIT_QUEUED, "Records of the audit log that wait to be written."),
         (BUILD_INFO, "Always 1; the version is a label."),
     ] {
         metrics::describe_gauge!(name, help);
@@ -162,9 +139,14 @@ pub(crate) fn metrics() -> Result<PrometheusHandle, BuildError> {
         seconds,
         "How much later than it was due a child was minted by itself."
     );
+    metrics::describe_histogram!(
+        STORE_DURATION,
+        seconds,
+        "How long calls of the store took, by operation."
+    );
+    exporter::describe();
     metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     tokenward::telemetry::describe();
-    Ok(handle)
 }
 
 /// One answered request.
@@ -204,6 +186,43 @@ pub(crate) fn revocations(count: usize) {
     metrics::gauge!(REVOKED).set(count as f64);
 }
 
+/// How many parents have not ended.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+pub(crate) fn active_parents(count: usize) {
+    metrics::gauge!(ACTIVE_PARENTS).set(count as f64);
+}
+
+/// How long the renewal that is due longest has been waiting.
+pub(crate) fn overdue(late: Duration) {
+    metrics::gauge!(OVERDUE).set(late.as_secs_f64());
+}
+
+/// How many token streams are open.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+pub(crate) fn streams(open: usize) {
+    metrics::gauge!(STREAMS).set(open as f64);
+}
+
+/// A limit refused a request. `policy` is of a closed set.
+pub(crate) fn limited(policy: &'static str) {
+    metrics::counter!(LIMITED, "policy" => policy).increment(1);
+}
+
+/// One call of the store. `operation` is of a closed set.
+pub(crate) fn store(operation: &'static str, took: Duration, ok: bool) {
+    metrics::histogram!(STORE_DURATION, "operation" => operation).record(took.as_secs_f64());
+    if !ok {
+        metrics::counter!(STORE_ERRORS, "operation" => operation).increment(1);
+    }
+}
+
+/// Whether the last write could be stored, and how many records of the audit log wait for theirs.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+pub(crate) fn store_state(healthy: bool, queued: usize) {
+    metrics::gauge!(STORE_HEALTHY).set(if healthy { 1.0 } else { 0.0 });
+    metrics::gauge!(AUDIT_QUEUED).set(queued as f64);
+}
+
 /// A child was minted so much later than it was due.
 pub(crate) fn renewed(late: Duration) {
     metrics::histogram!(RENEWAL_LAG).record(late.as_secs_f64());
@@ -215,8 +234,15 @@ pub(crate) fn decision(door: &'static str, reason: &'static str, took: Duration)
     metrics::histogram!(DECISION_DURATION, "door" => door).record(took.as_secs_f64());
 }
 
-/// The configuration was taken over `at` a time, or refused.
+/// Another configuration was taken over `at` a time, or refused.
 pub(crate) fn reloaded(at: Option<Timestamp>) {
+    let outcome = if at.is_some() { "applied" } else { "refused" };
+    metrics::counter!(RELOADS, "outcome" => outcome).increment(1);
+    configured(at);
+}
+
+/// The configuration that runs was taken over `at` a time; none: the last one that was read was not.
+pub(crate) fn configured(at: Option<Timestamp>) {
     metrics::gauge!(RELOADED).set(if at.is_some() { 1.0 } else { 0.0 });
     if let Some(at) = at {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
