@@ -1,6 +1,6 @@
 //! The program under test as a child, with a configuration of its own.
 
-use std::fs::{self, File};
+use std::fs::{self, DirEntry, File};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
@@ -113,7 +113,26 @@ impl Tokenward {
         self.listening("grpc").expect("a gRPC listener")
     }
 
-    pub(crate) fn signal(&self, signal: Signal) {
+    /// Stands still, with its connections open, until it is [resumed](Self::resume).
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+        let threads = format!("/proc/{}/task", self.child.id());
+        let stopped = |thread: DirEntry| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with('T'))
+        };
+        // Each thread stops by itself.
+        wait_for("every thread has stopped", || {
+            fs::read_dir(&threads).unwrap().map(Result::unwrap).all(stopped)
+        });
+    }
+
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
         rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 

@@ -28,6 +28,16 @@ pub(super) fn tokenward(more: &[(&str, &str)]) -> Tokenward {
 
 /// Starts `doors` in front of `service`, with an authorization service at `tokenward` that lets `/public/` through.
 pub(super) fn doors(doors: &[Door], tokenward: Listening, service: &Echo) -> Vec<Standing> {
+    edited(doors, tokenward, service, |_| ())
+}
+
+/// The same, from examples that `edit` has changed.
+pub(super) fn edited(
+    doors: &[Door],
+    tokenward: Listening,
+    service: &Echo,
+    edit: impl Fn(&Place),
+) -> Vec<Standing> {
     let mut standing: Vec<Standing> = doors
         .iter()
         .map(|door| {
@@ -37,6 +47,7 @@ pub(super) fn doors(doors: &[Door], tokenward: Listening, service: &Echo) -> Vec
                 service: service.address.port(),
             };
             let place = Place::new(ports);
+            edit(&place);
             Standing {
                 door: *door,
                 port: ports.proxy,
