@@ -10,6 +10,9 @@ use aws_lc_rs::digest;
 use super::Proof;
 use crate::{Denial, Timestamp, jose::Thumbprint};
 
+/// How many are forgotten at a time: more than come, and few enough that nobody waits for it.
+const FORGOTTEN_AT_ONCE: usize = 64;
+
 /// A part of the hash of an id. Whoever finds two ids with the same one has only his own proof refused.
 type Id = [u8; 16];
 
@@ -62,7 +65,10 @@ impl Replays {
     }
 
     fn forget(&mut self, now: Timestamp) {
-        while let Some((_, key, id)) = self.order.pop_front_if(|(until, ..)| *until < now) {
+        for _ in 0..FORGOTTEN_AT_ONCE {
+            let Some((_, key, id)) = self.order.pop_front_if(|(until, ..)| *until < now) else {
+                return;
+            };
             if let Some(ids) = self.by_key.get_mut(&key) {
                 ids.remove(&id);
                 if ids.is_empty() {
@@ -138,6 +144,22 @@ mod tests {
             (1, 1),
             "room is given back"
         );
+    }
+
+    #[test]
+    fn many_are_forgotten_little_by_little_and_faster_than_they_come() {
+        let mut replays = Replays::new(800, MEMORY);
+        for id in 0..200 {
+            assert_eq!(replays.accept(&proof(1, &id.to_string()), at(0)), Ok(()));
+        }
+        assert_eq!(
+            replays.accept(&proof(1, "more"), at(330)),
+            Err(Denial::RateLimited)
+        );
+        for (id, left) in [(1, 137), (2, 74), (3, 11), (4, 4), (5, 5)] {
+            assert_eq!(replays.accept(&proof(1, &format!("new-{id}")), at(331)), Ok(()));
+            assert_eq!(replays.order.len(), left);
+        }
     }
 
     #[test]
