@@ -52,7 +52,7 @@ impl Service<Request<Body>> for WhoAmIServer {
                 Ok(grpc.unary(unary, request).await)
             }),
             "/whoami.v1.WhoAmI/Watch" => Box::pin(async move {
-                let streaming = service_fn(async |question| {
+                let streaming = service_fn(|question| async {
                     let answer = super::get(question).await?;
                     Ok::<tonic::Response<Once>, Status>(
                         answer.map(|identity| tokio_stream::once(Ok(identity))),

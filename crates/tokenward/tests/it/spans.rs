@@ -109,7 +109,7 @@ async fn a_refused_request_is_told_by_its_reason_and_nothing_of_it() {
     world.serve("a", &[&key]);
     world.add("a").await;
     let layer = TokenLayer::new(world.verifier.clone()).require_scopes(["read"]);
-    let service = layer.layer(tower::service_fn(async |_: Request<()>| {
+    let service = layer.layer(tower::service_fn(|_: Request<()>| async {
         Ok::<_, Infallible>(Response::new(String::new()))
     }));
     let token = world.token("a", &key);
