@@ -11,4 +11,5 @@ pub mod configuration;
 pub mod discovery;
 pub mod json;
 pub mod key_set;
+pub mod proof;
 pub mod token;
