@@ -9,6 +9,7 @@ mod examples;
 mod limits;
 mod outage;
 mod place;
+mod proofs;
 mod raw;
 mod row;
 mod rows;
