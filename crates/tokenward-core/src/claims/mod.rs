@@ -127,6 +127,17 @@ impl Claims {
         words.chain(elements.iter().filter_map(Value::as_str))
     }
 
+    /// The scopes granted as one text, separated by blanks. None where there are none, or where an element of an `scp`
+    /// array has a blank itself: the text would grant other scopes than [`Claims::scopes`].
+    #[must_use]
+    pub fn scope(&self) -> Option<String> {
+        let scopes: Vec<_> = self.scopes().collect();
+        let one_to_one = scopes
+            .iter()
+            .all(|scope| !scope.is_empty() && !scope.contains(' '));
+        (one_to_one && !scopes.is_empty()).then(|| scopes.join(" "))
+    }
+
     /// `act`: who acts for the subject, the current one first, then those before it. Empty where nobody does.
     ///
     /// # Errors

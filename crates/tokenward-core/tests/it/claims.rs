@@ -449,6 +449,21 @@ fn scopes_are_whole_words_of_the_right_type() {
 }
 
 #[test]
+fn scopes_are_one_text_only_where_it_grants_the_same() {
+    for (payload, expected) in [
+        (r#"{"scope":"  read  admin "}"#, Some("read admin")),
+        (r#"{"scp":["a","b"]}"#, Some("a b")),
+        (r#"{"scp":["read admin"]}"#, None),
+        (r#"{"scp":["a",""]}"#, None),
+        (r#"{"scope":""}"#, None),
+        ("{}", None),
+    ] {
+        let claims = Claims::parse(payload.as_bytes()).unwrap();
+        assert_eq!(claims.scope().as_deref(), expected, "{payload}");
+    }
+}
+
+#[test]
 fn an_explanation_lists_every_check_in_order() {
     let policy = builder()
         .max_token_age(secs(100))

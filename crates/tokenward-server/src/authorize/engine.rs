@@ -172,6 +172,14 @@ impl Accepted {
         }
     }
 
+    /// The tenant of that identity provider.
+    pub(crate) fn tenant(&self) -> &str {
+        match self {
+            Self::Token(token) => token.idp().tenant(),
+            Self::Parent(_) => DEFAULT_TENANT,
+        }
+    }
+
     /// The name of the identity provider that signed it.
     pub(crate) fn idp(&self) -> &str {
         match self {
@@ -356,6 +364,7 @@ impl Engine {
             Accepted::Token(token) => token,
             // It is bound to no key, and no proof could change that.
             Accepted::Parent(_) if requirement.dpop => return Err(Denial::DpopMissing),
+            Accepted::Parent(_) if carried.scheme == Scheme::Dpop => return Err(Denial::DpopNotAllowed),
             Accepted::Parent(_) => return Ok(()),
         };
         let request = DpopRequest {

@@ -37,14 +37,12 @@ impl Identity {
 
     /// Whether `Connection` names one of them.
     pub(super) fn is_dropped_by(&self, headers: &HeaderMap) -> bool {
-        let options = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok());
-        options.flat_map(|value| value.split(',')).any(|option| {
-            self.names
-                .iter()
-                .any(|name| name.as_str().eq_ignore_ascii_case(option.trim()))
+        let values = headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes);
+        let mut options = values.flat_map(|value| value.split(|byte| *byte == b','));
+        options.any(|option| {
+            let option = option.trim_ascii();
+            let mut names = self.names.iter().map(|name| name.as_str().as_bytes());
+            names.any(|name| name.eq_ignore_ascii_case(option))
         })
     }
 
@@ -56,12 +54,12 @@ impl Identity {
     /// [`Denial::ClaimRejected`] where a value is too long for a header. Leaving it out would make somebody else, or
     /// somebody without a name, of the one it is from.
     pub(super) fn of(&self, claims: &Claims) -> Result<HeaderMap, Denial> {
-        let scope = claims.scopes().collect::<Vec<_>>().join(" ");
+        let scope = claims.scope();
         let own = [
             (SUBJECT, claims.subject()),
             (ISSUER, claims.issuer()),
             (TOKEN_ID, claims.token_id()),
-            (SCOPE, Some(scope.as_str()).filter(|scope| !scope.is_empty())),
+            (SCOPE, scope.as_deref()),
         ];
         let mut headers = HeaderMap::with_capacity(own.len() + self.mapped.len() + 2);
         for (name, value) in own {
@@ -162,10 +160,11 @@ mod tests {
             (&["close, upgrade"], false),
             (&["X-Tokenward-Subject"], true),
             (&["close", "upgrade , x_tokenward_scope"], true),
+            (&["upgrade, \u{e9}, x-tokenward-subject"], true),
         ] {
             let headers = connection
                 .iter()
-                .map(|value| (CONNECTION, HeaderValue::from_static(value)));
+                .map(|value| (CONNECTION, HeaderValue::from_bytes(value.as_bytes()).unwrap()));
             assert_eq!(
                 identity.is_dropped_by(&headers.collect()),
                 dropped,

@@ -85,7 +85,12 @@ impl IntoResponse for Rejected {
 ///
 /// Where it is too large, comes too slowly, or breaks off.
 pub(crate) async fn read(body: Body, clock: &dyn Clock) -> Result<Bytes, Rejected> {
-    let read = Limited::new(body, MAX_BODY).collect();
+    read_at_most(body, MAX_BODY, clock).await
+}
+
+/// The same for a body that may have `most` bytes.
+pub(super) async fn read_at_most(body: Body, most: usize, clock: &dyn Clock) -> Result<Bytes, Rejected> {
+    let read = Limited::new(body, most).collect();
     match within(clock, BODY_LIMIT, read).await {
         Some(Ok(body)) => Ok(body.to_bytes()),
         Some(Err(error)) if error.is::<LengthLimitError>() => Err(Rejected::TooLarge),

@@ -2,6 +2,7 @@
 
 mod body;
 mod caller;
+pub(crate) mod grpc;
 mod negotiate;
 mod oauth;
 mod observe;

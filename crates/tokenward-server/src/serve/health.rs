@@ -1,6 +1,6 @@
 //! `grpc.health.v1`: readiness, for those who ask by gRPC.
 
-use std::time::Duration;
+use std::{future::ready, time::Duration};
 
 use axum::{
     Router,
@@ -8,13 +8,17 @@ use axum::{
     routing::post,
 };
 use futures_util::{Stream, stream};
-use tonic::{Response, Status, body::Body, server::Grpc};
-use tonic_prost::ProstCodec;
-use tower::service_fn;
+use tokio::sync::OwnedSemaphorePermit;
+use tonic::{Status, body::Body};
 
 use super::{listener::Phase, readiness::Readiness};
-use crate::{authorize::GRPC_SERVICE, http::within};
+use crate::{
+    authorize::GRPC_SERVICE,
+    http::{grpc, within},
+};
 
+/// The largest question, in bytes: the name of a service.
+const MAX_QUESTION: usize = 1_024;
 /// How often a watched state is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -71,38 +75,51 @@ fn answer(status: ServingStatus) -> HealthCheckResponse {
 }
 
 async fn check(State(readiness): State<Readiness>, request: Request) -> http::Response<Body> {
-    let check = service_fn(move |request: tonic::Request<HealthCheckRequest>| {
-        let status = readiness.serving(&request.get_ref().service);
-        let answer = match status {
-            ServingStatus::ServiceUnknown => Err(Status::not_found("there is no such service")),
-            status => Ok(Response::new(answer(status))),
-        };
-        async move { answer }
-    });
-    Grpc::new(ProstCodec::default()).unary(check, request).await
+    let Some(service) = service(&readiness, request).await else {
+        return malformed();
+    };
+    match readiness.serving(&service) {
+        ServingStatus::ServiceUnknown => Status::not_found("there is no such service").into_http(),
+        status => grpc::answers(stream::once(ready(Ok(answer(status))))),
+    }
 }
 
 /// The state, and each other one that follows, until the server leaves.
 async fn watch(State(readiness): State<Readiness>, request: Request) -> http::Response<Body> {
-    let watch = service_fn(move |request: tonic::Request<HealthCheckRequest>| {
-        let states = states(readiness.clone(), request.into_inner().service);
-        async move { Ok(Response::new(states)) }
-    });
-    Grpc::new(ProstCodec::default())
-        .server_streaming(watch, request)
-        .await
+    let Some(service) = service(&readiness, request).await else {
+        return malformed();
+    };
+    let Some(place) = readiness.watch() else {
+        return Status::resource_exhausted("there are too many who watch").into_http();
+    };
+    grpc::answers(states(readiness, service, place))
 }
 
-fn states(readiness: Readiness, service: String) -> impl Stream<Item = Result<HealthCheckResponse, Status>> {
-    let told = (readiness.phases(), None);
-    stream::unfold(told, move |(mut phases, told)| {
+/// The service that a question is about.
+async fn service(readiness: &Readiness, request: Request) -> Option<String> {
+    let question = grpc::question(request.into_body(), MAX_QUESTION, readiness.clock());
+    let HealthCheckRequest { service } = question.await?;
+    Some(service)
+}
+
+fn malformed() -> http::Response<Body> {
+    Status::invalid_argument("the question cannot be read").into_http()
+}
+
+fn states(
+    readiness: Readiness,
+    service: String,
+    place: OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<HealthCheckResponse, Status>> {
+    let told = (readiness.phases(), None, place);
+    stream::unfold(told, move |(mut phases, told, place)| {
         let (readiness, service) = (readiness.clone(), service.clone());
         async move {
             loop {
                 let phase = *phases.borrow_and_update();
                 let status = readiness.serving(&service);
                 if told != Some(status) {
-                    return Some((Ok(answer(status)), (phases, Some(status))));
+                    return Some((Ok(answer(status)), (phases, Some(status), place)));
                 }
                 if phase >= Phase::Draining {
                     return None;

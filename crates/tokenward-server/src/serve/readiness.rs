@@ -16,12 +16,15 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 use tokenward::{DEFAULT_TENANT, Idp, Registry};
 use tokenward_core::Clock;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::listener::Phase;
 
 /// Untried and keyless identity providers that `?verbose` names.
 const NAMED: usize = 100;
+
+/// Streams by gRPC that tell of changes.
+const MAX_WATCHES: usize = 1_000;
 
 /// The health and readiness endpoints.
 #[derive(Clone)]
@@ -31,6 +34,7 @@ struct Inner {
     registry: Registry,
     clock: Arc<dyn Clock>,
     phase: watch::Receiver<Phase>,
+    watches: Arc<Semaphore>,
     /// Whether all were tried once: later ones do not take the process out again.
     tried: AtomicBool,
 }
@@ -50,6 +54,7 @@ impl Readiness {
             registry,
             clock,
             phase,
+            watches: Arc::new(Semaphore::new(MAX_WATCHES)),
             tried: AtomicBool::new(false),
         }))
     }
@@ -65,6 +70,11 @@ impl Readiness {
 
     pub(super) fn clock(&self) -> &dyn Clock {
         &*self.0.clock
+    }
+
+    /// A place among those who watch; none where there are too many.
+    pub(super) fn watch(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.watches).try_acquire_owned().ok()
     }
 
     pub(super) fn phases(&self) -> watch::Receiver<Phase> {

@@ -1,11 +1,17 @@
 //! Envoy's gRPC door and the health service, asked as gRPC over HTTP/2 asks.
 
-use std::{net::SocketAddr, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, net::SocketAddr, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration,
+};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use futures_util::stream;
 use http::{HeaderMap, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full};
-use hyper::{body::Incoming, client::conn::http2};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    client::conn::http2,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use prost_types::value::Kind;
@@ -51,7 +57,7 @@ const SERVICE_UNKNOWN: i32 = 3;
 
 /// One HTTP/2 connection, and the task that drives it.
 struct Client(
-    http2::SendRequest<Full<Bytes>>,
+    http2::SendRequest<BoxBody<Bytes, Infallible>>,
     #[expect(dead_code, reason = "it ends with the client")] JoinSet<()>,
 );
 
@@ -85,7 +91,7 @@ impl Client {
         let request = Request::post(format!("http://tokenward.test{method}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
-            .body(Full::new(body.freeze()))
+            .body(Full::new(body.freeze()).boxed())
             .unwrap();
         self.0.send_request(request).await.unwrap()
     }
@@ -218,17 +224,13 @@ fn reason(answer: &CheckResponse) -> String {
 }
 
 fn told(answer: &CheckResponse, field: &str) -> Option<String> {
-    match answer
-        .dynamic_metadata
-        .as_ref()
-        .unwrap()
-        .fields
-        .get(field)?
-        .kind
-        .as_ref()?
-    {
+    let metadata = &answer.dynamic_metadata.as_ref().unwrap().fields;
+    assert_eq!(metadata.keys().collect::<Vec<_>>(), ["tokenward"]);
+    let Some(Kind::StructValue(fields)) = &metadata["tokenward"].kind else {
+        panic!("{metadata:?}");
+    };
+    match fields.fields.get(field)?.kind.as_ref()? {
         Kind::StringValue(text) => Some(text.clone()),
-        Kind::ListValue(list) => Some(format!("{:?}", list.values.len())),
         other => panic!("{other:?}"),
     }
 }
@@ -382,7 +384,8 @@ async fn the_identity_is_set_and_everything_like_it_removed() {
         ("issuer", ISSUER),
         ("subject", "Zo\u{eb}\r\nX-Admin: 1"),
         ("token_id", "t-1"),
-        ("scopes", "2"),
+        ("scope", "read write"),
+        ("tenant", "default"),
     ] {
         assert_eq!(told(&answer, field).as_deref(), Some(value));
     }
@@ -553,20 +556,54 @@ async fn next(body: &mut Incoming) -> Option<i32> {
 }
 
 #[tokio::test]
-async fn a_question_that_is_too_large_or_none_is_an_error_of_the_call() {
-    let (_program, _upstream, grpc) = start("", "").await;
+async fn a_question_that_cannot_be_read_is_denied_like_any_other() {
+    let (_program, _upstream, grpc) = start("", "authorize: { default: allow }\n").await;
     let mut client = Client::connect(grpc).await;
-    let large = request("GET", "/x", &[("x", &"x".repeat(1_100_000))]);
-    let question = CheckRequest {
+    let asked = |http: HttpRequest| CheckRequest {
         attributes: Some(AttributeContext {
             source: None,
-            request: Some(AttributeRequest { http: Some(large) }),
+            request: Some(AttributeRequest { http: Some(http) }),
         }),
     };
-    assert_eq!(client.call(CHECK, &question.encode_to_vec()).await.status, "11");
-    assert_eq!(client.call(CHECK, b"\xff\xff\xff").await.status, "13");
+    let large = asked(request("GET", "/x", &[("x", &"x".repeat(1_100_000))])).encode_to_vec();
+    let many: Vec<_> = (0..30_000).map(|n| (format!("x-{n}"), "x")).collect();
+    let many: Vec<_> = many.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let many = asked(request("GET", "/x", &many)).encode_to_vec();
+    for question in [large.as_slice(), &many, b"\xff\xff\xff", b"\x0a\x7f"] {
+        let called = client.call(CHECK, question).await;
+        assert_eq!((called.status.as_str(), called.messages.len()), ("0", 1));
+        let answer = CheckResponse::decode(called.messages[0].clone()).unwrap();
+        let (status, reason, _) = outcome(&answer);
+        assert_eq!((status, reason.as_str()), (401, "request_malformed"));
+    }
     // And the connection goes on.
-    assert_eq!(outcome(&client.check(request("GET", "/x", &[])).await).0, 401);
+    assert_eq!(outcome(&client.check(request("GET", "/x", &[])).await).0, 200);
+}
+
+#[tokio::test]
+async fn a_question_that_does_not_come_to_its_end_is_given_up_and_a_long_one_of_health_refused() {
+    let (_program, _upstream, grpc) = start("", "").await;
+    let mut client = Client::connect(grpc).await;
+    let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
+    let request = Request::post(format!("http://tokenward.test{CHECK}"))
+        .header("content-type", "application/grpc")
+        .body(BodyExt::boxed(body));
+    let answer = async {
+        let response = client.0.send_request(request.unwrap()).await.unwrap();
+        response.into_body().collect().await.unwrap().to_bytes()
+    };
+    let body = tokio::time::timeout(Duration::from_secs(30), answer)
+        .await
+        .unwrap();
+    let answer = CheckResponse::decode(body.slice(5..)).unwrap();
+    assert_eq!(outcome(&answer).1, "request_malformed");
+
+    for method in ["Check", "Watch"] {
+        let called = client
+            .call(&format!("/grpc.health.v1.Health/{method}"), &[0; 2_000])
+            .await;
+        assert_eq!(called.status, "3", "{method}");
+    }
 }
 
 #[tokio::test]
@@ -600,7 +637,7 @@ async fn the_grpc_and_admin_listeners_speak_tls_where_they_have_a_certificate() 
     assert_eq!(outcome(&client.check(request("GET", "/x", &[])).await).0, 401);
     let mut client = Client::over(tls(program.admin, made.cert.der(), &[b"h2"]).await).await;
     let livez = Request::get("http://localhost/livez")
-        .body(Full::default())
+        .body(Full::default().boxed())
         .unwrap();
     assert_eq!(
         client.0.send_request(livez).await.unwrap().status(),

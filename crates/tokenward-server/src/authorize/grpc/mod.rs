@@ -5,26 +5,28 @@
 
 mod messages;
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, future::ready, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::{Request, State},
     routing::post,
 };
+use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use prost_types::{ListValue, Struct, Value, value::Kind};
+use prost_types::{Struct, Value, value::Kind};
 use tokenward::{caller_of, respond};
 use tokenward_core::{
     Denial,
     authz::{Facts, Told},
 };
-use tonic::{Response, body::Body, server::Grpc};
-use tonic_prost::ProstCodec;
-use tower::service_fn;
+use tonic::body::Body;
 
 use super::engine::{Accepted, Allowed, Asked, Door, Engine, Refused};
-use crate::http::{Peer, Reason, TrustedProxies};
+use crate::{
+    http::{Peer, Reason, TrustedProxies, grpc},
+    telemetry,
+};
 use messages::{
     AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, HeaderValueOption, HttpRequest,
     HttpResponse, HttpStatus, OkHttpResponse,
@@ -36,6 +38,9 @@ pub(crate) const SERVICE: &str = "envoy.service.auth.v3.Authorization";
 /// The largest question, in bytes: the headers that Envoy takes by default, and a body that it may be told to send along,
 /// which is not read.
 const MAX_QUESTION: usize = 1024 * 1024;
+
+/// More than any proxy lets through, and far less than a map of them can hold.
+const MAX_HEADERS: usize = 1_000;
 
 /// `HeaderAppendAction.APPEND_IF_EXISTS_OR_ADD`.
 const APPEND: i32 = 0;
@@ -67,19 +72,14 @@ pub(crate) fn routes(engine: Arc<Engine>, proxies: Arc<TrustedProxies>) -> Route
 
 async fn check(State(checks): State<Checks>, request: Request) -> http::Response<Body> {
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-    let check = service_fn(move |question: tonic::Request<CheckRequest>| {
-        let checks = checks.clone();
-        async move {
-            let (reason, answer) = checks.answer(question.into_inner(), peer).await;
-            let mut answer = Response::new(answer);
-            answer.extensions_mut().insert(Reason(reason));
-            Ok(answer)
-        }
-    });
-    Grpc::new(ProstCodec::default())
-        .max_decoding_message_size(MAX_QUESTION)
-        .unary(check, request)
-        .await
+    let body = request.into_body();
+    let (reason, answer) = match grpc::question(body, MAX_QUESTION, checks.engine.clock()).await {
+        Some(question) => checks.answer(question, peer).await,
+        None => malformed(),
+    };
+    let mut response = grpc::answers(stream::once(ready(Ok(answer))));
+    response.extensions_mut().insert(Reason(reason));
+    response
 }
 
 impl Checks {
@@ -90,7 +90,7 @@ impl Checks {
         let http = attributes.request.and_then(|request| request.http);
         let http = http.unwrap_or_default();
         let Some(headers) = headers(&http) else {
-            return denied(Door::EnvoyGrpc.refused(Denial::RequestMalformed, None));
+            return malformed();
         };
         let caller = peer.map(|peer| self.proxies.behind(peer, source, &headers));
         let asked = Asked {
@@ -121,6 +121,13 @@ impl Checks {
             dynamic_metadata: Some(metadata("allow", allowed.token.as_ref())),
         }
     }
+}
+
+/// What cannot be read is denied like what may not pass.
+fn malformed() -> (&'static str, CheckResponse) {
+    let reason = Denial::RequestMalformed;
+    telemetry::decision(Door::EnvoyGrpc.name(), reason.code(), Duration::ZERO);
+    denied(Door::EnvoyGrpc.refused(reason, None))
 }
 
 fn denied(refused: Refused) -> (&'static str, CheckResponse) {
@@ -156,21 +163,27 @@ fn metadata(reason: &str, token: Option<&Accepted>) -> Struct {
     let mut fields = BTreeMap::from([("reason".to_owned(), text(reason))]);
     if let Some(token) = token {
         let claims = token.claims();
+        let scope = claims.scope();
         for (name, value) in [
+            ("tenant", Some(token.tenant())),
             ("idp", Some(token.idp())),
             ("issuer", claims.issuer()),
             ("subject", claims.subject()),
             ("token_id", claims.token_id()),
+            ("scope", scope.as_deref()),
         ] {
             if let Some(value) = value {
                 fields.insert(name.to_owned(), text(value));
             }
         }
-        let scopes = claims.scopes().map(text).collect();
-        let scopes = Kind::ListValue(ListValue { values: scopes });
-        fields.insert("scopes".to_owned(), Value { kind: Some(scopes) });
     }
-    Struct { fields }
+    let namespace = Kind::StructValue(Struct { fields });
+    let namespace = Value {
+        kind: Some(namespace),
+    };
+    Struct {
+        fields: BTreeMap::from([("tokenward".to_owned(), namespace)]),
+    }
 }
 
 fn text(value: &str) -> Value {
@@ -219,6 +232,9 @@ fn headers(http: &HttpRequest) -> Option<HeaderMap> {
         ),
         false => (&header.key, header.raw_value.clone()),
     });
+    if http.headers.len() + http.header_map.as_ref().map_or(0, |map| map.headers.len()) > MAX_HEADERS {
+        return None;
+    }
     let mut headers = HeaderMap::with_capacity(http.headers.len());
     for (name, value) in joined.chain(raw) {
         // What HTTP/2 says of the request stands among them, and in fields of its own.
@@ -226,7 +242,9 @@ fn headers(http: &HttpRequest) -> Option<HeaderMap> {
             continue;
         }
         let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-        headers.append(name, HeaderValue::from_maybe_shared(value).ok()?);
+        headers
+            .try_append(name, HeaderValue::from_maybe_shared(value).ok()?)
+            .ok()?;
     }
     Some(headers)
 }
