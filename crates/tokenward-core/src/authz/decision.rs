@@ -86,7 +86,7 @@ impl Rules {
         let found = self
             .rules
             .iter()
-            .find(|rule| rule.is_for(host, path.as_ref(), method));
+            .find(|rule| rule.is_for(host.as_deref(), path.as_ref(), method));
         Ok(found.map_or(&self.otherwise, |rule| &rule.outcome))
     }
 }
@@ -176,6 +176,19 @@ mod tests {
                 Ok(&expected),
                 "{host} {method} {target}"
             );
+        }
+    }
+
+    #[test]
+    fn an_address_is_the_same_in_every_spelling() {
+        let rules = Rules::new(vec![rule("[0:0::1]", "", &[], Outcome::Deny)], Outcome::Allow);
+        for (host, expected) in [
+            ("[::1]", Outcome::Deny),
+            ("[0:0:0:0:0:0:0:1]:8443", Outcome::Deny),
+            ("[::0001]", Outcome::Deny),
+            ("[::2]", Outcome::Allow),
+        ] {
+            assert_eq!(rules.outcome(&facts(host, "GET", "/")), Ok(&expected), "{host}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a rule says: which requests it is for, and what it requires of their tokens.
 
-use std::fmt;
+use std::{borrow::Cow, fmt, net::Ipv6Addr};
 
 use serde_json::Value;
 
@@ -37,7 +37,8 @@ impl HostPattern {
             return Err("a wildcard stands for whole labels at the beginning, as `*.example.com`");
         }
         // A port would be cut off, and a rule must not mean less than it says.
-        let whole = host(name.as_bytes()).filter(|host| host.len() == name.len());
+        let is_whole = name.ends_with(']') || !name.ends_with('.') && !name.contains(':');
+        let whole = host(name.as_bytes()).filter(|_| is_whole);
         match (whole, below) {
             (Some(host), true) => Ok(Self::Below(host.to_ascii_lowercase())),
             (Some(host), false) => Ok(Self::Exact(host.to_ascii_lowercase())),
@@ -76,17 +77,14 @@ fn below(host: &str, parent: &str) -> bool {
             .is_some_and(|end| end.eq_ignore_ascii_case(parent))
 }
 
-/// The host of a `Host` header, without its port and without a dot at its end. `None` where it is none.
-pub(super) fn host(value: &[u8]) -> Option<&str> {
+/// The host of a `Host` header, without its port and without a dot at its end, an IPv6 address in its one normal spelling.
+/// `None` where it is none.
+pub(super) fn host(value: &[u8]) -> Option<Cow<'_, str>> {
     let text = std::str::from_utf8(value).ok()?;
     if text.starts_with('[') {
         let (address, rest) = text.split_at(text.find(']')? + 1);
-        let inner = address.get(1..address.len() - 1)?;
-        let fits = inner.contains(':')
-            && inner
-                .bytes()
-                .all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'));
-        return (fits && is_port(rest)).then_some(address);
+        let address: Ipv6Addr = address.get(1..address.len() - 1)?.parse().ok()?;
+        return is_port(rest).then(|| format!("[{address}]").into());
     }
     let end = text.find(':').unwrap_or(text.len());
     let (name, port) = text.split_at(end);
@@ -96,7 +94,7 @@ pub(super) fn host(value: &[u8]) -> Option<&str> {
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
-    (fits && is_port(port)).then_some(name)
+    (fits && is_port(port)).then_some(name.into())
 }
 
 /// Whether `text` is nothing, or a colon and digits.
@@ -151,6 +149,12 @@ impl PathPattern {
         Ok(Self(match kind {
             PathPatternKind::Exact => Matcher::Exact(path.as_str().to_owned()),
             PathPatternKind::Prefix => Matcher::Prefix(path.as_str().to_owned()),
+            // What has no star, or one `/**` at its end alone, is one of the others: `covers` knows more of those.
+            PathPatternKind::Glob if !text.contains('*') => Matcher::Exact(path.as_str().to_owned()),
+            PathPatternKind::Glob if text.find('*') == text.len().checked_sub(2) && text.ends_with("/**") => {
+                let parent = path.as_str().strip_suffix("/**").unwrap_or_default();
+                Matcher::Prefix(if parent.is_empty() { "/" } else { parent }.to_owned())
+            }
             PathPatternKind::Glob => {
                 let segments = text.split('/').skip(1).map(|segment| match segment {
                     "**" => Ok(Segment::Any),
@@ -187,11 +191,28 @@ impl PathPattern {
             (Matcher::Glob(segments), Matcher::Exact(path)) => {
                 glob(segments, path.strip_prefix('/').unwrap_or(path))
             }
-            (Matcher::Glob(segments), _) => segments == &[Segment::Any],
-            (Matcher::Prefix(prefix), Matcher::Glob(_)) => prefix == "/",
-            (Matcher::Exact(_), _) => false,
+            (Matcher::Prefix(prefix), Matcher::Glob(segments)) => {
+                prefix == "/" || is_below(&before_stars(segments), prefix)
+            }
+            (Matcher::Exact(_) | Matcher::Glob(_), _) => false,
         }
     }
+}
+
+/// What every path that a glob matches begins with, by whole segments.
+fn before_stars(segments: &[Segment]) -> String {
+    let mut path = String::new();
+    for segment in segments {
+        let Segment::Literals(literals) = segment else {
+            break;
+        };
+        path.push('/');
+        match literals.as_slice() {
+            [only] => path.push_str(only),
+            _ => break,
+        }
+    }
+    path
 }
 
 /// Whether `path` is `prefix` or below it.
