@@ -26,8 +26,19 @@ pub struct Replays {
     capacity: usize,
     memory: Duration,
     /// In the order in which they are forgotten.
-    order: VecDeque<(Timestamp, Thumbprint, Id)>,
+    order: VecDeque<Used>,
     by_key: HashMap<Thumbprint, HashSet<Id>>,
+    /// The latest `iat` of those that are forgotten.
+    forgotten: Option<Timestamp>,
+}
+
+/// A proof that was accepted.
+#[derive(Debug)]
+struct Used {
+    until: Timestamp,
+    issued_at: Timestamp,
+    key: Thumbprint,
+    id: Id,
 }
 
 impl Replays {
@@ -40,6 +51,7 @@ impl Replays {
             memory,
             order: VecDeque::new(),
             by_key: HashMap::new(),
+            forgotten: None,
         }
     }
 
@@ -47,32 +59,40 @@ impl Replays {
     ///
     /// # Errors
     ///
-    /// [`Denial::DpopReplayed`] where it was used before, [`Denial::RateLimited`] where there is no room for it.
+    /// [`Denial::DpopReplayed`] where it was used before, or is as old as one that is forgotten: only a wall clock that was
+    /// set back lets one so old pass the other checks. [`Denial::RateLimited`] where there is no room for it.
     pub fn accept(&mut self, proof: &Proof, now: Timestamp) -> Result<(), Denial> {
         self.forget(now);
         let id = id_of(proof);
         let share = self.capacity.div_ceil(4);
         let of_key = self.by_key.get(&proof.key);
-        if of_key.is_some_and(|ids| ids.contains(&id)) {
+        let may_be_forgotten = self.forgotten.is_some_and(|latest| proof.issued_at <= latest);
+        if may_be_forgotten || of_key.is_some_and(|ids| ids.contains(&id)) {
             return Err(Denial::DpopReplayed);
         }
         if self.order.len() >= self.capacity || of_key.is_some_and(|ids| ids.len() >= share) {
             return Err(Denial::RateLimited);
         }
         self.by_key.entry(proof.key).or_default().insert(id);
-        self.order.push_back((now + self.memory, proof.key, id));
+        self.order.push_back(Used {
+            until: now + self.memory,
+            issued_at: proof.issued_at,
+            key: proof.key,
+            id,
+        });
         Ok(())
     }
 
     fn forget(&mut self, now: Timestamp) {
         for _ in 0..FORGOTTEN_AT_ONCE {
-            let Some((_, key, id)) = self.order.pop_front_if(|(until, ..)| *until < now) else {
+            let Some(used) = self.order.pop_front_if(|used| used.until < now) else {
                 return;
             };
-            if let Some(ids) = self.by_key.get_mut(&key) {
-                ids.remove(&id);
+            self.forgotten = self.forgotten.max(Some(used.issued_at));
+            if let Some(ids) = self.by_key.get_mut(&used.key) {
+                ids.remove(&used.id);
                 if ids.is_empty() {
-                    self.by_key.remove(&key);
+                    self.by_key.remove(&used.key);
                 }
             }
         }
@@ -97,13 +117,17 @@ mod tests {
 
     /// A proof with a key of that number.
     fn proof(key: u8, id: &str) -> Proof {
+        proof_of(key, id, 0)
+    }
+
+    fn proof_of(key: u8, id: &str, issued_at: i64) -> Proof {
         use crate::jose::{Algorithm, AlgorithmSet};
         let secret = [key; 32];
         let key = Key::symmetric(&secret, AlgorithmSet::only(Algorithm::Hs256), None).unwrap();
         Proof {
             key: *key.thumbprint(),
             id: id.to_owned(),
-            issued_at: at(0),
+            issued_at: at(issued_at),
         }
     }
 
@@ -124,7 +148,20 @@ mod tests {
                 "{secs}"
             );
         }
-        assert_eq!(replays.accept(&proof(1, "a"), at(331)), Ok(()));
+        assert_eq!(replays.accept(&proof_of(1, "a", 1), at(331)), Ok(()));
+    }
+
+    #[test]
+    fn what_is_as_old_as_what_was_forgotten_is_refused() {
+        let mut replays = Replays::new(8, MEMORY);
+        assert_eq!(replays.accept(&proof_of(1, "a", 30), at(0)), Ok(()));
+        assert_eq!(replays.accept(&proof_of(1, "b", 20), at(0)), Ok(()));
+        // With a clock that moves on alone, nothing that old gets here.
+        for (id, issued_at) in [("a", 30), ("b", 20), ("c", 30)] {
+            let old = proof_of(1, id, issued_at);
+            assert_eq!(replays.accept(&old, at(331)), Err(Denial::DpopReplayed), "{id}");
+        }
+        assert_eq!(replays.accept(&proof_of(1, "a", 31), at(331)), Ok(()));
     }
 
     #[test]
@@ -138,7 +175,7 @@ mod tests {
             assert_eq!(replays.accept(&another, at(330)), Err(Denial::RateLimited));
         }
         assert_eq!(replays.accept(&proof(1, "a"), at(330)), Err(Denial::DpopReplayed));
-        assert_eq!(replays.accept(&proof(9, "a"), at(331)), Ok(()));
+        assert_eq!(replays.accept(&proof_of(9, "a", 1), at(331)), Ok(()));
         assert_eq!(
             (replays.order.len(), replays.by_key.len()),
             (1, 1),
@@ -157,7 +194,10 @@ mod tests {
             Err(Denial::RateLimited)
         );
         for (id, left) in [(1, 137), (2, 74), (3, 11), (4, 4), (5, 5)] {
-            assert_eq!(replays.accept(&proof(1, &format!("new-{id}")), at(331)), Ok(()));
+            assert_eq!(
+                replays.accept(&proof_of(1, &format!("new-{id}"), 1), at(331)),
+                Ok(())
+            );
             assert_eq!(replays.order.len(), left);
         }
     }
