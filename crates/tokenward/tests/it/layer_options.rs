@@ -434,10 +434,17 @@ async fn the_answer_to_a_denial_can_be_replaced() {
             Response::from_parts(parts, "no".to_owned())
         });
     let token = bearer(&world.token("a", &key));
-    for (headers, status, reason) in [
-        (&[][..], 401, "token_missing"),
-        (&[("authorization", &*token)], 403, "insufficient_scope"),
+    for (headers, status, code, reason) in [
+        (&[][..], 401, "16", "token_missing"),
+        (&[("authorization", &*token)], 403, "7", "insufficient_scope"),
     ] {
+        let service =
+            service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
+        let grpc = layer.clone().grpc().layer(service);
+        let called = grpc.oneshot(request("POST", "/", headers)).await.unwrap();
+        assert_eq!(called.headers()["x-reason"], reason);
+        assert_eq!(called.headers()["grpc-status"], code);
+
         let response = answer(&layer, request("GET", "/", headers)).await;
         assert_eq!(
             (response.status().as_u16(), &response.headers()["x-reason"]),
