@@ -11,10 +11,12 @@ use axum::{Json, Router, http::StatusCode, routing::get};
 use serde_json::{Value, json};
 use tokenward::{Audiences, IdpConfig, Policy, Registry, Token, TokenLayer, Verifier};
 
-pub(crate) fn app(verifier: Verifier) -> Router {
-    Router::new()
-        .route("/", get(whoami))
-        .layer(TokenLayer::new(verifier))
+/// Where clients reach this service: tokens that are bound to a key come with proofs that are made for it.
+const ORIGIN: &str = "http://127.0.0.1:3000";
+
+pub(crate) fn app(verifier: Verifier) -> Result<Router, tokenward::Error> {
+    let layer = TokenLayer::new(verifier).origin(ORIGIN)?;
+    Ok(Router::new().route("/", get(whoami)).layer(layer))
 }
 
 async fn whoami(Token(token): Token) -> Result<Json<Value>, StatusCode> {
@@ -37,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let policy = Policy::builder(issuer, Audiences::OneOf(vec![audience])).build()?;
     registry.register(IdpConfig::discovered("login", policy)?)?;
 
-    let app = app(Verifier::new(registry)).into_make_service_with_connect_info::<SocketAddr>();
+    let app = app(Verifier::new(registry))?.into_make_service_with_connect_info::<SocketAddr>();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
     axum::serve(listener, app).await?;
     Ok(())

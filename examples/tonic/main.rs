@@ -36,7 +36,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let policy = Policy::builder(issuer, Audiences::OneOf(vec![audience])).build()?;
     registry.register(IdpConfig::discovered("login", policy)?)?;
 
-    let layer = TokenLayer::new(Verifier::new(registry)).exclude(["/grpc.health.v1.Health/*"])?;
+    // Where clients reach this service: tokens that are bound to a key come with proofs that are made for it.
+    let layer = TokenLayer::new(Verifier::new(registry)).origin("http://127.0.0.1:3001")?;
+    let layer = layer.exclude(["/grpc.health.v1.Health/*"])?;
     let server = Server::builder().layer(layer.grpc()).add_service(WhoAmIServer);
     server.serve("127.0.0.1:3001".parse()?).await?;
     Ok(())

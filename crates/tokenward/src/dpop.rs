@@ -59,7 +59,8 @@ pub struct DpopRequest<'a> {
     /// The request's method.
     pub method: &'a str,
     /// The absolute URL as the client wrote it; a query is passed over. None where it is not known: then no proof is valid.
-    /// Asked only where there is a proof to check.
+    /// Scheme and host must not be the request's own word, or a proof that was made for another host is good here. Asked only
+    /// where there is a proof to check.
     pub url: &'a dyn Fn() -> Option<String>,
     /// The request's headers.
     pub headers: &'a HeaderMap,

@@ -46,7 +46,8 @@ pub struct PeerAddress(pub SocketAddr);
 /// extensions, every other one is answered with a problem document.
 ///
 /// The token is looked for in the `Authorization` header, and its issuer among those of the tenant `default`; each issuer
-/// has audiences of its own, by its [`Policy`](crate::Policy). Tokens that are bound to a key need a proof of possession.
+/// has audiences of its own, by its [`Policy`](crate::Policy). Tokens that are bound to a key need a proof of possession, which
+/// is taken where [`origin`](Self::origin) says what it must be made for.
 ///
 /// ```
 /// # fn route(verifier: tokenward::Verifier) -> axum::Router {
@@ -238,8 +239,9 @@ impl TokenLayer {
         self.with(|options| options.claims = Some(read))
     }
 
-    /// Which tokens need a proof of possession. Default: [`Dpop::allowed`], those that are bound to a key. A proof that was
-    /// checked goes on with the request, as an `Arc<Proof>` in its extensions.
+    /// Which tokens need a proof of possession. Default: [`Dpop::allowed`], those that are bound to a key. Proofs are taken only
+    /// where [`origin`](Self::origin) or a trusted proxy says what they must be made for. One that was checked goes on with the
+    /// request, as an `Arc<Proof>` in its extensions.
     #[must_use]
     pub fn dpop(self, dpop: Dpop) -> Self {
         self.with(|options| options.dpop = dpop)
@@ -248,9 +250,10 @@ impl TokenLayer {
     /// The origin at which clients reach this service, as `https://api.example.com`: what proofs of possession are made
     /// for.
     ///
-    /// Set it where the host of a request has not been checked by anything in front: without it the proof is compared with
-    /// the host that the request names, and whoever has come by a proof for another host could name that one. Without it,
-    /// the scheme is what a trusted proxy or an absolute request target says (HTTP/2 always has one), else `http`.
+    /// Without it, they are those that a [trusted proxy](Self::trusted_proxies) says, if it says both, and that proxy must pass
+    /// on requests to hosts of yours alone: whoever has come by a proof that was made for another host could name that one. With
+    /// neither, no proof can be checked, and tokens that are bound to a key are refused as [`Denial::DpopInvalid`]. The request's
+    /// own `Host` or absolute target is never taken. Default: none.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
 //! The URL of a request as its client wrote it.
 
-use http::{Uri, header::HOST, request::Parts};
+use http::{Uri, request::Parts};
 use url::Url;
 
 use super::proxies::Forwarded;
@@ -33,18 +33,13 @@ pub(super) fn uri(parts: &Parts) -> &Uri {
     &parts.uri
 }
 
-/// The URL without its query. None where no host is known.
+/// The URL without its query. None unless the service or a trusted proxy says which scheme and host it has: what the request
+/// itself names is up to its sender, who may have a proof that was made for another host.
 pub(super) fn url(origin: Option<&str>, forwarded: &Forwarded, parts: &Parts) -> Option<String> {
-    let uri = uri(parts);
-    let path = uri.path();
-    if let Some(origin) = origin {
-        return Some(format!("{origin}{path}"));
+    let path = uri(parts).path();
+    match (origin, &forwarded.scheme, &forwarded.host) {
+        (Some(origin), ..) => Some(format!("{origin}{path}")),
+        (None, Some(scheme), Some(host)) => Some(format!("{scheme}://{host}{path}")),
+        (None, ..) => None,
     }
-    let scheme = forwarded.scheme.as_deref().or(uri.scheme_str());
-    let host = match (&forwarded.host, uri.authority()) {
-        (Some(host), _) => host,
-        (None, Some(authority)) => authority.as_str(),
-        (None, None) => parts.headers.get(HOST)?.to_str().ok()?,
-    };
-    Some(format!("{}://{host}{path}", scheme.unwrap_or("http")))
 }

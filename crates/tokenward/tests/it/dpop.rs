@@ -140,6 +140,7 @@ async fn mode_scheme_proof_and_binding_decide_together() {
 async fn proofs_are_allowed_and_not_required_by_default() {
     let setup = Setup::new().await;
     let layer = TokenLayer::new(setup.world.verifier.clone());
+    let layer = layer.origin("http://localhost:3000").unwrap();
     let (bound, unbound) = (setup.bound(), setup.unbound());
     let proof = setup.proof_of("GET", "http://localhost:3000/orders", &bound);
     let host = ("host", "localhost:3000");
@@ -236,6 +237,26 @@ async fn a_proof_is_good_for_one_request_with_its_token() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_set_back_makes_no_used_proof_good_again() {
+    let setup = Setup::new().await;
+    let layer = setup.layer(Dpop::allowed());
+    let token = setup.bound();
+    let authorization = format!("DPoP {token}");
+    let used = setup.proof(&token);
+    let ask = async |proof: &str| send(&layer, &[("authorization", &authorization), ("dpop", proof)]).await;
+    let began = setup.world.clock.wall();
+    assert_eq!(ask(&used).await.0, 200);
+    // It has been forgotten by now, and nobody asked in the meantime.
+    setup.world.clock.advance(Duration::from_secs(331));
+    setup.world.clock.set_wall(began);
+    assert_eq!(ask(&used).await, refused(Denial::DpopReplayed));
+    assert_eq!(ask(&setup.proof(&token)).await, refused(Denial::DpopReplayed));
+    setup.world.clock.advance(Duration::from_secs(1));
+    assert_eq!(ask(&used).await, refused(Denial::DpopReplayed));
+    assert_eq!(ask(&setup.proof(&token)).await.0, 200, "later ones are good");
+}
+
+#[tokio::test]
 async fn window_and_capacity_are_settings() {
     let setup = Setup::new().await;
     let token = setup.bound();
@@ -291,25 +312,11 @@ async fn the_url_is_the_clients() {
     let inner = ("host", "inner:8080");
     let inners = "http://inner:8080/orders";
     for (layer, peer, target, more, made_for, accepted) in [
-        (&plain, "10.0.0.1", "/orders", &[inner][..], inners, true),
+        // What only the request itself says is the word of whoever sent it.
+        (&plain, "10.0.0.1", "/orders", &[inner][..], inners, false),
         (&plain, "10.0.0.1", "/orders", &[inner], URL, false),
-        (
-            &plain,
-            "10.0.0.1",
-            "https://api.example/orders",
-            &[],
-            "https://API.example:443/orders",
-            true,
-        ),
-        (
-            &plain,
-            "10.0.0.1",
-            "https://api.example/orders",
-            &[inner],
-            inners,
-            false,
-        ),
-        (&plain, "10.0.0.1", "/orders", &[], inners, false),
+        (&plain, "10.0.0.1", URL, &[], URL, false),
+        (&plain, "10.0.0.1", URL, &[("host", "api.example")], URL, false),
         (
             &plain,
             "10.0.0.1",
@@ -318,20 +325,31 @@ async fn the_url_is_the_clients() {
             URL,
             false,
         ),
+        (&x, "10.0.0.1", URL, &[("host", "api.example")], URL, false),
+        (&x, "10.0.0.1", URL, &[inner, x_headers[0]], URL, false),
+        (&x, "10.0.0.1", URL, &[inner, x_headers[1]], URL, false),
         (
-            &plain,
+            &x,
             "10.0.0.1",
-            "/orders",
+            "https://evil.example/orders",
             &[inner, x_headers[0], x_headers[1]],
-            inners,
-            true,
+            "https://evil.example/orders",
+            false,
         ),
         (
-            &plain,
+            &fixed,
+            "10.0.0.1",
+            "https://evil.example/orders",
+            &[("host", "evil.example")],
+            "https://evil.example/orders",
+            false,
+        ),
+        (
+            &fixed,
             "10.0.0.1",
             "/nested/orders",
             &[inner],
-            "http://inner:8080/nested/orders",
+            "https://api.example/nested/orders",
             true,
         ),
         (&fixed, "10.0.0.1", "/orders", &[inner], URL, true),

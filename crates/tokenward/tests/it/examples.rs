@@ -41,7 +41,7 @@ async fn world() -> (World, TestKey) {
 #[tokio::test]
 async fn axum_answers_issuer_subject_and_claims() {
     let (world, key) = world().await;
-    let app = web::app(world.verifier.clone());
+    let app = web::app(world.verifier.clone()).unwrap();
     let ask = async |token: &str| {
         let request = request("GET", "/", &[("authorization", &format!("Bearer {token}"))]);
         outcome(app.clone().oneshot(request).await.unwrap()).await
