@@ -34,7 +34,7 @@ record! {
         headers: Vec<HeaderName> = list("no header", header()).or(&["Authorization"]);
         /// A cookie that may carry the token.
         cookie: Option<String> = optional("no cookie", cookie());
-        /// Headers that an allowed request is given, and the claims that they hold.
+        /// Headers that an allowed request is given, and the claims that they hold: at most 32, and none on which proxies, caches and upstreams act, as `X-Forwarded-User`.
         claim_headers: Vec<(HeaderName, String)> = map(header(), text());
         /// How long nginx may keep an allowed request, told by `X-Accel-Expires`; 0: not at all. What is revoked goes on being let through for so long.
         cache_max_age: Duration = scalar("0", whole_seconds());
@@ -45,44 +45,84 @@ record! {
     }
 }
 
-/// Headers that a claim must not be written to: they frame or describe the message, carry credentials or other
-/// verdicts, or are set by us for another purpose.
-const NOT_FOR_CLAIMS: [&str; 27] = [
+/// Headers that a claim must not be written to: they frame or describe the message, carry credentials or other verdicts, order
+/// proxies and caches about, or are set by us for another purpose.
+const NOT_FOR_CLAIMS: [&str; 51] = [
+    "accept-encoding",
+    "accept-ranges",
+    "age",
+    "alt-svc",
     "authorization",
     "cache-control",
+    "cdn-cache-control",
+    "cdn-loop",
+    "cf-connecting-ip",
+    "clear-site-data",
+    "client-ip",
     "connection",
-    "content-encoding",
-    "content-length",
-    "content-range",
-    "content-type",
     "cookie",
     "date",
+    "early-data",
+    "etag",
     "expect",
+    "expires",
+    "forwarded",
     "host",
+    "http2-settings",
     "keep-alive",
+    "last-modified",
+    "link",
     "location",
-    "proxy-authenticate",
-    "proxy-authorization",
+    "max-forwards",
+    "origin",
+    "pragma",
+    "range",
+    "refresh",
     "retry-after",
     "set-cookie",
+    "surrogate-control",
     "te",
     "traceparent",
     "tracestate",
     "trailer",
     "transfer-encoding",
+    "true-client-ip",
     "upgrade",
     "vary",
     "via",
+    "warning",
     "www-authenticate",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-method-override",
+    "x-real-ip",
     "x-request-id",
+    "x-rewrite-url",
+    "x-sendfile",
 ];
+
+/// What the names of further ones begin with: our own verdicts, and what proxies take for orders or set themselves.
+const NOT_FOR_CLAIMS_PREFIXES: [&str; 12] = [
+    "access-control-",
+    "content-",
+    "dpop",
+    "if-",
+    "proxy-",
+    "sec-",
+    "x-accel-",
+    "x-envoy-",
+    "x-forwarded-",
+    "x-http-method",
+    "x-original-",
+    "x-tokenward-",
+];
+
+/// The most headers that hold claims: each of its spellings is removed from each request.
+const MAX_CLAIM_HEADERS: usize = 32;
 
 /// The most hyphens of a header that holds a claim. A client may write each of them as an underscore, and each such spelling
 /// is removed.
 const MAX_HYPHENS: usize = 6;
-
-/// What the names of headers that a claim must not be written to begin with: our own verdicts, and orders to nginx.
-const NOT_FOR_CLAIMS_PREFIXES: [&str; 2] = ["x-tokenward-", "x-accel-"];
 
 impl Check for Authorize {
     fn check(&self, section: &Section<'_>) {
@@ -103,8 +143,15 @@ impl Check for Authorize {
                 );
             }
         }
-        // A proxy may turn hyphens into underscores, so both spellings are one name.
-        let plain = |header: &HeaderName| header.as_str().replace('_', "-");
+        if self.claim_headers.len() > MAX_CLAIM_HEADERS {
+            section.report(
+                "claim_headers",
+                format!("there are more than {MAX_CLAIM_HEADERS}"),
+            );
+        }
+        // Whoever makes a variable of a header makes an underscore of all that is no letter and no digit, so they are one name.
+        let odd = |char: char| !char.is_ascii_alphanumeric();
+        let plain = |header: &HeaderName| header.as_str().replace(odd, "-");
         for (index, (header, _)) in self.claim_headers.iter().enumerate() {
             let name = plain(header);
             let reserved = NOT_FOR_CLAIMS.contains(&name.as_str())

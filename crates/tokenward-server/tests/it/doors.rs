@@ -903,7 +903,7 @@ async fn a_parent_is_let_through_where_a_rule_says_so() {
          - {{ path: {{ exact: /renew }}, require: {{ token_types: [parent] }} }}\n  \
          - {{ path: {{ exact: /own }}, require: {{ idps: [self], token_types: [parent, child] }} }}\n  \
          - {{ path: {{ exact: /access }}, require: {{ token_types: [access] }} }}\n  \
-         - {{ path: {{ exact: /proven }}, require: {{ token_types: [access, parent], dpop: required }} }}\n  \
+         - {{ host: h, path: {{ exact: /proven }}, require: {{ token_types: [access, parent], dpop: required }} }}\n  \
          - {{ path: {{ exact: /admins }}, require: {{ token_types: [parent], scopes: {{ all: [admin] }} }} }}\n",
         credentials()
     );

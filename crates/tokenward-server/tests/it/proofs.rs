@@ -19,7 +19,7 @@ fn client<'a>(target: &'a str, headers: &'a [(&'a str, &'a str)]) -> Client<'a> 
 #[tokio::test]
 async fn a_bound_token_needs_a_proof_at_a_door_that_can_check_it() {
     let (program, _upstreams) = start(
-        "authorize: { cookie: session, rules: [{ path: { prefix: /bound }, require: { dpop: required } }, { path: { exact: /none }, deny: true }] }\n",
+        "authorize: { cookie: session, rules: [{ host: www.example, path: { prefix: /bound }, require: { dpop: required } }, { path: { exact: /none }, deny: true }] }\n",
     )
     .await;
     let holder = TestKey::es256(2);

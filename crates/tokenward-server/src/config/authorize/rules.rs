@@ -45,6 +45,12 @@ impl Check for AuthorizeRule {
             );
         }
         not_empty(section, "methods", self.methods.is_empty());
+        if self.host.is_none() && self.require.as_ref().is_some_and(|require| require.dpop) {
+            section.child("require").report(
+                "dpop",
+                "the rule needs a `host`: a proof is made for one, and a proxy may pass on whichever a client names",
+            );
+        }
     }
 }
 
@@ -97,7 +103,7 @@ record! {
             ("parent", TokenType::Parent),
             ("child", TokenType::Child),
         ]));
-        /// Whether it must be bound to a key (DPoP, RFC 9449), and the request prove possession of it. A token that is bound needs its proof in any case.
+        /// Whether it must be bound to a key (DPoP, RFC 9449), and the request prove possession of it; the rule then has to name a `host`. A token that is bound needs its proof in any case.
         dpop: bool = scalar("allowed", word(&[("allowed", false), ("required", true)]));
     }
 }

@@ -162,8 +162,8 @@ const RULES: &[(&str, &str, &str)] = &[
     ),
     (
         "path.glob",
-        "path: { glob: '/a/**' }, deny: true",
-        r#"path: Some(PathPattern(Glob([Literals(["a"]), Any])))"#,
+        "path: { glob: '/a/*' }, deny: true",
+        r#"path: Some(PathPattern(Glob([Literals(["a"]), Literals(["", ""])])))"#,
     ),
     (
         "methods",
@@ -198,7 +198,11 @@ const RULES: &[(&str, &str, &str)] = &[
         "require: { token_types: [access, child] }",
         "token_types: [Access, Child]",
     ),
-    ("require.dpop", "require: { dpop: required }", "dpop: true"),
+    (
+        "require.dpop",
+        "host: a, require: { dpop: required }",
+        "dpop: true",
+    ),
     (
         "require.claims[].name",
         "require: { claims: [{ name: 'a.b', equals: 'true' }] }",

@@ -103,13 +103,16 @@ refused! {
     token_types_without_tokens_of_our_own: rules("{ require: { token_types: [parent] } }") => [
         "4:48: authorize.rules[0].require.token_types: only tokens of our own are of these types, and none of them can meet this rule"
     ];
-    proofs_of_tokens_of_our_own: rules("{ require: { idps: [self], dpop: required } }") => [
-        "4:41: authorize.rules[0].require.idps: no IdP is configured for `self`",
-        "4:55: authorize.rules[0].require.dpop: tokens of our own are bound to no key: none can meet this rule",
+    proofs_for_any_host: rules("{ host: '*.a.example', require: { dpop: required } }, { path: { exact: /a }, require: { dpop: allowed } }, { require: { dpop: required } }") => [
+        "4:148: authorize.rules[2].require.dpop: the rule needs a `host`: a proof is made for one, and a proxy may pass on whichever a client names"
     ];
-    proofs_of_children: rules("{ require: { token_types: [child], dpop: required } }") => [
-        "4:48: authorize.rules[0].require.token_types: only tokens of our own are of these types, and none of them can meet this rule",
-        "4:63: authorize.rules[0].require.dpop: tokens of our own are bound to no key: none can meet this rule",
+    proofs_of_tokens_of_our_own: rules("{ host: a, require: { idps: [self], dpop: required } }") => [
+        "4:50: authorize.rules[0].require.idps: no IdP is configured for `self`",
+        "4:64: authorize.rules[0].require.dpop: tokens of our own are bound to no key: none can meet this rule",
+    ];
+    proofs_of_children: rules("{ host: a, require: { token_types: [child], dpop: required } }") => [
+        "4:57: authorize.rules[0].require.token_types: only tokens of our own are of these types, and none of them can meet this rule",
+        "4:72: authorize.rules[0].require.dpop: tokens of our own are bound to no key: none can meet this rule",
     ];
     an_unknown_idp_in_a_rule: rules("{ require: { idps: [okta, otka, self, keys] } }") => [
         "4:41: authorize.rules[0].require.idps: no IdP is configured for `keys`",
@@ -389,6 +392,26 @@ refused! {
         "1:29: authorize.claim_headers: `via` cannot hold a claim: it has another meaning",
         "1:29: authorize.claim_headers: `x-accel-expires` cannot hold a claim: it has another meaning",
         "1:29: authorize.claim_headers: `x-request-id` cannot hold a claim: it has another meaning",
+    ];
+    claims_in_headers_on_which_proxies_act: "authorize: { claim_headers: { X-Forwarded-For: a, X-Original-URI: b, X-Envoy-Retry-On: c, X-Accel-Redirect: d, Forwarded: e, DPoP: f, Expires: g, X-Real-IP: h, Proxy-Connection: i, X-HTTP-Method-Override: j } }" => [
+        "1:29: authorize.claim_headers: `dpop` cannot hold a claim: it has another meaning",
+        "1:29: authorize.claim_headers: `expires` cannot hold a claim: it has another meaning",
+        "1:29: authorize.claim_headers: `forwarded` cannot hold a claim: it has another meaning",
+        "1:29: authorize.claim_headers: `proxy-connection` cannot hold a claim: it has another meaning",
+        "1:29: authorize.claim_headers: `x-accel-redirect` cannot hold a claim: it has another meaning",
+        "1:29: authorize.claim_headers: `x-envoy-retry-on` cannot hold a claim: it has another meaning",
+        "1:29: authorize.claim_headers: `x-forwarded-for` cannot hold a claim: it has another meaning",
+        "1:29: authorize.claim_headers: `x-http-method-override` cannot hold a claim: it has another meaning",
+        "1:29: authorize.claim_headers: `x-original-uri` cannot hold a claim: it has another meaning",
+        "1:29: authorize.claim_headers: `x-real-ip` cannot hold a claim: it has another meaning",
+    ];
+    claims_in_odd_spellings: "authorize: { claim_headers: { X.Tokenward~Subject: a, Cache.Control: b, X.A: c, X_A: d } }" => [
+        "1:29: authorize.claim_headers: `cache.control` cannot hold a claim: it has another meaning",
+        "1:29: authorize.claim_headers: `x.tokenward~subject` cannot hold a claim: it has another meaning",
+        "1:29: authorize.claim_headers: `x_a` is named twice",
+    ];
+    too_many_claim_headers: format!("authorize: {{ claim_headers: {{ {} }} }}", (0..33).map(|n| format!("X-{n}: a, ")).collect::<String>()) => [
+        "1:29: authorize.claim_headers: there are more than 32"
     ];
     a_claim_in_a_header_that_carries_the_token: "authorize: { headers: [X-Api_Token], claim_headers: { X_Api-Token: a } }" => [
         "1:53: authorize.claim_headers: `x_api-token` cannot hold a claim: it has another meaning"
