@@ -122,6 +122,7 @@ pub(crate) fn operations() -> Vec<Operation> {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "The token is too large.",
             )
+            .problem(StatusCode::TOO_MANY_REQUESTS, "The token is used up for now.")
             .problem(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The issuer's keys cannot be obtained.",
@@ -165,7 +166,7 @@ fn doors() -> Vec<Operation> {
         ),
     ];
     let doors = doors.into_iter().map(|(path, id, summary)| {
-        operation(path.into(), id, summary)
+        let door = operation(path.into(), id, summary)
             .tag("authorize")
             .answers_as(
                 StatusCode::OK,
@@ -181,7 +182,12 @@ fn doors() -> Vec<Operation> {
             .problem(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The issuer's keys cannot be obtained.",
-            )
+            );
+        match id {
+            // nginx knows no such status.
+            "authorize.nginx" => door,
+            _ => door.problem(StatusCode::TOO_MANY_REQUESTS, "The token is used up for now."),
+        }
     });
     doors.collect()
 }

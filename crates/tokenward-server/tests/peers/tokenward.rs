@@ -145,7 +145,7 @@ impl Tokenward {
         lines.next().expect("--dev prints a credential").to_owned()
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         tail(&self.directory.path().join("log"))
     }
 }

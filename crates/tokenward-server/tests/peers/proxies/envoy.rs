@@ -25,7 +25,11 @@ fn envoy_knows_what_was_decided_and_whose_token_it_was() {
         assert_eq!(raw::send(doors[0].port, &request.bytes()).unwrap().status, status);
     }
     // The access log, which the example writes to standard output, every ten seconds or when it is full by default.
-    for line in ["401 GET {\"reason\":\"token_missing\"}", "\"subject\":\"alice\""] {
+    for line in [
+        "401 GET {\"tokenward\":{\"reason\":\"token_missing\"}}",
+        "\"subject\":\"alice\"",
+        "\"tenant\":\"default\"",
+    ] {
         wait_for(line, || doors[0].running.log().contains(line));
     }
 }

@@ -1,12 +1,12 @@
 //! Real proxies, started from `examples/`, between clients that try everything and a service that writes down what reaches it.
 
-mod cache;
 mod cast;
 mod door;
 mod echo;
 mod envoy;
 mod examples;
 mod limits;
+mod nginx;
 mod outage;
 mod place;
 mod proofs;

@@ -1,4 +1,4 @@
-//! The cache of nginx's example, which keeps decisions for as long as tokenward says.
+//! What only nginx's example does: it keeps decisions for as long as tokenward says, and is told what it asks with.
 
 use std::thread;
 use std::time::Duration;
@@ -93,11 +93,21 @@ fn a_decision_is_kept_for_what_it_was_about() {
         ),
         ("another token", get("/hello").bearer(&bob), (200, Some("bob"))),
         ("another carrier", get("/hello").cookie(&alice), of_alice),
+        (
+            "a cookie beside it",
+            get("/hello").bearer(&alice).header("Cookie", "c=1"),
+            of_alice,
+        ),
         ("nobody", get("/public/x"), (200, None)),
     ] {
         assert_eq!(once(what, &request, expected), 1, "{what} is decided once");
     }
+    // Its words are those of the request with another cookie, divided in another way.
+    let divided = get("/hello")
+        .header("Authorization", "Bearer")
+        .header("Cookie", &format!("{alice} c=1"));
     for (what, request, status) in [
+        ("a token that is no carrier's", divided, 401),
         ("no token", get("/hello"), 401),
         ("a bad token", get("/hello").bearer("abc"), 401),
         ("too little scope", get("/admin/").bearer(&alice), 403),
@@ -110,6 +120,26 @@ fn a_decision_is_kept_for_what_it_was_about() {
             "{what} is decided each time"
         );
     }
+}
+
+#[test]
+fn a_request_without_a_host_is_decided_like_any_other() {
+    let stage = Cached::start();
+    for (path, status) in [("/public/x", 200), ("/hello", 401)] {
+        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        let reply = raw::send(stage.door.port, request.as_bytes()).unwrap();
+        assert_eq!(reply.status, status, "{path}");
+    }
+}
+
+#[test]
+fn a_client_does_not_say_who_it_is() {
+    let stage = Cached::start();
+    let request = get("/hello").header("X-Forwarded-For", "203.0.113.77");
+    assert_eq!(stage.ask(&request).0, 401);
+    let log = stage.tokenward.log();
+    assert!(log.contains("\"route\":\"/authorize/nginx\""), "{log}");
+    assert!(!log.contains("203.0.113.77"), "{log}");
 }
 
 #[test]
