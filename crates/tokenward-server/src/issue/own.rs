@@ -1,7 +1,9 @@
 //! Tokens that somebody shows: whether they are ours and good, and their end.
 
+use std::time::Duration;
+
 use tokenward_core::{
-    Verified,
+    Timestamp, Verified,
     claims::Claims,
     jose::{MAX_TOKEN_BYTES, Token},
     session::{TokenId, TokenType},
@@ -15,7 +17,7 @@ impl TokenService {
     /// nothing says why.
     pub(crate) fn introspect(&self, token: &str) -> Option<Claims> {
         let inner = &self.0;
-        let (verified, _) = self.own(token)?;
+        let (verified, _) = self.own(token, inner.clock.wall())?;
         // Nothing is allowed to be late: clocks cannot be apart where the issuer itself is asked.
         let end = verified.claims().expires_at()?;
         if end <= inner.clock.wall() {
@@ -28,18 +30,27 @@ impl TokenService {
         Some(verified.into_claims())
     }
 
-    /// Ends the token that is shown, and its children where it is a parent. None where it is none of ours, or would not be
-    /// accepted anywhere: nothing is written then.
+    /// Ends the token that is shown, and its children where it is a parent. None where it is none of ours: nothing is written
+    /// then. Whether it is in its time does not matter: what a wrong clock takes for over would be good again once it is right.
     pub(crate) async fn revoke_shown(&self, token: &str) -> Result<Option<TokenId>, Failure> {
-        let Some((_, id)) = self.own(token) else {
+        let shown = self.in_its_time(token).and_then(|time| self.own(token, time));
+        let Some((_, id)) = shown else {
             return Ok(None);
         };
         self.revoke_token(id.as_str()).await?;
         Ok(Some(id))
     }
 
-    /// A token that we signed and that is in its time, give or take the leeway that verifiers have; revoked ones too.
-    fn own(&self, token: &str) -> Option<(Verified, TokenId)> {
+    /// The time that is nearest to now of those at which a token says that it is good.
+    fn in_its_time(&self, token: &str) -> Option<Timestamp> {
+        let parsed = Token::parse(token, MAX_TOKEN_BYTES).ok()?;
+        let (claims, now) = (parsed.claims(), self.0.clock.wall());
+        let last = claims.expires_at()? - Duration::from_millis(1);
+        Some(now.min(last).max(claims.issued_at()?))
+    }
+
+    /// A token that we signed and that is in its time at `now`, give or take the leeway that verifiers have; revoked ones too.
+    fn own(&self, token: &str, now: Timestamp) -> Option<(Verified, TokenId)> {
         let inner = &self.0;
         let parsed = Token::parse(token, MAX_TOKEN_BYTES).ok()?;
         let id = inner.signer.ids().read(parsed.claims().token_id()?)?;
@@ -47,7 +58,7 @@ impl TokenService {
             TokenType::Parent => &inner.parents,
             TokenType::Access | TokenType::Child => &inner.own,
         };
-        let verified = verify(token, &inner.signer.keys().set, policy, inner.clock.wall()).ok()?;
+        let verified = verify(token, &inner.signer.keys().set, policy, now).ok()?;
         Some((verified, id))
     }
 }

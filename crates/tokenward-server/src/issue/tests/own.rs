@@ -74,9 +74,9 @@ async fn what_is_revoked_by_whatever_rule_is_not_told_of() {
 }
 
 #[tokio::test]
-async fn what_is_none_of_ours_or_over_leaves_no_record() {
+async fn what_is_none_of_ours_leaves_no_record() {
     let (world, other) = (World::new().await, World::new().await);
-    let mine = world.mint(r#"{"user_id":"a","expires_in":60}"#);
+    let mine = world.mint(r#"{"user_id":"a"}"#);
     // The same issuer, another store: its keys and its ids are others.
     let foreign = other.mint(r#"{"user_id":"a"}"#);
     let (head, signature) = mine.token.rsplit_once('.').unwrap();
@@ -98,12 +98,32 @@ async fn what_is_none_of_ours_or_over_leaves_no_record() {
     }
     assert_eq!(world.revocations().await, 0);
     assert!(world.active(&mine.token), "nothing happened to it");
-    // Verifiers are given a minute for their clocks, so it can still be revoked then, and not after that.
-    world.pass(Duration::from_secs(90));
-    assert!(!world.active(&mine.token) && world.end(&mine.token).await);
-    assert_eq!(world.revocations().await, 1);
-    let late = world.mint(r#"{"user_id":"a","expires_in":60}"#);
-    world.pass(Duration::from_secs(121));
-    assert!(!world.end(&late.token).await);
-    assert_eq!(world.revocations().await, 1);
+}
+
+#[tokio::test]
+async fn what_is_shown_is_revoked_whatever_the_clock_says_meanwhile() {
+    // Far ahead, far behind, and just over.
+    for wall in [2_000_000_000, 1_000_000_000, 1_800_000_121] {
+        let world = World::new().await;
+        let right = world.clock.wall();
+        let minted = world.mint(r#"{"user_id":"a","expires_in":60}"#);
+        let pair = world.pair(r#"{"user_id":"a"}"#).await;
+        world.clock.set_wall(Timestamp::from_secs(wall));
+        assert!(!world.active(&minted.token), "{wall}");
+        assert!(world.end(&minted.token).await, "{wall}");
+        assert!(world.end(&pair.parent.token).await, "{wall}");
+        let ends: Vec<_> = world.ledger.revocations(0, 10).await.unwrap();
+        let ends: Vec<_> = ends.into_iter().map(|(_, record)| record.expires_at).collect();
+        let leeway = Duration::from_secs(300);
+        assert_eq!(
+            ends,
+            [minted.expires_at, pair.parent.expires_at].map(|end| Some(end + leeway))
+        );
+        world.clock.set_wall(right);
+        assert_eq!(world.judged(&minted.token), Err(Denial::TokenRevoked));
+        assert_eq!(
+            world.renew(&pair.parent.token).await.unwrap_err(),
+            Denial::TokenRevoked
+        );
+    }
 }
