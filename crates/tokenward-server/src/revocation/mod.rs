@@ -18,7 +18,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use tokenward_core::{
     Clock, Timestamp,
-    revocation::{Index, Rule, subject_not_before},
+    revocation::{Index, LONGEST_LEEWAY, Rule, subject_not_before},
     session::{TokenId, TokenType},
 };
 use tokenward_store::{Ledger, Revocation, RevocationRule, StoreError};
@@ -143,17 +143,25 @@ impl Revocations {
     pub(crate) async fn load(ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         // The index is keyed by a secret of this process.
         let index = Arc::new(Index::new(RandomState::new()));
-        let mut after = 0;
+        let (mut after, mut newest) = (0, None);
         loop {
             let page = ledger.revocations(after, PAGE).await?;
             let Some((last, _)) = page.last() else { break };
             after = *last;
             for (_, record) in &page {
                 index.insert(&record.issuer, &rule_of(&record.rule), record.expires_at);
+                newest = newest.max(Some(record.created_at));
             }
         }
         telemetry::revocations(index.len());
-        let past = Past::new(ledger.pruned_at().await?, &*clock);
+        let pruned_at = ledger.pruned_at().await?;
+        let past = Past::new(pruned_at.or(newest), &*clock);
+        if pruned_at.is_none() {
+            // So that the next process goes on from here, even if this one ends before it forgets anything.
+            let written = ledger.prune(past.look(&*clock)).await;
+            let _ = written
+                .inspect_err(|error| tracing::warn!(%error, "the time of the store cannot be written"));
+        }
         Ok(Self(Arc::new(Inner {
             ledger,
             index,
@@ -233,7 +241,7 @@ impl Revocations {
     ) -> Result<Revocation, Failed> {
         let mut attempts = 1..=USER_ATTEMPTS;
         loop {
-            let now = self.0.clock.wall().max(own.latest_issue());
+            let now = self.latest_accepted(own);
             let previous = self.0.index.subject_not_before(own.name(), user_id);
             let not_before = subject_not_before(now, previous).ok_or(Failed::TooSoon)?;
             let rule = Rule::Subject {
@@ -244,10 +252,17 @@ impl Revocations {
             let record = self.record(own.name(), &rule, life, note).await?;
             attempts.next();
             // What was stamped in a later second, while that was written, is covered as well.
-            if own.latest_issue().as_secs() <= not_before || attempts.is_empty() {
+            if self.latest_accepted(own).as_secs() <= not_before || attempts.is_empty() {
                 return Ok(record);
             }
         }
+    }
+
+    /// The latest time at which a token that anybody accepts by now may have been issued. What a clock dated that was further
+    /// ahead than verifiers forgive is not waited for: its users would be locked out until then.
+    fn latest_accepted(&self, own: &dyn Issuer) -> Timestamp {
+        let wall = self.0.clock.wall();
+        wall.max(own.latest_issue().min(wall + LONGEST_LEEWAY))
     }
 
     async fn record(
@@ -261,12 +276,13 @@ impl Revocations {
         let mut random = [0; 16];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| Failed::NoRandomness)?;
         let now = inner.clock.wall();
-        inner.past.look(&*inner.clock);
+        // By a clock that is behind a record would be short-lived.
+        let kept_from = now.max(inner.past.look(&*inner.clock));
         let revocation = Revocation {
             id: URL_SAFE_NO_PAD.encode(random),
             issuer: issuer.to_owned(),
             rule: stored(rule),
-            expires_at: rule.kept_until(expires_at, longest, now),
+            expires_at: rule.kept_until(expires_at, longest, kept_from),
             created_at: now,
             note: note.to_owned(),
         };
@@ -319,6 +335,10 @@ impl Revocations {
     async fn prune(&self) {
         let inner = &self.0;
         let past = inner.past.look(&*inner.clock);
+        if past > inner.clock.wall() {
+            // What the clock says is not over yet is accepted, unless it is refused.
+            return;
+        }
         inner.index.prune(past);
         telemetry::revocations(inner.index.len());
         // Each call removes so many at most, so that others get their turn between two.

@@ -4,11 +4,12 @@ use std::sync::{Mutex, PoisonError};
 
 use tokenward_core::{Clock, Timestamp};
 
-/// A time that is never ahead of the civil clock and goes on no faster than time passes while a process runs.
+/// A time that follows the civil clock, goes on no faster than time passes while a process runs, and is never taken back.
 ///
 /// A process cannot tell a clock that was set far ahead from a long sleep, and what a leap of the clock ended would be accepted
 /// again once the clock is right. So the time between two runs does not count, and a clock that is wrong gains nothing: records
-/// are kept for longer, never for shorter. They do not pile up, since none is made while nothing runs.
+/// are kept for longer, never for shorter. They do not pile up, since none is made while nothing runs. While the clock stands
+/// behind it the time rests: one look at a clock that is years behind must not cost years.
 pub(super) struct Past(Mutex<Look>);
 
 #[derive(Clone, Copy)]
@@ -23,17 +24,17 @@ impl Past {
     pub(super) fn new(last: Option<Timestamp>, clock: &dyn Clock) -> Self {
         let (wall, at) = (clock.wall(), clock.steady());
         Self(Mutex::new(Look {
-            past: last.map_or(wall, |last| last.min(wall)),
+            past: last.unwrap_or(wall),
             at,
         }))
     }
 
-    /// The time, now. It has to be looked at whenever a record is made as well: one that is made while the clock is behind is
-    /// short-lived by that clock.
+    /// The time, now. It may be ahead of a clock that was set back.
     pub(super) fn look(&self, clock: &dyn Clock) -> Timestamp {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let at = clock.steady();
-        let past = clock.wall().min(last.past + at.since(last.at));
+        let passed = last.past + at.since(last.at);
+        let past = clock.wall().min(passed).max(last.past);
         *last = Look { past, at };
         past
     }
@@ -63,12 +64,14 @@ mod tests {
         assert_eq!(past.look(&clock), start + HOUR * 2);
         clock.set_wall(start + HOUR * 2);
         assert_eq!(past.look(&clock), start + HOUR * 2);
-        // Set back, and right again: the time that the clock was behind for is not made up.
+        // Set back, and right again: one look at it costs nothing but the time that it was behind for.
         clock.set_wall(start);
-        assert_eq!(past.look(&clock), start);
-        clock.set_wall(start + HOUR * 2);
+        assert_eq!(past.look(&clock), start + HOUR * 2);
         clock.advance(HOUR);
-        assert_eq!(past.look(&clock), start + HOUR);
+        assert_eq!(past.look(&clock), start + HOUR * 2);
+        clock.set_wall(start + HOUR * 3);
+        clock.advance(HOUR);
+        assert_eq!(past.look(&clock), start + HOUR * 3);
     }
 
     #[test]
@@ -78,8 +81,11 @@ mod tests {
         let past = Past::new(Some(last), &clock);
         clock.advance(HOUR);
         assert_eq!(past.look(&clock), last + HOUR);
-        // One that ran with a clock that was ahead is not believed either.
-        let past = Past::new(Some(clock.wall() + HOUR), &clock);
-        assert_eq!(past.look(&clock), clock.wall());
+        // Nor does a start with a clock that is behind take anything back.
+        let last = clock.wall() + HOUR;
+        let past = Past::new(Some(last), &clock);
+        assert_eq!(past.look(&clock), last);
+        clock.advance(HOUR * 2);
+        assert_eq!(past.look(&clock), last + HOUR);
     }
 }

@@ -174,6 +174,67 @@ async fn a_start_with_the_clock_far_ahead_forgets_nothing() {
 }
 
 #[tokio::test]
+async fn a_young_store_forgets_nothing_by_a_clock_that_is_ahead() {
+    let ledger = Arc::new(Memory::new());
+    let clock = ManualClock::default();
+    let first = started(&ledger, &clock).await;
+    assert_eq!(ledger.pruned_at().await.unwrap(), Some(clock.wall()));
+    first.revoke(token("a")).await.unwrap();
+    drop(first);
+    let ahead = ManualClock::new(clock.wall() + DAY * 40);
+    let revocations = started(&ledger, &ahead).await;
+    forgetting(&revocations, &ahead, DAY).await;
+    assert!(judged(&revocations, &json!({ "jti": "a" })).is_err());
+    assert_eq!(ids(&revocations).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_store_that_never_forgot_goes_by_its_latest_record() {
+    // As one of a version before.
+    let ledger = Arc::new(Memory::new());
+    let clock = ManualClock::default();
+    let now = clock.wall();
+    let record = |jti: &str, created_at| Revocation {
+        id: jti.to_owned(),
+        issuer: ISS.to_owned(),
+        rule: RevocationRule::Jti(jti.to_owned()),
+        expires_at: Some(created_at + DAY * 30),
+        created_at,
+        note: String::new(),
+    };
+    for (jti, created_at) in [("over", now - DAY * 31), ("last", now), ("other", now - DAY)] {
+        ledger.revoke(&record(jti, created_at)).await.unwrap();
+    }
+    let ahead = ManualClock::new(now + DAY * 40);
+    let revocations = started(&ledger, &ahead).await;
+    assert_eq!(ledger.pruned_at().await.unwrap(), Some(now));
+    forgetting(&revocations, &ahead, PRUNING).await;
+    assert_eq!(ids(&revocations).await, ["last", "other"]);
+}
+
+#[tokio::test]
+async fn a_look_at_a_clock_that_is_behind_does_not_end_the_forgetting() {
+    let ledger = Arc::new(Memory::new());
+    let clock = ManualClock::default();
+    let right = clock.wall();
+    let revocations = started(&ledger, &clock).await;
+    revocations.revoke(token("a")).await.unwrap();
+    clock.set_wall(right - DAY * 1_000);
+    forgetting(&revocations, &clock, PRUNING).await;
+    revocations.revoke(token("b")).await.unwrap();
+    drop(revocations);
+    // And a start with it.
+    let revocations = started(&ledger, &clock).await;
+    forgetting(&revocations, &clock, PRUNING).await;
+    clock.set_wall(right + PRUNING * 2);
+    forgetting(&revocations, &clock, DAY * 29).await;
+    assert_eq!(ids(&revocations).await.len(), 2);
+    forgetting(&revocations, &clock, DAY * 2).await;
+    assert!(ids(&revocations).await.is_empty());
+    assert!(judged(&revocations, &json!({ "jti": "b" })).is_ok());
+}
+
+#[tokio::test]
 async fn a_record_of_a_clock_that_is_behind_is_kept_as_long_as_others() {
     let clock = ManualClock::default();
     let ledger = Arc::new(Memory::new());
