@@ -177,6 +177,14 @@ impl Index {
             .map(|entry| entry.until.div_euclid(1_000))
     }
 
+    /// Until when, in seconds since the epoch, everything of an issuer is refused.
+    #[must_use]
+    pub fn issuer_not_before(&self, issuer: &str) -> Option<i64> {
+        let fingerprint = self.fingerprint(Kind::Issuer, issuer, "");
+        self.read(Kind::Issuer, fingerprint)
+            .map(|entry| entry.until.div_euclid(1_000))
+    }
+
     /// Whether everything that a key signed is refused.
     #[must_use]
     pub fn refuses_key(&self, issuer: &str, kid: &str) -> bool {

@@ -250,8 +250,12 @@ impl TokenService {
 
     pub(super) fn stamp(&self, user_id: &str, lifetime: u64) -> Stamp {
         let inner = &self.0;
-        let not_before = inner.index.subject_not_before(&inner.settings.issuer, user_id);
+        let issuer = &inner.settings.issuer;
         let now = inner.clock.wall();
+        // Who refuses everything up to a time of the future means what is minted now as well.
+        let of_all = inner.index.issuer_not_before(issuer);
+        let of_all = of_all.filter(|time| *time <= now.as_secs() + MAX_AHEAD);
+        let not_before = inner.index.subject_not_before(issuer, user_id).max(of_all);
         // The clock's second and not the stamp's, which one subject's revocations may have moved ahead.
         inner.latest_issue.fetch_max(now.as_secs(), Ordering::AcqRel);
         Stamp::new(now, not_before, lifetime)

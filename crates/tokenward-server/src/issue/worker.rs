@@ -15,6 +15,8 @@ const BATCH: usize = 100;
 const PAUSE: Duration = Duration::from_secs(1);
 /// A family that cannot be renewed is tried again after this.
 const POSTPONED: Duration = Duration::from_secs(60);
+/// One that is refused by a rule that may be taken back.
+const REFUSED: Duration = Duration::from_secs(3_600);
 
 impl TokenService {
     /// Mints each child when it is due, for ever. Between two it sleeps until the next one is, `longest` at most.
@@ -58,26 +60,38 @@ impl TokenService {
             }
             Ok(Next::Behind(_)) => Ok(()),
             Ok(Next::Over(Denial::TokenExpired)) => {
-                // A civil clock that is set forward by mistake must not end a family.
-                if family.expires_at > now.min(self.0.clock.steady()) {
-                    return self.postpone(&family.parent_jti, now).await;
+                if !self.is_over(family, now) {
+                    return self.postpone(&family.parent_jti, now + POSTPONED).await;
                 }
                 self.0.ledger.postpone(&family.parent_jti, None).await?;
                 self.expired(&family.parent_jti);
                 Ok(())
+            }
+            Ok(Next::Over(Denial::SubjectRevoked | Denial::KeyRevoked | Denial::IssuerRevoked))
+                if !self.is_over(family, now) =>
+            {
+                // For the last time when its parent ends.
+                let end = Some(family.expires_at).filter(|end| *end > now);
+                let until = end.unwrap_or(now + POSTPONED).min(now + REFUSED);
+                self.postpone(&family.parent_jti, until).await
             }
             Ok(Next::Over(_)) => Ok(self.0.ledger.postpone(&family.parent_jti, None).await?),
             Err(Failure::Store(error)) => Err(Failure::Store(error)),
             // One that cannot be renewed must not stop the others.
             Err(failure) => {
                 tracing::error!(parent_jti = family.parent_jti, error = %failure, "a child cannot be renewed");
-                self.postpone(&family.parent_jti, now).await
+                self.postpone(&family.parent_jti, now + POSTPONED).await
             }
         }
     }
 
-    async fn postpone(&self, parent: &str, now: Timestamp) -> Result<(), Failure> {
-        self.0.ledger.postpone(parent, Some(now + POSTPONED)).await?;
+    /// Whether a family's parent has ended. A civil clock that is set forward by mistake must not end it.
+    fn is_over(&self, family: &Family, now: Timestamp) -> bool {
+        family.expires_at <= now.min(self.0.clock.steady())
+    }
+
+    async fn postpone(&self, parent: &str, until: Timestamp) -> Result<(), Failure> {
+        self.0.ledger.postpone(parent, Some(until)).await?;
         Ok(())
     }
 
