@@ -43,6 +43,17 @@ record! {
 impl Check for Allow {}
 
 impl Allow {
+    /// Whether it bounds nothing.
+    pub(crate) fn is_open(&self) -> bool {
+        let Self {
+            users,
+            audiences,
+            scopes,
+            max_lifetime,
+        } = self;
+        users.is_none() && audiences.is_none() && scopes.is_none() && max_lifetime.is_none()
+    }
+
     /// Whether its tokens may be for this user.
     pub(crate) fn user(&self, id: &str) -> bool {
         let fits = |allowed: &String| match allowed.strip_suffix('*') {

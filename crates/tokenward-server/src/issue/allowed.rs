@@ -27,11 +27,8 @@ pub(super) fn lifetimes(allow: &Allow, lifetimes: &Lifetimes) -> Lifetimes {
     }
 }
 
-/// # Errors
-///
-/// 403 where a request asks for more than `allow` has; it names the members. `lifetimes` are in seconds.
-#[expect(clippy::result_large_err, reason = "an answer is made once, and sent")]
-pub(super) fn check(allow: &Allow, profile: &Profile, lifetimes: &[(&str, u64)]) -> Result<(), Response> {
+/// The members of a request that ask for more than `allow` has. `lifetimes` are in seconds.
+fn beyond<'a>(allow: &Allow, profile: &Profile, lifetimes: &[(&'a str, u64)]) -> Vec<&'a str> {
     let mut scopes = profile.scope.iter().flat_map(|scope| scope.split(' '));
     let longest = allow.max_lifetime.map_or(u64::MAX, |max| max.as_secs());
     let fits = [
@@ -45,11 +42,21 @@ pub(super) fn check(allow: &Allow, profile: &Profile, lifetimes: &[(&str, u64)])
     let lifetimes = lifetimes
         .iter()
         .map(|(member, seconds)| (*member, *seconds <= longest));
-    let beyond: Vec<_> = fits
-        .into_iter()
+    fits.into_iter()
         .chain(lifetimes)
         .filter(|(_, fits)| !fits)
-        .map(|(member, _)| json!({ "member": member, "message": "is beyond what the credential may mint" }))
+        .map(|(member, _)| member)
+        .collect()
+}
+
+/// # Errors
+///
+/// 403 where a request asks for more than `allow` has; it names the members. `lifetimes` are in seconds.
+#[expect(clippy::result_large_err, reason = "an answer is made once, and sent")]
+pub(super) fn check(allow: &Allow, profile: &Profile, lifetimes: &[(&str, u64)]) -> Result<(), Response> {
+    let beyond: Vec<_> = beyond(allow, profile, lifetimes)
+        .into_iter()
+        .map(|member| json!({ "member": member, "message": "is beyond what the credential may mint" }))
         .collect();
     if beyond.is_empty() {
         return Ok(());
@@ -65,6 +72,16 @@ pub(super) fn check(allow: &Allow, profile: &Profile, lifetimes: &[(&str, u64)])
         HeaderValue::from_static("Bearer realm=\"tokenward\", error=\"insufficient_scope\""),
     );
     Err(response)
+}
+
+/// Whether `credential` may read the children of a family: one that it opened itself as `client`, or one that it may open.
+pub(super) fn may_read(
+    credential: &Credential,
+    client: &str,
+    profile: &Profile,
+    lifetimes: &[(&str, u64)],
+) -> bool {
+    client == credential.name || beyond(&credential.allow, profile, lifetimes).is_empty()
 }
 
 /// Whether `credential` may know what a token claims: one that it minted, or one for a user and an audience that it may mint

@@ -16,11 +16,12 @@ use tokenward_core::{
 use tokenward_store::{Child, Family, Recorded};
 
 use super::{
+    allowed,
     failure::Failure,
     hub::{Ending, Follower, News},
     service::{Minted, Pair, Renewed, TokenService, lock, unanswered},
 };
-use crate::{signer, telemetry::Parent};
+use crate::{config::Credential, signer, telemetry::Parent};
 
 /// One renewal under way.
 pub(super) type Flight = Shared<BoxFuture<'static, Result<Renewed, Failure>>>;
@@ -202,6 +203,29 @@ impl TokenService {
         match &family.latest {
             Some(latest) => self.given_again(&family, latest),
             None => Ok(None),
+        }
+    }
+
+    /// Lets `credential` read a family that it may read.
+    ///
+    /// # Errors
+    ///
+    /// For any other the same as where there is none.
+    pub(super) async fn let_read(&self, credential: &Credential, parent: &str) -> Result<(), Failure> {
+        if credential.allow.is_open() {
+            return Ok(());
+        }
+        let family = self.0.ledger.family(parent).await?;
+        let family = family.ok_or(Denial::TokenRevoked)?;
+        let template = Template::read(&family)?;
+        let lifetime = family.expires_at.since(Timestamp::from_secs(template.issued_at));
+        let lifetimes = [
+            ("parent_expires_in", lifetime.as_secs()),
+            ("child_expires_in", template.child_lifetime),
+        ];
+        match allowed::may_read(credential, &template.client, &template.profile(), &lifetimes) {
+            true => Ok(()),
+            false => Err(Denial::TokenRevoked.into()),
         }
     }
 

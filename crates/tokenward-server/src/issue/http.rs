@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{MethodRouter, delete, get, post},
 };
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode, header, request::Parts};
 use serde_json::{Value, json};
 use tokenward::{Denial, carrier};
 use tokenward_core::{
@@ -221,7 +221,8 @@ async fn latest(
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Response {
-    let parent = match family_of(&service, query.as_deref(), &request) {
+    let (parts, _) = request.into_parts();
+    let parent = match family_of(&service, query.as_deref(), &parts).await {
         Ok(parent) => parent,
         Err(response) => return response,
     };
@@ -244,11 +245,10 @@ pub(super) fn child(renewed: &Renewed) -> Value {
 }
 
 /// The family that is asked about, by somebody who may: the holder of its parent, or a credential.
-#[expect(clippy::result_large_err, reason = "an answer is made once, and sent")]
-pub(super) fn family_of(
+pub(super) async fn family_of(
     service: &TokenService,
     query: Option<&str>,
-    request: &Request,
+    request: &Parts,
 ) -> Result<String, Response> {
     let mut named = None;
     for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
@@ -256,10 +256,12 @@ pub(super) fn family_of(
             return Err(bad_request("The one parameter of this call is parent_jti."));
         }
     }
-    if request.extensions().get::<Who>().is_some() {
-        return named.ok_or_else(|| bad_request("The parameter parent_jti is missing."));
+    if let Some(Who(client)) = request.extensions.get() {
+        let named = named.ok_or_else(|| bad_request("The parameter parent_jti is missing."))?;
+        service.let_read(client, &named).await.map_err(failed)?;
+        return Ok(named);
     }
-    let token = shown(request.headers()).map_err(denial)?;
+    let token = shown(&request.headers).map_err(denial)?;
     let parent = service.check_parent(token.unwrap_or_default()).map_err(failed)?;
     match named {
         Some(named) if named != parent.as_str() => Err(denial(Denial::InsufficientScope)),

@@ -35,7 +35,8 @@ pub(super) async fn stream(
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Response {
-    let parent = match family_of(&service, query.as_deref(), &request) {
+    let (parts, _) = request.into_parts();
+    let parent = match family_of(&service, query.as_deref(), &parts).await {
         Ok(parent) => parent,
         Err(response) => return response,
     };
@@ -47,8 +48,8 @@ pub(super) async fn stream(
         Err(failure) => return held(failed(failure), &parent),
     };
     // The last one that the client has seen; what is no number of ours it has not.
-    let seen = request
-        .headers()
+    let seen = parts
+        .headers
         .get("last-event-id")
         .and_then(|id| id.to_str().ok()?.parse().ok())
         .unwrap_or(0);

@@ -1,9 +1,15 @@
 //! What a credential may mint.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use http::{Method, StatusCode};
+use http_body_util::Empty;
+use hyper_util::rt::TokioIo;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
 use crate::{
     admin::{ADMIN, NARROW, READER},
@@ -175,6 +181,8 @@ async fn a_reload_changes_it_and_renewals_go_on() {
         answer = mint(&program, "/token-pairs", NARROW, &body).await;
     }
     assert_eq!(answer.json()["errors"][0]["member"], "user_id");
+    let told = latest(&program, NARROW, text(&pair, "parent_jti")).await;
+    assert_eq!(told.json()["child_jti"], pair["child_jti"], "it is its own");
     let revoked = format!("/tokens/{}", text(&pair, "child_jti"));
     call(&program, Method::DELETE, &revoked, Some(ADMIN), "").await;
     let renewed = call(
@@ -219,4 +227,77 @@ async fn tokens_for_others_are_not_told_of() {
     let other = mint(&program, "/token-pairs", NARROW, &body).await.json();
     let told = introspected_by(&program, "reader", READER, text(&other, "parent_token")).await;
     assert_eq!(told, json!({ "active": false }));
+}
+
+async fn latest(program: &Program, secret: &str, parent_jti: &str) -> Answer {
+    let path = format!("/tokens/latest?parent_jti={parent_jti}");
+    call(program, Method::GET, &path, Some(secret), "").await
+}
+
+/// How a stream begins; it is not read.
+async fn stream_status(program: &Program, secret: &str, parent_jti: &str) -> StatusCode {
+    let stream = TcpStream::connect(program.public).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(connection);
+    let request = http::Request::get(format!("/tokens/stream?parent_jti={parent_jti}"))
+        .header("host", "localhost")
+        .header("authorization", format!("Bearer {secret}"))
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    sender.send_request(request).await.unwrap().status()
+}
+
+#[tokio::test]
+async fn families_of_others_are_as_if_there_were_none() {
+    let program = Program::start(&bound(ALLOW)).await;
+    let narrow = |path: &str, jti: &str| {
+        let path = format!("{path}?parent_jti={jti}");
+        let program = &program;
+        async move {
+            let answer = call(program, Method::GET, &path, Some(NARROW), "");
+            let answer = timeout(Duration::from_secs(10), answer).await.expect("a stream");
+            let challenge = answer.header("www-authenticate").map(str::to_owned);
+            (answer.status, challenge, answer.json())
+        }
+    };
+    for (member, value, is_told) in [
+        ("user_id", json!("svc-1"), true),
+        ("user_id", json!("bob"), false),
+        ("audience", json!(["b", "c"]), false),
+        ("scope", json!("read admin"), false),
+        ("parent_expires_in", json!(601), false),
+        ("child_expires_in", json!(601), false),
+    ] {
+        let mut body = json!({ "user_id": "alice", "parent_expires_in": 600, "child_expires_in": 600, "include_child": true });
+        body[member] = value;
+        let pair = mint(&program, "/token-pairs", ADMIN, &body).await.json();
+        let jti = text(&pair, "parent_jti");
+        if is_told {
+            let told = latest(&program, NARROW, jti).await;
+            assert_eq!(told.json()["child_token"], pair["child_token"]);
+            assert_eq!(stream_status(&program, NARROW, jti).await, StatusCode::OK);
+        } else {
+            for path in ["/tokens/latest", "/tokens/stream"] {
+                let refused = narrow(path, jti).await;
+                assert_eq!(refused.0, StatusCode::UNAUTHORIZED, "{body} {refused:?}");
+                assert_eq!(refused, narrow(path, "x").await, "{body}");
+            }
+        }
+        // Whoever is not bound, and the holder, are told of all.
+        for secret in [ADMIN, text(&pair, "parent_token")] {
+            let told = latest(&program, secret, jti).await;
+            assert_eq!(told.json()["child_token"], pair["child_token"]);
+            assert_eq!(stream_status(&program, secret, jti).await, StatusCode::OK);
+        }
+        if !is_told {
+            // A revoked one is no other either.
+            let path = format!("/users/{}/tokens", text(&body, "user_id"));
+            call(&program, Method::DELETE, &path, Some(ADMIN), "").await;
+            let revoked = narrow("/tokens/latest", jti).await;
+            assert_eq!(revoked, narrow("/tokens/latest", "x").await);
+        }
+    }
 }
