@@ -69,7 +69,8 @@ pub(crate) enum Need {
 }
 
 impl Need {
-    fn is_met_by(self, scopes: &[Scope]) -> bool {
+    /// Whether a credential with these scopes meets it.
+    pub(crate) fn is_met_by(self, scopes: &[Scope]) -> bool {
         let has = |scope| scopes.iter().any(|has| *has == scope || *has == Scope::Admin);
         match self {
             Self::Any => true,

@@ -28,7 +28,7 @@ use crate::{
     signer::{Published, Signer, SignerError},
 };
 
-const WRITE: Need = Need::Scope(Scope::KeysWrite);
+pub(super) const WRITE: Need = Need::Scope(Scope::KeysWrite);
 
 pub(super) fn calls() -> Vec<Call> {
     let absent = "No tokens are issued here.";
@@ -211,7 +211,8 @@ async fn revoke(State(admin): State<Admin>, kid: Result<Path<String>, PathReject
     }
 }
 
-fn answer(changed: Result<Changes, SignerError>) -> Response {
+/// What became of a change, as an answer.
+pub(super) fn answer(changed: Result<Changes, SignerError>) -> Response {
     let conflict = |code, title, detail| problem(StatusCode::CONFLICT, code, title, detail);
     match changed {
         Ok(Changes {

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use axum::{
     extract::{Path, RawQuery, Request, State, rejection::PathRejection},
-    response::Response,
+    response::{IntoResponse as _, Response},
     routing::{delete, get, post},
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokenward::Idp;
-use tokenward_core::{jose::MAX_TOKEN_BYTES, revocation::LONGEST_LEEWAY};
+use tokenward_core::{jose::MAX_TOKEN_BYTES, keyring::RingFault, revocation::LONGEST_LEEWAY};
 use tokenward_store::{Revocation, StoreError};
 use utoipa::{ToSchema, openapi::HttpMethod};
 
@@ -20,11 +20,11 @@ use self::record::Record;
 use super::{
     Admin,
     call::{Call, json, no_content},
-    query,
+    keys, query,
 };
 use crate::{
-    access::{About, Need},
-    config::Scope,
+    access::{About, Need, Refusal, Who},
+    config::{Credential, Scope},
     http::{Members, Rejected, internal, not_found, read, store_unavailable, too_many_requests},
     openapi::{Operation, Parameter},
     revocation::{Failed, Order, Target},
@@ -84,6 +84,10 @@ pub(super) fn calls() -> Vec<Call> {
             .answers::<Created>(
                 StatusCode::CREATED,
                 "They are refused. Where there was a record of the same already it has grown, and this is its id.",
+            )
+            .problem(
+                StatusCode::CONFLICT,
+                "The key cannot be taken out as the keys stand; nothing is refused.",
             ),
             WRITE,
             post(create),
@@ -165,13 +169,15 @@ struct Page {
 }
 
 async fn create(State(admin): State<Admin>, request: Request) -> Result<Response, Rejected> {
+    let Some(Who(who)) = request.extensions().get().cloned() else {
+        return Ok(internal());
+    };
     let body = read(request.into_body(), &*admin.0.registry.clock()).await?;
     let order = admin.order(&body)?;
-    let revoked = match admin.take_out(&order).await {
-        Ok(()) => admin.0.revocations.revoke(order).await,
-        Err(failed) => Err(failed),
-    };
-    Ok(match revoked {
+    if let Err(refused) = admin.take_out(&order, &who).await {
+        return Ok(refused);
+    }
+    Ok(match admin.0.revocations.revoke(order).await {
         Ok(Revocation { id, .. }) => {
             let about = About(format!("/v1/revocations/{id}"));
             let mut response = json(&Created { id });
@@ -279,8 +285,9 @@ impl Admin {
         }
     }
 
-    /// A published key of ours whose tokens are about to be refused signs no more.
-    async fn take_out(&self, order: &Order) -> Result<(), Failed> {
+    /// A published key of ours whose tokens are about to be refused signs no more. To take it out is for those who may change
+    /// keys, and where it cannot be done nothing is refused either: the key would sign on.
+    async fn take_out(&self, order: &Order, who: &Credential) -> Result<(), Response> {
         let Target::Key(kid) = &order.target else {
             return Ok(());
         };
@@ -291,13 +298,17 @@ impl Admin {
         if !is_own || !signer.keys().published.iter().any(|key| key.kid == *kid) {
             return Ok(());
         }
+        if !keys::WRITE.is_met_by(&who.scopes) {
+            let narrow = Refusal::Narrow {
+                scope: Scope::KeysWrite,
+                name: who.name.clone(),
+            };
+            return Err(narrow.into_response());
+        }
         match signer.revoke(kid.clone()).await {
-            Ok(_) => Ok(()),
-            Err(SignerError::Store(error)) => Err(Failed::Store(error)),
-            Err(error) => {
-                tracing::error!(%error, kid, "a key of ours signs although its tokens are refused");
-                Ok(())
-            }
+            // Somebody else has just taken it out.
+            Ok(_) | Err(SignerError::Ring(RingFault::Unknown)) => Ok(()),
+            Err(error) => Err(keys::answer(Err(error))),
         }
     }
 }

@@ -88,6 +88,10 @@ async fn get(program: &Program, path: &str) -> Value {
     answer.json()
 }
 
+fn text(value: &Value, name: &str) -> String {
+    value[name].as_str().unwrap().to_owned()
+}
+
 /// What `/authorize` says of a token: `ok`, or why not.
 async fn judged(program: &Program, token: &str) -> String {
     let bearer = format!("Bearer {token}");
@@ -240,7 +244,6 @@ async fn our_own_issuer_is_the_default_and_a_parent_takes_its_children_with_it()
         assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
         answer.json()
     };
-    let text = |value: &Value, name: &str| value[name].as_str().unwrap().to_owned();
     let pair = issue("/token-pairs", r#"{"user_id":"alice","include_child":true}"#).await;
     let child = text(&pair, "child_token");
     assert_eq!(judged(&program, &child).await, "ok");
@@ -289,6 +292,66 @@ async fn our_own_issuer_is_the_default_and_a_parent_takes_its_children_with_it()
 
     // An id that says nothing here may be one of a store that is lost.
     revoke(&program, &json!({"jti": "x"})).await;
+}
+
+#[tokio::test]
+async fn a_published_key_of_ours_is_refused_by_those_alone_who_may_change_keys() {
+    let keeper = "Xb7-keeper-0123456789abcdefghijklmno";
+    let more = format!(
+        "- {{ name: revoker, secret_sha256: {}, scopes: ['tokens:revoke'] }}\n\
+         - {{ name: keeper, secret_sha256: {}, scopes: ['tokens:revoke', 'keys:write'] }}\ntoken_service:",
+        digest(REVOKER),
+        digest(keeper)
+    );
+    let program = Program::start(&token_service().replace("token_service:", &more)).await;
+    let keys = get(&program, "/v1/keys").await;
+    let kids = [0, 1].map(|place| text(&keys["keys"][place], "kid"));
+    let order = async |secret: &str, kid: &str| {
+        let body = json!({ "kid": kid }).to_string();
+        call(&program, secret, Method::POST, "/v1/revocations", &body).await
+    };
+    for kid in &kids {
+        let answer = order(REVOKER, kid).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{answer:?}");
+        assert_eq!(answer.json()["error_code"], "insufficient_scope");
+    }
+    assert_eq!(get(&program, "/v1/keys").await, keys);
+    let page = get(&program, "/v1/revocations").await;
+    assert_eq!(page["revocations"], json!([]));
+    // One that is published no more, or never was, is an ordinary name.
+    assert_eq!(order(REVOKER, "x").await.status, StatusCode::CREATED);
+    assert_eq!(order(keeper, &kids[0]).await.status, StatusCode::CREATED);
+    assert_eq!(get(&program, "/v1/keys").await["keys"][0]["kid"], kids[1]);
+    assert_eq!(order(REVOKER, &kids[0]).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_taken_out_is_not_refused_either() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("key.pem");
+    std::fs::write(
+        &path,
+        include_str!("../../../tokenward-core/tests/it/keys/p256-pkcs8.pem"),
+    )
+    .unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let yaml = token_service()
+        .replace("generate_key: true", "private_key_file: key.pem")
+        .replace("\"memory:\"", "\"sqlite:./data\"");
+    let program = Program::run(command(&directory, &yaml)).await;
+    let kid = text(&get(&program, "/v1/keys").await["keys"][0], "kid");
+    let body = json!({ "kid": kid }).to_string();
+    for path in ["/v1/revocations".to_owned(), format!("/v1/keys/{kid}/revoke")] {
+        let refused = call(&program, ADMIN, Method::POST, &path, &body).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT, "{refused:?}");
+        assert_eq!(refused.json()["error_code"], "key_in_file");
+    }
+    let page = get(&program, "/v1/revocations").await;
+    assert_eq!(page["revocations"], json!([]));
+    drop(program);
+    let program = Program::run(command(&directory, &yaml)).await;
+    let minted = call(&program, ADMIN, Method::POST, "/tokens", r#"{"user_id":"a"}"#).await;
+    assert_eq!(judged(&program, &text(&minted.json(), "token")).await, "ok");
 }
 
 #[tokio::test]
