@@ -20,6 +20,8 @@ pub(crate) enum Failure {
     TooMany(Exceeded),
     /// As many follow the family as may.
     TooManyStreams,
+    /// The key that signs is revoked, and its successor is not stored yet.
+    NoKey,
     /// The store did not take or give what it should. Nothing was changed.
     Store(StoreError),
     /// A fault of ours.
@@ -34,6 +36,7 @@ impl fmt::Display for Failure {
             Self::TooSoon => f.write_str("too many revocations of one subject"),
             Self::TooMany(_) => f.write_str("too many renewals of one family"),
             Self::TooManyStreams => f.write_str("too many streams of one family"),
+            Self::NoKey => f.write_str("the signing key is revoked, and its successor is not stored"),
             Self::Store(error) => error.fmt(f),
             Self::Internal(text) => f.write_str(text),
         }

@@ -330,6 +330,14 @@ pub(super) fn failed(failure: Failure) -> Response {
         Failure::TooSoon => too_many_requests(std::time::Duration::from_secs(1)),
         Failure::TooMany(exceeded) => Exceeding::new("renewals", RENEWALS, exceeded).into_response(),
         Failure::TooManyStreams => too_many_streams(),
+        Failure::NoKey => {
+            tracing::error!("the signing key is revoked, and its successor is not stored: revoke it again");
+            unavailable(
+                "keys_unavailable",
+                "Keys unavailable",
+                "The signing key is revoked, and its successor is not stored yet.",
+            )
+        }
         Failure::Store(error) => {
             tracing::warn!(%error, "the store failed a call of the token service");
             store_unavailable()

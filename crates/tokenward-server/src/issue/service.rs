@@ -270,6 +270,11 @@ impl TokenService {
         stamp: Stamp,
     ) -> Result<Minted, Failure> {
         let inner = &self.0;
+        let keys = inner.signer.keys();
+        // Its revocation comes before its successor, see `Signer`.
+        if inner.index.refuses_key(&inner.settings.issuer, keys.signer.kid()) {
+            return Err(Failure::NoKey);
+        }
         let mut random = [0; 16];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| Failure::Internal("no randomness".into()))?;
         let id = inner.signer.ids().issue(token_type, stamp.expires_at(), random);
@@ -281,7 +286,6 @@ impl TokenService {
             parent,
             stamp,
         };
-        let keys = inner.signer.keys();
         let token = keys
             .signer
             .sign(token_type.header_typ(), &issued.claims())

@@ -76,7 +76,7 @@ impl TokenService {
                 self.postpone(&family.parent_jti, until).await
             }
             Ok(Next::Over(_)) => Ok(self.0.ledger.postpone(&family.parent_jti, None).await?),
-            Err(Failure::Store(error)) => Err(Failure::Store(error)),
+            Err(failure @ (Failure::Store(_) | Failure::NoKey)) => Err(failure),
             // One that cannot be renewed must not stop the others.
             Err(failure) => {
                 tracing::error!(parent_jti = family.parent_jti, error = %failure, "a child cannot be renewed");

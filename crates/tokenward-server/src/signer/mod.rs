@@ -205,6 +205,25 @@ impl Signer {
             First::Stored if vault.ring.signer().is_none() => return Err(SignerError::Missing),
             First::Stored => None,
         };
+        // A process that ended between the revocation of a key and the change of the ring left it here.
+        let refused: Vec<String> = vault
+            .ring
+            .published()
+            .map(|key| key.kid().to_owned())
+            .filter(|kid| revocations.index().refuses_key(&issuer, kid))
+            .collect();
+        for kid in refused {
+            tracing::warn!(
+                kid,
+                "a signing key is revoked and was published still; it is taken out"
+            );
+            let (ring, _) = blocking(vault.ring, move |ring| {
+                ring.revoke(&kid, now, &SigningKey::generate)
+            })
+            .await?;
+            vault.ring = ring;
+            changed = true;
+        }
         let version = match changed {
             false => version,
             true => {

@@ -19,6 +19,8 @@ pub(super) struct Counted {
     pub(super) revocations_fail: AtomicBool,
     /// No record of the audit log is.
     pub(super) audit_fails: AtomicBool,
+    /// The next change of the keyring is not, and those after it are.
+    pub(super) keyring_fails_once: AtomicBool,
 }
 
 fn unless(fails: &AtomicBool) -> Result<(), StoreError> {
@@ -36,6 +38,7 @@ impl Counted {
             writes: AtomicUsize::new(0),
             revocations_fail: AtomicBool::default(),
             audit_fails: AtomicBool::default(),
+            keyring_fails_once: AtomicBool::default(),
         })
     }
 
@@ -147,6 +150,9 @@ impl Ledger for Counted {
     }
 
     async fn put_keyring(&self, expected: u64, bytes: &[u8]) -> Result<bool, StoreError> {
+        unless(&AtomicBool::new(
+            self.keyring_fails_once.swap(false, Ordering::Relaxed),
+        ))?;
         self.write().put_keyring(expected, bytes).await
     }
 

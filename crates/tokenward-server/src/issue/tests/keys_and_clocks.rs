@@ -1,6 +1,8 @@
 //! Clocks that jump, and keys that are taken away.
 
-use super::*;
+use std::sync::atomic::Ordering;
+
+use super::{counted::Counted, *};
 
 #[tokio::test]
 async fn a_clock_that_was_set_back_over_a_restart_hides_nothing_either() {
@@ -115,6 +117,89 @@ async fn a_revoked_key_takes_its_families_with_it_and_never_comes_back() {
     signer.revoke(key.kid().to_owned()).await.unwrap();
     let again = signer.import(key).await.unwrap_err();
     assert!(matches!(again, crate::signer::SignerError::Revoked), "{again}");
+}
+
+#[tokio::test]
+async fn a_key_whose_revocation_is_half_done_signs_no_more() {
+    let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_700));
+    let ledger = Counted::new(Arc::new(Memory::new()));
+    let open = async || service(Arc::clone(&ledger) as _, &clock).await.1;
+    let mint = |service: &TokenService| {
+        let settings = service.settings();
+        let request = TokenRequest::parse(br#"{"user_id":"a"}"#, &settings.lifetimes, &settings.audience);
+        service.mint("ops", &request.unwrap())
+    };
+    let pair = async |service: &TokenService| {
+        let settings = service.settings();
+        let request = PairRequest::parse(br#"{"user_id":"a"}"#, &settings.lifetimes, &settings.audience);
+        service.pair("ops", request.unwrap()).await
+    };
+    let service = open().await;
+    let signs = |service: &TokenService| service.signer().keys().signer.kid().to_owned();
+    let published = |service: &TokenService, kid: &str| {
+        let keys = service.signer().keys();
+        keys.published.iter().any(|key| key.kid == kid)
+    };
+    let kid = signs(&service);
+    pair(&service).await.unwrap();
+    ledger.keyring_fails_once.store(true, Ordering::Relaxed);
+    let half = service.signer().revoke(kid.clone()).await;
+    assert!(matches!(half, Err(crate::signer::SignerError::Store(_))));
+    assert_eq!(signs(&service), kid, "the change was not stored");
+    assert!(matches!(mint(&service), Err(Failure::NoKey)));
+    assert!(matches!(pair(&service).await, Err(Failure::NoKey)));
+
+    // A process that begins so ends the key, for the store too.
+    for _ in 0..2 {
+        let next = open().await;
+        assert_ne!(signs(&next), kid);
+        assert!(!published(&next, &kid));
+        assert_eq!(mint(&next).unwrap().kid, signs(&next));
+    }
+    // The one that is pending is looked at as well.
+    let next = open().await;
+    let pending = next.signer().keys().published[1].kid.clone();
+    ledger.keyring_fails_once.store(true, Ordering::Relaxed);
+    assert!(next.signer().revoke(pending.clone()).await.is_err());
+    let signing = mint(&next).unwrap().kid;
+    let next = open().await;
+    assert!(!published(&next, &pending));
+    assert_eq!(mint(&next).unwrap().kid, signing);
+}
+
+#[tokio::test]
+async fn a_revocation_of_a_key_that_failed_can_be_tried_again() {
+    let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_700));
+    let ledger = Counted::new(Arc::new(Memory::new()));
+    let (_, service) = service(Arc::clone(&ledger) as _, &clock).await;
+    let signer = service.signer();
+    let kid = signer.keys().signer.kid().to_owned();
+    let settings = service.settings();
+    let request =
+        TokenRequest::parse(br#"{"user_id":"a"}"#, &settings.lifetimes, &settings.audience).unwrap();
+    ledger.keyring_fails_once.store(true, Ordering::Relaxed);
+    assert!(signer.revoke(kid.clone()).await.is_err());
+    signer.revoke(kid.clone()).await.unwrap();
+    assert_ne!(service.mint("ops", &request).unwrap().kid, kid);
+}
+
+#[tokio::test]
+async fn renewals_wait_for_a_key_that_is_good() {
+    let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_700));
+    let ledger = Counted::new(Arc::new(Memory::new()));
+    let (_, service) = service(Arc::clone(&ledger) as _, &clock).await;
+    let signer = service.signer();
+    // The family's own key is another one than the one that is refused.
+    let settings = service.settings();
+    let request = PairRequest::parse(br#"{"user_id":"a"}"#, &settings.lifetimes, &settings.audience).unwrap();
+    service.pair("ops", request).await.unwrap();
+    signer.rotate(true).await.unwrap();
+    let kid = signer.keys().signer.kid().to_owned();
+    ledger.keyring_fails_once.store(true, Ordering::Relaxed);
+    assert!(signer.revoke(kid.clone()).await.is_err());
+    assert!(matches!(service.renew_due().await, Err(Failure::NoKey)));
+    signer.revoke(kid).await.unwrap();
+    assert_eq!(service.renew_due().await.unwrap(), 1, "it is due as before");
 }
 
 #[tokio::test]
