@@ -43,18 +43,42 @@ pub struct Found<'a> {
     pub scheme: Scheme,
 }
 
+/// Why the token of a request cannot be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// A carrier is empty or ambiguous.
+    Denied(Denial),
+    /// Two carriers have different tokens: whoever comes later might take the other one.
+    Differ,
+}
+
+impl From<Denial> for Unread {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+impl From<Unread> for Denial {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Denied(denial) => denial,
+            Unread::Differ => Self::RequestMalformed,
+        }
+    }
+}
+
 /// Looks for the token of a request in `carriers`, in their order; `query` is that of its URL.
 ///
 /// # Errors
 ///
 /// The first error ends the search. [`Denial::TokenMissing`] where one of the headers is there but empty: something in
 /// front meant to set it, so what stands elsewhere is not what it meant. [`Denial::RequestMalformed`] where a carrier is
-/// ambiguous, or two hold different tokens: whoever comes later might take the other one.
+/// ambiguous, [`Unread::Differ`], which is one as well, where two hold different tokens.
 pub fn find<'a>(
     carriers: &[Carrier],
     headers: &'a HeaderMap,
     query: Option<&'a str>,
-) -> Result<Option<Found<'a>>, Denial> {
+) -> Result<Option<Found<'a>>, Unread> {
     let mut found = None;
     for carrier in carriers {
         match carrier {
@@ -84,10 +108,10 @@ pub fn find<'a>(
     Ok(found)
 }
 
-fn keep<'a>(found: &mut Option<Found<'a>>, token: Cow<'a, str>, scheme: Scheme) -> Result<(), Denial> {
+fn keep<'a>(found: &mut Option<Found<'a>>, token: Cow<'a, str>, scheme: Scheme) -> Result<(), Unread> {
     match found {
         None => *found = Some(Found { token, scheme }),
-        Some(earlier) if earlier.token != token => return Err(Denial::RequestMalformed),
+        Some(earlier) if earlier.token != token => return Err(Unread::Differ),
         // The scheme, where there is one, says what the client meant.
         Some(earlier) if scheme != Scheme::Bare => earlier.scheme = scheme,
         Some(_) => {}
@@ -114,7 +138,7 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Denial> {
 /// # Errors
 ///
 /// [`Denial::TokenMissing`] where the header is there but empty, [`Denial::RequestMalformed`] as of [`bearer`].
-pub fn authorization(headers: &HeaderMap) -> Result<Option<(Scheme, &str)>, Denial> {
+fn authorization(headers: &HeaderMap) -> Result<Option<(Scheme, &str)>, Denial> {
     if single(headers, &AUTHORIZATION)? == Some("") {
         return Err(Denial::TokenMissing);
     }
@@ -152,7 +176,7 @@ fn credentials<'a>(headers: &'a HeaderMap, schemes: &[Scheme]) -> Result<Option<
 ///
 /// [`Denial::TokenMissing`] where the header is there but empty, [`Denial::RequestMalformed`] where it is there twice, is
 /// not visible ASCII, or has a comma.
-pub fn bare<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Denial> {
+fn bare<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Denial> {
     match single(headers, name)? {
         None => Ok(None),
         Some("") => Err(Denial::TokenMissing),
@@ -168,7 +192,7 @@ pub fn bare<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a 
 /// # Errors
 ///
 /// [`Denial::RequestMalformed`] where one of them is not UTF-8.
-pub fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> Result<Vec<&'a str>, Denial> {
+fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> Result<Vec<&'a str>, Denial> {
     let mut values = Vec::new();
     for header in headers.get_all(COOKIE) {
         // Another cookie may hold any bytes; ours is looked for among those that are text.

@@ -1,83 +1,38 @@
 //! Which part of a request carries its token.
 
 use http::{HeaderMap, HeaderName, header::AUTHORIZATION};
-use tokenward::carrier::{self, Scheme};
+use tokenward::carrier::{self, Carrier, Found, Unread};
 use tokenward_core::Denial;
 
-/// Why a request's token cannot be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unread {
-    Denied(Denial),
-    /// Two carriers have different tokens: whoever comes later might take the other one.
-    Differ,
-}
-
-impl From<Denial> for Unread {
-    fn from(denial: Denial) -> Self {
-        Self::Denied(denial)
-    }
-}
-
-/// The token of a request, and how it was presented.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Carried<'a> {
-    pub(super) token: &'a str,
-    pub(super) scheme: Scheme,
-}
-
 /// The configured carriers, in order.
-pub(super) struct Carriers {
-    headers: Vec<HeaderName>,
-    cookie: Option<String>,
-}
+pub(super) struct Carriers(Vec<Carrier>);
 
 impl Carriers {
     pub(super) fn new(headers: Vec<HeaderName>, cookie: Option<String>) -> Self {
-        Self { headers, cookie }
+        let headers = headers.into_iter().map(|name| {
+            if name == AUTHORIZATION {
+                Carrier::Authorization
+            } else {
+                Carrier::Header(name)
+            }
+        });
+        Self(headers.chain(cookie.map(Carrier::Cookie)).collect())
     }
 
-    /// The token of a request.
+    /// The token of a request, as [`carrier::find`] finds it.
     ///
     /// # Errors
     ///
-    /// [`Denial::TokenMissing`] where no carrier has one, and where a configured header is there but empty:
-    /// something in front meant to set it, so what stands elsewhere is not what it meant.
-    /// [`Denial::RequestMalformed`] where a carrier is ambiguous, [`Unread::Differ`] where two do not agree.
-    pub(super) fn token<'a>(&self, headers: &'a HeaderMap) -> Result<Carried<'a>, Unread> {
-        let mut found = None;
-        for name in &self.headers {
-            let carried = if name == AUTHORIZATION {
-                carrier::authorization(headers)?
-            } else {
-                carrier::bare(headers, name)?.map(|token| (Scheme::Bare, token))
-            };
-            if let Some((scheme, token)) = carried {
-                keep(&mut found, token, scheme)?;
-            }
-        }
-        if let Some(name) = &self.cookie {
-            for token in carrier::cookies(headers, name)? {
-                keep(&mut found, token, Scheme::Bare)?;
-            }
-        }
-        found.ok_or(Unread::Denied(Denial::TokenMissing))
+    /// Those of [`carrier::find`], and [`Denial::TokenMissing`] where no carrier has one.
+    pub(super) fn token<'a>(&self, headers: &'a HeaderMap) -> Result<Found<'a>, Unread> {
+        carrier::find(&self.0, headers, None)?.ok_or(Unread::Denied(Denial::TokenMissing))
     }
-}
-
-fn keep<'a>(found: &mut Option<Carried<'a>>, token: &'a str, scheme: Scheme) -> Result<(), Unread> {
-    match found {
-        Some(earlier) if earlier.token != token => return Err(Unread::Differ),
-        // The scheme, where there is one, says what the client meant.
-        Some(earlier) if scheme != Scheme::Bare => earlier.scheme = scheme,
-        Some(_) => {}
-        None => *found = Some(Carried { token, scheme }),
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use tokenward::carrier::Scheme;
 
     use super::*;
 
@@ -95,7 +50,7 @@ mod tests {
                 )
             })
             .collect();
-        carriers.token(&headers).map(|carried| carried.token.to_owned())
+        carriers.token(&headers).map(|found| found.token.into_owned())
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 use tokenward::{
-    DEFAULT_TENANT, Dpop, DpopMode, DpopRequest, Terms, VerifiedToken, Verifier, carrier::Scheme,
+    DEFAULT_TENANT, Dpop, DpopMode, DpopRequest, Terms, VerifiedToken, Verifier,
+    carrier::{Found, Scheme, Unread},
 };
 use tokenward_core::{
     Clock, Denial, Verified,
@@ -14,10 +15,7 @@ use tokenward_core::{
     session::TokenType,
 };
 
-use super::{
-    carriers::{Carried, Carriers, Unread},
-    identity::Identity,
-};
+use super::{carriers::Carriers, identity::Identity};
 use crate::{
     config,
     limits::{self, Exceeding},
@@ -311,13 +309,13 @@ impl Engine {
         };
         let carried = self.carriers.token(asked.headers)?;
         came.scheme = carried.scheme;
-        let token = self.verify(requirement, carried.token, asked).await?;
+        let token = self.verify(requirement, &carried.token, asked).await?;
         requirement.check(&Presented {
             claims: token.claims(),
             idp: token.idp(),
             token_type: token.token_type(),
         })?;
-        self.prove(requirement, came.proofs, &token, carried, asked)?;
+        self.prove(requirement, came.proofs, &token, &carried, asked)?;
         Ok(Allowed {
             identity: self.identity.of(token.claims())?,
             token: Some(token),
@@ -353,7 +351,7 @@ impl Engine {
         requirement: &Requirement,
         mode: DpopMode,
         token: &Accepted,
-        carried: Carried<'_>,
+        carried: &Found<'_>,
         asked: &Asked<'_>,
     ) -> Result<(), Denial> {
         if requirement.dpop && mode == DpopMode::Disabled {
@@ -369,7 +367,7 @@ impl Engine {
         };
         let request = DpopRequest {
             scheme: carried.scheme,
-            token: carried.token,
+            token: &carried.token,
             method: text(asked.facts.method).unwrap_or_default(),
             url: &|| asked.url(),
             headers: asked.headers,

@@ -317,7 +317,8 @@ impl TokenLayer {
         if options.preflights_pass && parts.method == Method::OPTIONS || options.excludes(parts) {
             return Ok(());
         }
-        let Some(found) = carrier::find(&options.carriers, &parts.headers, parts.uri.query())? else {
+        let found = carrier::find(&options.carriers, &parts.headers, parts.uri.query());
+        let Some(found) = found.map_err(Denial::from)? else {
             return if options.credentials_optional {
                 Ok(())
             } else {
