@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The longest that anything is waited for.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(1_800);
 
 /// A running program. It is killed when this is dropped.
 pub(crate) struct Program {

@@ -44,7 +44,7 @@ async fn config(State(admin): State<Admin>) -> Response {
         version: env!("CARGO_PKG_VERSION"),
         since: admin.0.since,
         last_reload: ReloadStatus::clone(&admin.0.reloads.load()),
-        configured_idps: admin.0.configured_idps,
+        configured_idps: admin.0.fleet.configured(),
         config: admin.0.effective.members().clone(),
     })
 }

@@ -50,7 +50,6 @@ struct Inner {
     drain: Drain,
     streams: Streams,
     since: Timestamp,
-    configured_idps: usize,
     effective: Effective,
 }
 
@@ -93,7 +92,6 @@ impl Admin {
         } = lasting;
         Self(Arc::new(Inner {
             since: registry.clock().wall(),
-            configured_idps: config.idps.len(),
             effective: config.effective.clone(),
             registry,
             verifier,

@@ -104,6 +104,14 @@ impl Check for Config {
 }
 
 impl Config {
+    /// All but the identity providers, of which there may be very many.
+    pub(crate) fn without_idps(self) -> Self {
+        Self {
+            idps: Vec::new(),
+            ..self
+        }
+    }
+
     /// Reports what is not as in `running` and cannot be changed while the server runs.
     pub(super) fn check_restart(&self, running: &Self, section: &Section<'_>) {
         let (old, new) = (&running.server, &self.server);

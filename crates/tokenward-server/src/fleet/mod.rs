@@ -158,6 +158,11 @@ impl Fleet {
         self.ask(|done| Ask::Reload(config, done)).await
     }
 
+    /// How many identity providers the configuration has.
+    pub(crate) fn configured(&self) -> usize {
+        read(&self.known).file.len()
+    }
+
     /// Whether the identity provider was added at run time, rather than by the configuration.
     pub(crate) fn is_dynamic(&self, tenant: &str, name: &str) -> bool {
         read(&self.known)

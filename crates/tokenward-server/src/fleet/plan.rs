@@ -60,7 +60,10 @@ impl Plan {
             idle: HashMap::new(),
         };
         for (index, idp) in config.idps.iter().enumerate() {
-            let name: Name = (idp.tenant.as_str().into(), idp.name.as_str().into());
+            // One text for all of a tenant.
+            let tenant = plan.order.get_key_value(idp.tenant.as_str());
+            let tenant = tenant.map_or_else(|| idp.tenant.as_str().into(), |(tenant, _)| Arc::clone(tenant));
+            let name: Name = (tenant, idp.name.as_str().into());
             match idp.to_library(&next.allowed_domains) {
                 Ok(idp) => plan.changes.register.push(idp),
                 Err(error) => problems.push(Problem::of_whole(format!("idps[{index}]"), error.to_string())),

@@ -184,7 +184,7 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
     }
     let reloader = Reloader {
         source: Arc::new(source),
-        running: config,
+        running: Arc::new(Arc::unwrap_or_clone(config).without_idps()),
         site,
         doors,
         fleet,

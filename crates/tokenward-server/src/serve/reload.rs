@@ -177,7 +177,7 @@ impl Reloader {
         self.doors.replace(self.site.routes(&config), tls);
         self.log.set(config.logging.level, config.logging.format);
         self.exporter.show_parents(config.metrics.per_token);
-        self.running = config;
+        self.running = Arc::new(Arc::unwrap_or_clone(config).without_idps());
         (Ok(changed), files)
     }
 
