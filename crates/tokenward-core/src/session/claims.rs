@@ -62,7 +62,7 @@ impl TokenType {
 }
 
 /// Names that only we write: a custom claim cannot have one of them.
-pub(super) const RESERVED: [&str; 26] = [
+pub(super) const RESERVED: [&str; 27] = [
     "iss",
     "sub",
     "aud",
@@ -89,6 +89,8 @@ pub(super) const RESERVED: [&str; 26] = [
     "auth_time",
     "acr",
     "amr",
+    // Introspection tells it of the user (RFC 7662 section 2.2).
+    "username",
 ];
 
 /// When a token is issued and ends, in whole seconds since the epoch.

@@ -204,6 +204,26 @@ fn every_reserved_name_is_refused() {
 }
 
 #[test]
+fn no_claim_has_a_name_of_what_introspection_tells() {
+    for name in [
+        "scope",
+        "client_id",
+        "username",
+        "token_type",
+        "exp",
+        "iat",
+        "nbf",
+        "sub",
+        "aud",
+        "iss",
+        "jti",
+    ] {
+        let expected = format!("claims.{name}");
+        assert_eq!(blamed(&format!(r#""claims":{{"{name}":1}}"#)), expected);
+    }
+}
+
+#[test]
 fn a_hostile_name_is_not_repeated_as_it_is() {
     let name = "<script>`\u{202e}".to_owned() + &"y".repeat(500);
     let fault = token(&json!({"user_id": "a", name: 1}).to_string()).unwrap_err();
