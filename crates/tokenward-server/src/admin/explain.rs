@@ -17,9 +17,10 @@ use super::{
     call::{Call, json},
 };
 use crate::{
-    access::Need,
-    config::Scope,
-    http::{Caller, Members, Rejected, read},
+    access::{Need, Who},
+    config::{Credential, Scope},
+    http::{Caller, Members, Rejected, internal, read},
+    issue::{may_know, narrow},
     openapi::Operation,
 };
 
@@ -107,7 +108,16 @@ struct Checked {
 async fn explain(State(admin): State<Admin>, request: Request) -> Result<Response, Rejected> {
     let caller = request.extensions().get::<Caller>();
     let caller = caller.map(|caller| caller_of(caller.0)).unwrap_or_default();
+    let Some(Who(who)) = request.extensions().get().cloned() else {
+        return Ok(internal());
+    };
     let (token, tenant) = question(&admin, request.into_body()).await?;
+    if admin.withholds(&who, &token) {
+        return Ok(narrow(
+            "The credential may not be told of this token.",
+            &["token"],
+        ));
+    }
     let explanation = admin.0.verifier.explain(&tenant, &token, caller).await;
     Ok(json(&Explained {
         valid: explanation.reason.is_none(),
@@ -132,6 +142,16 @@ async fn question(admin: &Admin, body: Body) -> Result<(String, String), Rejecte
 }
 
 impl Admin {
+    /// Whether introspection would say nothing of a token of ours to this credential. It goes by what the token claims,
+    /// verified or not, so that the refusal says nothing of the token.
+    fn withholds(&self, who: &Credential, token: &str) -> bool {
+        let Ok(token) = Token::parse(token, MAX_TOKEN_BYTES) else {
+            return false;
+        };
+        let own = self.0.revocations.own_issuer();
+        own.is_some() && own.as_deref() == token.claims().issuer() && !may_know(who, token.claims())
+    }
+
     /// The identity provider that the token's issuer, unverified, selects.
     fn selected(&self, tenant: &str, token: &str) -> Option<Selected> {
         let token = Token::parse(token, MAX_TOKEN_BYTES).ok()?;

@@ -1,4 +1,4 @@
-//! What a credential may mint, and so be told of.
+//! What a credential may mint, and so be told of and end.
 
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
@@ -54,24 +54,29 @@ fn beyond<'a>(allow: &Allow, profile: &Profile, lifetimes: &[(&'a str, u64)]) ->
 /// 403 where a request asks for more than `allow` has; it names the members. `lifetimes` are in seconds.
 #[expect(clippy::result_large_err, reason = "an answer is made once, and sent")]
 pub(super) fn check(allow: &Allow, profile: &Profile, lifetimes: &[(&str, u64)]) -> Result<(), Response> {
-    let beyond: Vec<_> = beyond(allow, profile, lifetimes)
-        .into_iter()
-        .map(|member| json!({ "member": member, "message": "is beyond what the credential may mint" }))
-        .collect();
+    let beyond = beyond(allow, profile, lifetimes);
     if beyond.is_empty() {
         return Ok(());
     }
-    let texts = (
-        "insufficient_scope",
-        "Insufficient scope",
+    Err(narrow(
         "The credential may not mint such a token; errors lists the members that are beyond it.",
-    );
-    let mut response = problem_with(StatusCode::FORBIDDEN, texts, ("errors", beyond.into()));
+        &beyond,
+    ))
+}
+
+/// 403: a credential is not allowed what `members` say.
+pub(crate) fn narrow(detail: &'static str, members: &[&str]) -> Response {
+    let errors: Vec<_> = members
+        .iter()
+        .map(|member| json!({ "member": member, "message": "is beyond what the credential is allowed" }))
+        .collect();
+    let texts = ("insufficient_scope", "Insufficient scope", detail);
+    let mut response = problem_with(StatusCode::FORBIDDEN, texts, ("errors", errors.into()));
     response.headers_mut().insert(
         header::WWW_AUTHENTICATE,
         HeaderValue::from_static("Bearer realm=\"tokenward\", error=\"insufficient_scope\""),
     );
-    Err(response)
+    response
 }
 
 /// Whether `credential` may read the children of a family: one that it opened itself as `client`, or one that it may open.
@@ -86,10 +91,20 @@ pub(super) fn may_read(
 
 /// Whether `credential` may know what a token claims: one that it minted, or one for a user and an audience that it may mint
 /// for. So one that is bound to a service learns nothing of tokens that are meant for others.
-pub(super) fn may_know(credential: &Credential, claims: &Claims) -> bool {
-    let client = claims.all().get("client_id").and_then(|client| client.as_str());
+pub(crate) fn may_know(credential: &Credential, claims: &Claims) -> bool {
     let allow = &credential.allow;
-    client == Some(credential.name.as_str())
+    allow.is_open()
+        || is_minted_by(credential, claims)
         || (claims.subject().is_some_and(|user| allow.user(user))
             && (allow.audiences.is_none() || claims.audiences().any(|audience| allow.audience(audience))))
+}
+
+/// Whether `credential` may end a token: one that it minted, or one for a user that it may mint for.
+pub(super) fn may_end(credential: &Credential, claims: &Claims) -> bool {
+    is_minted_by(credential, claims) || claims.subject().is_some_and(|user| credential.allow.user(user))
+}
+
+fn is_minted_by(credential: &Credential, claims: &Claims) -> bool {
+    let client = claims.all().get("client_id").and_then(|client| client.as_str());
+    client == Some(credential.name.as_str())
 }

@@ -276,9 +276,22 @@ async fn revoke_token(State(service): State<TokenService>, Path(jti): Path<Strin
     }
 }
 
-async fn revoke_user(State(service): State<TokenService>, Path(user_id): Path<String>) -> Response {
+async fn revoke_user(
+    State(service): State<TokenService>,
+    Path(user_id): Path<String>,
+    request: Request,
+) -> Response {
+    let Some(Who(client)) = request.extensions().get().cloned() else {
+        return internal();
+    };
     if !is_user_id(&user_id) {
         return bad_request("A user's id has 1 to 256 printable characters.");
+    }
+    if !client.allow.user(&user_id) {
+        return allowed::narrow(
+            "The credential may not end the tokens of this user.",
+            &["user_id"],
+        );
     }
     match service.revoke_user(&user_id).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),

@@ -16,6 +16,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use allowed::{may_know, narrow};
 use failure::Failure;
 use service::Renewed;
 pub(crate) use service::{Settings, TokenService};

@@ -57,13 +57,29 @@ async fn introspect(State(service): State<TokenService>, request: Request) -> Re
 }
 
 async fn end(State(service): State<TokenService>, request: Request) -> Response {
+    let Some(Who(client)) = request.extensions().get().cloned() else {
+        return internal();
+    };
     let token = match token(request, service.clock()).await {
         Ok(token) => token,
         Err(response) => return response,
     };
-    match service.revoke_shown(&token).await {
+    let Some((verified, id)) = service.own_at_any_time(&token) else {
         // What is not known cannot be used either, so the client has what it wants (RFC 7009 section 2.2).
-        Ok(id) => about(StatusCode::OK.into_response(), id.as_ref().map(|id| id.as_str())),
+        return StatusCode::OK.into_response();
+    };
+    if !allowed::may_end(&client, verified.claims()) {
+        // The client is told, since the token stays good (RFC 7009 section 2.1).
+        let refused = oauth_error(
+            StatusCode::BAD_REQUEST,
+            "unauthorized_client",
+            "insufficient_scope",
+            "The credential may not revoke this token.",
+        );
+        return about(refused, Some(id.as_str()));
+    }
+    match service.revoke_token(id.as_str()).await {
+        Ok(_) => about(StatusCode::OK.into_response(), Some(id.as_str())),
         Err(Failure::Store(error)) => {
             tracing::warn!(%error, "the store failed a revocation");
             oauth_unavailable("The store cannot be used at the moment; the token is not revoked.")

@@ -1,4 +1,4 @@
-//! Tokens that somebody shows: whether they are ours and good, and their end.
+//! Tokens that somebody shows: whether they are ours, and good.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokenward_core::{
     verify,
 };
 
-use super::{failure::Failure, service::TokenService};
+use super::service::TokenService;
 
 impl TokenService {
     /// What a token of ours claims that is good now, of whatever type and for whomever it is. None for everything else, and
@@ -30,15 +30,11 @@ impl TokenService {
         Some(verified.into_claims())
     }
 
-    /// Ends the token that is shown, and its children where it is a parent. None where it is none of ours: nothing is written
-    /// then. Whether it is in its time does not matter: what a wrong clock takes for over would be good again once it is right.
-    pub(crate) async fn revoke_shown(&self, token: &str) -> Result<Option<TokenId>, Failure> {
-        let shown = self.in_its_time(token).and_then(|time| self.own(token, time));
-        let Some((_, id)) = shown else {
-            return Ok(None);
-        };
-        self.revoke_token(id.as_str()).await?;
-        Ok(Some(id))
+    /// A token of ours that somebody wants to end. Whether it is in its time does not matter: what a wrong clock takes for over
+    /// would be good again once it is right.
+    pub(super) fn own_at_any_time(&self, token: &str) -> Option<(Verified, TokenId)> {
+        let time = self.in_its_time(token)?;
+        self.own(token, time)
     }
 
     /// The time that is nearest to now of those at which a token says that it is good.

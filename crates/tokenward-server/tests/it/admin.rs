@@ -64,7 +64,7 @@ async fn with(program: &Program, secret: &str, method: Method, path: &str, body:
     call(program, method, path, &[("authorization", &bearer)], body).await
 }
 
-async fn explain(program: &Program, secret: &str, body: &str) -> Answer {
+pub(crate) async fn explain(program: &Program, secret: &str, body: &str) -> Answer {
     with(program, secret, Method::POST, "/v1/explain", body).await
 }
 

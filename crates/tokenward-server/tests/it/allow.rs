@@ -12,10 +12,10 @@ use tempfile::TempDir;
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
 use crate::{
-    admin::{ADMIN, NARROW, READER},
-    oauth::introspected_by,
+    admin::{ADMIN, NARROW, READER, explain},
+    oauth::{form, introspected_by},
     program::{Answer, Program, command, config, pause},
-    tokens::{call, service, text},
+    tokens::{call, judged, service, text},
 };
 
 const ALLOW: &str =
@@ -25,7 +25,7 @@ const ALLOW: &str =
 fn bound(allow: &str) -> String {
     config(&service("")).replace(
         "scopes: ['tokens:issue']",
-        &format!("scopes: ['tokens:issue'], {allow}"),
+        &format!("scopes: ['tokens:issue', 'tokens:revoke'], {allow}"),
     )
 }
 
@@ -183,8 +183,8 @@ async fn a_reload_changes_it_and_renewals_go_on() {
     assert_eq!(answer.json()["errors"][0]["member"], "user_id");
     let told = latest(&program, NARROW, text(&pair, "parent_jti")).await;
     assert_eq!(told.json()["child_jti"], pair["child_jti"], "it is its own");
-    let revoked = format!("/tokens/{}", text(&pair, "child_jti"));
-    call(&program, Method::DELETE, &revoked, Some(ADMIN), "").await;
+    let revoked = revoke(&program, text(&pair, "child_token")).await;
+    assert_eq!(revoked.status, StatusCode::OK, "it is its own: {revoked:?}");
     let renewed = call(
         &program,
         Method::POST,
@@ -212,6 +212,22 @@ async fn tokens_for_others_are_not_told_of() {
         let minted = mint(&program, "/tokens", NARROW, &body).await.json();
         let told = introspected_by(&program, "reader", READER, text(&minted, "token")).await;
         assert_eq!(told["active"], known, "{body}");
+        let body = json!({ "token": minted["token"] }).to_string();
+        let explained = explain(&program, READER, &body).await;
+        if known {
+            assert_eq!(explained.json()["checks"][0]["passed"], true);
+        } else {
+            let code = explained.json()["error_code"].clone();
+            assert_eq!(
+                (explained.status, code),
+                (StatusCode::FORBIDDEN, json!("insufficient_scope"))
+            );
+            // It is not told whether it would be good either.
+            let forged = json!({ "token": format!("{}A", &text(&minted, "token")[..text(&minted, "token").len() - 1]) });
+            let forged = explain(&program, READER, &forged.to_string()).await;
+            assert_eq!(forged.body, explained.body);
+        }
+        assert_eq!(explain(&program, ADMIN, &body).await.status, StatusCode::OK);
         assert_eq!(told.as_object().unwrap().len() == 1, !known, "{told}");
         let told = introspected_by(&program, "ops", ADMIN, text(&minted, "token")).await;
         assert_eq!(told["active"], true, "{body}");
@@ -300,4 +316,55 @@ async fn families_of_others_are_as_if_there_were_none() {
             assert_eq!(revoked, narrow("/tokens/latest", "x").await);
         }
     }
+}
+
+/// As `narrow` revokes what it shows.
+async fn revoke(program: &Program, token: &str) -> Answer {
+    let (bearer, body) = (format!("Bearer {NARROW}"), format!("token={token}"));
+    form(program, "/oauth/revoke", Some(&bearer), &body).await
+}
+
+#[tokio::test]
+async fn tokens_of_others_are_not_ended() {
+    let program = Program::start(&bound(ALLOW)).await;
+    // Whatever else it may not mint.
+    for (user, may) in [("alice", true), ("svc-1", true), ("bob", false)] {
+        let body = json!({ "user_id": user, "scope": "admin", "audience": "my-api", "include_child": true });
+        let pair = mint(&program, "/token-pairs", ADMIN, &body).await.json();
+        let (parent, child) = (text(&pair, "parent_token"), text(&pair, "child_token"));
+        let single = mint(&program, "/tokens", ADMIN, &json!({ "user_id": user }))
+            .await
+            .json();
+        let single = text(&single, "token");
+        for token in [child, parent] {
+            let answer = revoke(&program, token).await;
+            if may {
+                assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+            } else {
+                assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+                let told = answer.json();
+                assert_eq!(
+                    (&told["error"], &told["error_code"]),
+                    (&json!("unauthorized_client"), &json!("insufficient_scope"))
+                );
+            }
+        }
+        assert_eq!(judged(&program, child).await == "ok", !may, "{user}");
+        assert_eq!(judged(&program, single).await, "ok");
+        let path = format!("/users/{user}/tokens");
+        let answer = call(&program, Method::DELETE, &path, Some(NARROW), "").await;
+        if may {
+            assert_eq!(answer.status, StatusCode::NO_CONTENT, "{answer:?}");
+        } else {
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{answer:?}");
+            let told = answer.json();
+            assert_eq!(
+                (&told["error_code"], &told["errors"][0]["member"]),
+                (&json!("insufficient_scope"), &json!("user_id"))
+            );
+        }
+        assert_eq!(judged(&program, single).await == "ok", !may, "{user}");
+    }
+    // What is nothing is ended by anybody.
+    assert_eq!(revoke(&program, "x").await.status, StatusCode::OK);
 }

@@ -20,7 +20,7 @@ fn basic(name: &str, secret: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{name}:{secret}")))
 }
 
-async fn form(program: &Program, path: &str, authorization: Option<&str>, body: &str) -> Answer {
+pub(crate) async fn form(program: &Program, path: &str, authorization: Option<&str>, body: &str) -> Answer {
     let headers = [("host", "localhost"), ("content-type", FORM)];
     let headers: Vec<_> = headers
         .into_iter()

@@ -4,7 +4,10 @@ use super::*;
 
 impl World {
     async fn end(&self, token: &str) -> bool {
-        self.service.revoke_shown(token).await.unwrap().is_some()
+        let Some((_, id)) = self.service.own_at_any_time(token) else {
+            return false;
+        };
+        self.service.revoke_token(id.as_str()).await.unwrap()
     }
 
     fn active(&self, token: &str) -> bool {
