@@ -256,6 +256,11 @@ impl TokenService {
             .marks(&self.0.settings.issuer, &claims, Some(&template.kid)))
     }
 
+    /// Whether a family's children are renewed without being asked for.
+    pub(super) fn is_renewed(family: &Family) -> bool {
+        Template::read(family).is_ok_and(|template| template.auto_renew)
+    }
+
     /// What the metrics show of a family's parent.
     pub(super) fn shown(&self, family: &Family) -> Result<Parent, Failure> {
         let template = Template::read(family)?;

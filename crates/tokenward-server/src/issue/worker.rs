@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokenward_core::{Denial, Timestamp};
+use tokenward_core::{Denial, Timestamp, session::next_renewal};
 use tokenward_store::Family;
 
 use super::{failure::Failure, family::Next, service::TokenService};
-use crate::telemetry;
+use crate::{revocation::Issuer as _, telemetry};
 
 /// Families that are renewed between two looks at what else is due.
 const BATCH: usize = 100;
@@ -21,9 +21,15 @@ const REFUSED: Duration = Duration::from_secs(3_600);
 impl TokenService {
     /// Mints each child when it is due, for ever. Between two it sleeps until the next one is, `longest` at most.
     pub(crate) async fn keep_renewing(self, longest: Duration) {
+        // What was issued before tells how far ahead the clock of another process was.
+        let mut ahead = self.ahead(self.0.clock.wall().max(self.0.latest_issue()));
         loop {
             let inner = &self.0;
-            let wait = match self.renew_due().await {
+            let renewed = match self.heed_clock(&mut ahead).await {
+                Ok(()) => self.renew_due().await,
+                Err(failure) => Err(failure),
+            };
+            let wait = match renewed {
                 Ok(0) => match inner.ledger.next_due().await {
                     Ok(due) => due
                         .map_or(longest, |due| due.since(inner.clock.wall()))
@@ -38,6 +44,54 @@ impl TokenService {
                 () = inner.wake.notified() => {}
             }
         }
+    }
+
+    /// How far a civil time is ahead of the one that does not leap, in milliseconds.
+    fn ahead(&self, wall: Timestamp) -> i64 {
+        wall.as_millis().saturating_sub(self.0.clock.steady().as_millis())
+    }
+
+    /// Makes due what a clock that was ahead has put off, once it is set back. `ahead` is how far ahead it was at most.
+    async fn heed_clock(&self, ahead: &mut i64) -> Result<(), Failure> {
+        let now = self.ahead(self.0.clock.wall());
+        if Timestamp::from_millis(*ahead).since(Timestamp::from_millis(now)) <= POSTPONED {
+            *ahead = now.max(*ahead);
+            return Ok(());
+        }
+        // All families are looked through this once: the schedule does not tell which times are wrong.
+        let mut after = String::new();
+        loop {
+            let page = self.0.ledger.families(&after, BATCH).await?;
+            let Some(last) = page.last() else { break };
+            after.clone_from(&last.parent_jti);
+            let wall = self.0.clock.wall();
+            let waiting = page.iter().filter(|family| self.waits_in_vain(family, wall));
+            let due = waiting.map(|family| self.postpone(&family.parent_jti, wall));
+            for made_due in join_all(due).await {
+                made_due?;
+            }
+        }
+        *ahead = now;
+        Ok(())
+    }
+
+    /// Whether the next child of a family is planned by a clock that was ahead.
+    fn waits_in_vain(&self, family: &Family, wall: Timestamp) -> bool {
+        let soon = wall + POSTPONED;
+        let child = family.latest.as_ref();
+        if child.is_some_and(|child| child.issued_at > soon) {
+            // It may be dated so close to its parent's end that it was to be the last.
+            return family
+                .next_renewal
+                .map_or_else(|| TokenService::is_renewed(family), |due| due > soon);
+        }
+        let usual = child.and_then(|child| {
+            let renewal = &self.0.settings.renewal;
+            next_renewal(renewal, child.issued_at, child.expires_at, family.expires_at)
+        });
+        family
+            .next_renewal
+            .is_some_and(|due| due > soon.max(usual.unwrap_or(soon)))
     }
 
     /// Renews what is due now, and says how many there were.

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use tokio::task::JoinSet;
+
 use super::{counted::Counted, *};
 
 #[tokio::test]
@@ -226,4 +228,51 @@ async fn a_clock_that_is_set_forward_takes_no_key_away() {
     world.clock.run_for(HOUR * 24 * 91).await;
     changes.changed().await.unwrap();
     assert_ne!(kids(), before);
+}
+
+#[tokio::test]
+async fn renewals_go_on_once_a_clock_that_was_ahead_is_right_again() {
+    let minute = Duration::from_secs(60);
+    // Beyond the parent's end, just before it, in the midst of its life, and over the next child.
+    for leap in [HOUR * 10_000, HOUR * 720 - minute * 5, HOUR * 24, HOUR / 2] {
+        for restarts in [false, true] {
+            let mut world = World::new().await;
+            let pair = world.pair(r#"{"user_id":"a","include_child":true}"#).await;
+            let manual = world.pair(r#"{"user_id":"a","auto_renew":false}"#).await;
+            let right = world.clock.wall();
+            world.clock.set_wall(right + leap);
+            let mut worker = JoinSet::new();
+            worker.spawn(world.service.clone().keep_renewing(minute));
+            world.clock.run_for(minute * 2).await;
+            if restarts {
+                worker.shutdown().await;
+                // As the renewal itself is noted.
+                let record = tokenward_store::AuditRecord {
+                    at: world.clock.wall(),
+                    who: "ops".into(),
+                    address: String::new(),
+                    action: "tokens.renew".into(),
+                    target: String::new(),
+                    outcome: "ok".into(),
+                };
+                world.ledger.append_audit(&[record]).await.unwrap();
+                world.clock.set_wall(right + minute * 2);
+                world = world.restarted().await;
+                worker.spawn(world.service.clone().keep_renewing(minute));
+            }
+            world.clock.set_wall(right + minute * 2);
+            let mut sequence = 0;
+            for after in [minute * 2, HOUR, HOUR] {
+                world.clock.run_for(after).await;
+                let what = format!("{leap:?} ahead, {after:?} after it, restarts: {restarts}");
+                let latest = world.service.latest(&pair.parent.id).await.unwrap().unwrap();
+                assert_eq!(world.judged(&latest.child.token), Ok(()), "{what}");
+                assert!(latest.sequence > sequence, "{what}");
+                sequence = latest.sequence;
+            }
+            // No more of them than are due: at once, and each 780 s.
+            assert!(sequence <= 14, "{leap:?}: {sequence}");
+            assert!(world.service.latest(&manual.parent.id).await.unwrap().is_none());
+        }
+    }
 }
