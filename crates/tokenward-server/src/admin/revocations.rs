@@ -239,7 +239,7 @@ impl Admin {
             .collect();
         let mut members = Members::parse(body, &known)?;
         let issuer = members.text("issuer");
-        let (issuer, longest) = self.issuer(issuer, &mut members);
+        let (issuer, (longest, leeway)) = self.issuer(issuer, &mut members);
         let expires_at = members.time("expires_at");
         let now = self.0.registry.clock().wall();
         if expires_at.is_some_and(|end| end + LONGEST_LEEWAY <= now) {
@@ -258,12 +258,14 @@ impl Admin {
             target,
             expires_at,
             longest,
+            leeway,
             note,
         })
     }
 
-    /// The issuer that is meant, and the longest that its tokens may live by every policy that there is for it.
-    fn issuer(&self, named: Option<String>, members: &mut Members) -> (String, Option<Duration>) {
+    /// The issuer that is meant, and the longest that its tokens may live and its clock be ahead by every policy that there is
+    /// for it.
+    fn issuer(&self, named: Option<String>, members: &mut Members) -> (String, (Option<Duration>, Duration)) {
         let Some(issuer) = named.or_else(|| self.0.revocations.own_issuer()) else {
             members.refuse("issuer", "the member is missing: no tokens are issued here");
             return Default::default();
@@ -274,10 +276,14 @@ impl Admin {
             .iter()
             .filter_map(|tenant| registry.idp_by_issuer(tenant, &issuer));
         match idps
-            .map(|idp| longest(&idp))
-            .reduce(|one, other| Some(one?.max(other?)))
-        {
-            Some(longest) => (issuer, longest),
+            .map(|idp| (longest(&idp), leeway(&idp)))
+            .reduce(|one, other| {
+                (
+                    one.0.zip(other.0).map(|(one, other)| one.max(other)),
+                    one.1.max(other.1),
+                )
+            }) {
+            Some(bounds) => (issuer, bounds),
             None => {
                 members.refuse("issuer", "is trusted by no tenant");
                 Default::default()
@@ -320,6 +326,13 @@ fn longest(idp: &Idp) -> Option<Duration> {
     // minutes of both.
     let apart = (policy.leeway() * 2).saturating_sub(LONGEST_LEEWAY);
     Some(policy.max_token_lifetime()? + apart)
+}
+
+/// How far the clock of an identity provider may be ahead.
+fn leeway(idp: &Idp) -> Duration {
+    idp.config()
+        .policy()
+        .map_or(Duration::ZERO, |policy| policy.leeway())
 }
 
 /// The one thing that is named. None: `members` say what is wrong.

@@ -74,6 +74,8 @@ pub(crate) struct Order {
     pub(crate) expires_at: Option<Timestamp>,
     /// The longest that a token of the issuer may live; none where there is no limit. Of our own tokens it is known better here.
     pub(crate) longest: Option<Duration>,
+    /// How far ahead the clock of another issuer may be by its policy.
+    pub(crate) leeway: Duration,
     pub(crate) note: String,
 }
 
@@ -82,7 +84,7 @@ pub(crate) struct Order {
 pub(crate) enum Target {
     /// The token of this id and, where it is a parent of ours, its children.
     Token(String),
-    /// What was issued to this subject until now.
+    /// What was issued to this subject until now, by its issuer's clock.
     Subject(String),
     /// The tokens of this session.
     Session(String),
@@ -100,6 +102,7 @@ impl Order {
             target,
             expires_at: None,
             longest: None,
+            leeway: Duration::ZERO,
             note: String::new(),
         }
     }
@@ -200,6 +203,7 @@ impl Revocations {
             target,
             mut expires_at,
             mut longest,
+            leeway,
             note,
         } = order;
         let own = self.own().filter(|own| own.name() == issuer);
@@ -212,7 +216,7 @@ impl Revocations {
             }
             (Target::Subject(sub), None) => Rule::Subject {
                 sub,
-                not_before: self.0.clock.wall().as_secs(),
+                not_before: (self.0.clock.wall() + leeway).as_secs(),
             },
             (Target::Token(jti), own) => match own.and_then(|own| own.read(&jti)) {
                 Some(id) => {

@@ -80,6 +80,21 @@ async fn each_target_is_refused_at_once_and_after_a_restart_until_it_is_deleted(
 }
 
 #[tokio::test]
+async fn a_subject_of_an_issuer_whose_clock_is_ahead_is_refused_as_far_as_that_is_forgiven() {
+    let clock = ManualClock::default();
+    let revocations = started(&Arc::new(Memory::new()), &clock).await;
+    let order = Order {
+        leeway: Duration::from_secs(60),
+        ..order(Target::Subject("u".into()))
+    };
+    revocations.revoke(order).await.unwrap();
+    let issued_at = |iat: i64| judged(&revocations, &json!({ "sub": "u", "iat": iat }));
+    let last = clock.wall().as_secs() + 60;
+    assert_eq!(issued_at(last), Err(Denial::SubjectRevoked));
+    assert_eq!(issued_at(last + 1), Ok(()));
+}
+
+#[tokio::test]
 async fn issued_before_is_the_first_time_that_is_accepted() {
     let clock = ManualClock::default();
     let ledger = Arc::new(Memory::new());
