@@ -265,6 +265,25 @@ async fn a_record_of_a_clock_that_is_behind_is_kept_as_long_as_others() {
 }
 
 #[tokio::test]
+async fn what_is_good_by_a_clock_that_is_behind_is_refused_for_as_long_as_it_is() {
+    let clock = ManualClock::default();
+    let ledger = Arc::new(Memory::new());
+    let revocations = started(&ledger, &clock).await;
+    let right = clock.wall();
+    clock.set_wall(right - DAY * 40);
+    let order = Order {
+        expires_at: Some(clock.wall() + DAY),
+        ..token("a")
+    };
+    revocations.revoke(order).await.unwrap();
+    forgetting(&revocations, &clock, PRUNING * 2).await;
+    assert!(judged(&revocations, &json!({ "jti": "a" })).is_err());
+    clock.set_wall(right);
+    forgetting(&revocations, &clock, PRUNING * 2).await;
+    assert!(judged(&revocations, &json!({ "jti": "a" })).is_ok());
+}
+
+#[tokio::test]
 async fn what_is_revoked_while_its_record_is_deleted_is_in_the_store_and_in_force() {
     // On a real store, whose answers take their time.
     let directory = tempfile::tempdir().unwrap();
