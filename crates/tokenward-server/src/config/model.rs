@@ -97,6 +97,12 @@ impl Check for Config {
                 place.report(member, message);
             }
         }
+        if self.server.metrics_on_public && self.metrics.per_token {
+            section.child("metrics").report(
+                "per_token",
+                "tells ids of users, which `server.metrics_on_public` would tell to everybody",
+            );
+        }
         self.check_credentials(section);
         self.check_token_service(section);
         self.check_authorize(section);

@@ -7,7 +7,7 @@ use http::header;
 
 use super::{health, readiness::Readiness};
 use crate::{
-    access::{Access, Failures, Guard, Reach},
+    access::{Access, Failures, Guard, Reach, same_site},
     admin::{Admin, Lasting},
     aggregate::{Aggregate, Detail},
     authorize::{self, Engine, Parents},
@@ -137,11 +137,14 @@ impl Site {
             Reach::Beyond => Detail::Public,
         };
         let api = Admin::new(self.parts.lasting.clone(), config);
+        let open = Router::new()
+            .merge(self.aggregate(&config.merged).status(detail))
+            .merge(self.metrics())
+            .route_layer(from_fn_with_state(guard.clone(), same_site));
         let mut routes = Router::new()
             .merge(api.routes(&guard))
-            .merge(self.aggregate(&config.merged).status(detail))
-            .merge(self.parts.readiness.routes())
-            .merge(self.metrics());
+            .merge(open)
+            .merge(self.parts.readiness.routes());
         if let Some(service) = &self.parts.service {
             // So that operators have one address for all that they do.
             routes = routes.merge(self.token_api(service, &guard, config));

@@ -169,7 +169,13 @@ async fn pages_of_other_sites_and_foreign_names_are_refused() {
             StatusCode::FORBIDDEN,
         ),
     ] {
-        for (method, path) in [(Method::POST, "/v1/explain"), (Method::GET, "/openapi.json")] {
+        for (method, path) in [
+            (Method::POST, "/v1/explain"),
+            (Method::GET, "/openapi.json"),
+            (Method::GET, "/metrics"),
+            (Method::GET, "/status"),
+            (Method::GET, "/tenants/default/status"),
+        ] {
             let mut all = headers.clone();
             all.push(("authorization", &bearer));
             let answer = ask(program.admin, method, path, &all, Bytes::from(body)).await;

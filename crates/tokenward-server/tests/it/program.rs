@@ -238,7 +238,7 @@ pub(crate) async fn ask(
     tasks.spawn(connection);
     let mut request = Request::builder().method(method).uri(path);
     if !headers.iter().any(|(name, _)| *name == "host") {
-        request = request.header("host", "test");
+        request = request.header("host", address.to_string());
     }
     for (name, value) in headers {
         request = request.header(*name, *value);

@@ -246,6 +246,9 @@ refused! {
     grpc_on_a_port_that_is_taken: "server: { grpc: '127.0.0.1:9090' }" => [
         "1:17: server.grpc: has the same port as the admin listener"
     ];
+    users_in_public_metrics: "server: { metrics_on_public: true }\nmetrics: { per_token: true }" => [
+        "2:23: metrics.per_token: tells ids of users, which `server.metrics_on_public` would tell to everybody"
+    ];
     grpc_on_the_public_port: "server: { grpc: '127.0.0.1:8080' }" => [
         "1:17: server.grpc: has the same port as the public listener"
     ];
