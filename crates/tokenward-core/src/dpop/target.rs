@@ -146,6 +146,7 @@ mod tests {
             ("https://api.example/a/..", "https://api.example/"),
             ("https://api.example/a/b/.", "https://api.example/a/b/"),
             ("https://api.example/../../a", "https://api.example/a"),
+            ("https://api.example/S:/../a", "https://api.example/a"),
             ("https://a%70i.example/a", "https://api.example/a"),
             ("https://[2001:DB8::1]:443/a", "https://[2001:db8:0::1]/a"),
         ] {
