@@ -39,7 +39,7 @@ pub(super) enum Keys {
     /// End a key, and every token that it signed, at once
     Revoke {
         /// Its id
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new())]
         kid: String,
         #[command(flatten)]
         common: Common,

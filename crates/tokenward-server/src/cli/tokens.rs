@@ -64,7 +64,7 @@ pub(super) enum Call {
     /// Revoke a token by its id; a parent takes its children with it
     Revoke {
         /// Its `jti`
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new())]
         jti: String,
         #[command(flatten)]
         common: Common,
@@ -76,7 +76,7 @@ pub(super) enum User {
     /// Revoke everything that was issued to a user until now
     Revoke {
         /// The user's id
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new())]
         id: String,
         #[command(flatten)]
         common: Common,
@@ -96,7 +96,7 @@ pub(super) struct Common {
 #[derive(Args, Serialize)]
 pub(super) struct Grant {
     /// Whom it is for: its `sub`
-    #[arg(long = "user", value_name = "ID")]
+    #[arg(long = "user", value_name = "ID", allow_hyphen_values = true)]
     user_id: String,
     /// The network
     #[arg(long, value_name = "NAME")]
@@ -153,7 +153,12 @@ pub(super) struct Family {
     #[command(flatten)]
     parent: ParentFile,
     /// The `jti` of the parent, for those who have a credential instead of the parent token
-    #[arg(long, value_name = "JTI", conflicts_with = "parent")]
+    #[arg(
+        long,
+        value_name = "JTI",
+        conflicts_with = "parent",
+        allow_hyphen_values = true
+    )]
     parent_jti: Option<String>,
 }
 

@@ -240,6 +240,22 @@ async fn tokens_are_minted_renewed_and_revoked() {
     }
 }
 
+#[test]
+fn an_id_may_begin_with_a_hyphen() {
+    for arguments in [
+        &["token", "revoke", "-Dxy", "--json"][..],
+        &["token", "revoke", "--json", "--Dxy"],
+        &["token", "latest", "--parent-jti", "-Dxy"],
+        &["token", "mint", "--user", "-Dxy"],
+        &["user", "revoke", "-Dxy"],
+        &["keys", "revoke", "-Dxy"],
+    ] {
+        // There is no server: it was asked for what was meant.
+        let output = run("http://127.0.0.1:1", Some("secret"), arguments, "");
+        assert_eq!(code(&output), 3, "{arguments:?}: {}", err(&output));
+    }
+}
+
 #[tokio::test]
 async fn what_goes_wrong_is_told_apart() {
     let program = tokens::start().await;
