@@ -69,7 +69,9 @@ struct Called {
 
 impl Client {
     async fn connect(address: SocketAddr) -> Self {
-        Self::over(TcpStream::connect(address).await.unwrap()).await
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self::over(stream).await
     }
 
     async fn over(
@@ -533,6 +535,36 @@ async fn health_is_readiness_and_ends_with_the_server() {
     assert_eq!(next(&mut watched).await, Some(NOT_SERVING));
     assert_eq!(next(&mut watched).await, None);
     assert_eq!(next(&mut unknown).await, None);
+}
+
+#[tokio::test]
+async fn so_many_may_watch_and_no_more() {
+    let (_program, _upstream, grpc) = start("", "").await;
+    let method = "/grpc.health.v1.Health/Watch";
+    let (mut clients, mut watching) = (Vec::new(), Vec::new());
+    for _ in 0..10 {
+        let mut client = Client::connect(grpc).await;
+        for _ in 0..100 {
+            let mut body = client.begin(method, b"").await.into_body();
+            assert!(next(&mut body).await.is_some());
+            watching.push(body);
+        }
+        clients.push(client);
+    }
+    let mut client = Client::connect(grpc).await;
+    // A refusal is all in the head; a stream would not end.
+    let refused = client.begin(method, b"").await;
+    assert_eq!(refused.headers().get("grpc-status").unwrap(), "8");
+    // Whoever leaves makes room.
+    drop(watching.pop());
+    for _ in 0..200 {
+        let response = client.begin(method, b"").await;
+        if !response.headers().contains_key("grpc-status") {
+            return;
+        }
+        crate::program::pause().await;
+    }
+    panic!("there is no room");
 }
 
 async fn wait_for_serving(client: &mut Client) {
