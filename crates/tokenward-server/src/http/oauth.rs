@@ -19,6 +19,10 @@ pub(crate) fn oauth_error(
     let body = json!({ "error": error, "error_description": description, "error_code": code });
     let mut response = (status, axum::Json(body)).into_response();
     response.extensions_mut().insert(Reason(code));
+    // Whatever stands in front of the endpoints may refuse too.
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

@@ -164,6 +164,9 @@ async fn an_address_may_ask_for_so_much_whoever_it_is() {
         let answer = from(&program, one, Method::POST, path, "x", "").await;
         is_limited(&answer, "address", 1_200);
         let is_oauth = answer.json()["error_description"].is_string();
+        if is_oauth {
+            assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
+        }
         assert_eq!(is_oauth, path.starts_with("/oauth/"), "{answer:?}");
     }
     // Keys and decisions are not part of it.

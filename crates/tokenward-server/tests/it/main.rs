@@ -20,6 +20,7 @@ mod doors;
 mod faults;
 mod floods;
 mod grpc;
+mod guarded;
 mod holders;
 mod idps;
 mod limits;

@@ -1,8 +1,10 @@
 //! The identity providers of this process, and the keys they have.
 
+mod builder;
 mod driver;
 mod flight;
 mod health;
+mod idp;
 mod keep;
 mod places;
 mod search;
@@ -20,38 +22,36 @@ use std::{
     },
 };
 
-use tokenward_core::{
-    Clock,
-    freshness::View,
-    jose::{Key, KeySet},
-};
+use tokenward_core::Clock;
 use tokenward_store::{Snapshot, Snapshots};
 use tokio::{
     sync::{broadcast, watch},
     task::JoinHandle,
 };
 
+pub use self::{
+    builder::RegistryBuilder,
+    health::Health,
+    idp::Idp,
+    status::{IdpDetails, IdpStatus},
+};
 use self::{
-    driver::{Driver, Inbox},
+    driver::Inbox,
     health::Tally,
     keep::Turns,
     shards::Index,
     tenants::{Generation, Tenants, UNARRANGED},
 };
-pub use self::{
-    health::Health,
-    status::{IdpDetails, IdpStatus},
-};
 pub(crate) use self::{
+    idp::IdpKeys,
     search::{NotFound, Seen},
     source::Source,
 };
 use crate::{
-    clock::SystemClock,
     config::{IdpConfig, Keys, Parts},
     error::{Error, ErrorKind},
     events::Event,
-    fetch::{Fetch, HttpFetcher},
+    fetch::Fetch,
     random::Random,
     telemetry::{self, Series},
 };
@@ -124,100 +124,6 @@ pub struct Changes {
     pub register: Vec<IdpConfig>,
     /// Tenant and name of those to remove. One that is not there is none.
     pub unregister: Vec<(String, String)>,
-}
-
-/// Builds a [`Registry`].
-#[derive(Default)]
-pub struct RegistryBuilder {
-    clock: Option<Arc<dyn Clock>>,
-    fetcher: Option<Arc<dyn Fetch>>,
-    random: Option<Arc<dyn Random>>,
-    snapshots: Option<Arc<dyn Snapshots>>,
-    max_concurrent_fetches: Option<usize>,
-}
-
-impl RegistryBuilder {
-    /// Where time comes from; the system's clock by default.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = Some(clock);
-        self
-    }
-
-    /// How key sets and discovery documents are fetched; by [`HttpFetcher`] by default.
-    #[must_use]
-    pub fn fetcher(mut self, fetcher: Arc<dyn Fetch>) -> Self {
-        self.fetcher = Some(fetcher);
-        self
-    }
-
-    /// Where the jitter comes from; the system's randomness by default.
-    #[must_use]
-    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
-        self.random = Some(random);
-        self
-    }
-
-    /// Where good key sets are kept over a restart; nowhere by default.
-    #[must_use]
-    pub fn snapshots(mut self, snapshots: Arc<dyn Snapshots>) -> Self {
-        self.snapshots = Some(snapshots);
-        self
-    }
-
-    /// How many scheduled fetches may be in the air at once, at least 4; 128 by default. Providers whose last
-    /// attempt failed share at most a quarter. A fetch that takes longer than a fifth of a second makes room for another;
-    /// of those there are at most three times as many. Fetches that a caller waits for have as many places again.
-    #[must_use]
-    pub fn max_concurrent_fetches(mut self, max: usize) -> Self {
-        self.max_concurrent_fetches = Some(max.max(4));
-        self
-    }
-
-    /// Starts the registry's task on the current Tokio runtime.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidConfig`] where there is no runtime, or the platform's trust anchors cannot be read.
-    pub fn build(self) -> Result<Registry, Error> {
-        let runtime = tokio::runtime::Handle::try_current()
-            .map_err(|error| Error::invalid("a registry needs a Tokio runtime").caused_by(error))?;
-        let clock: Arc<dyn Clock> = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
-        let fetcher = match self.fetcher {
-            Some(fetcher) => fetcher,
-            None => Arc::new(HttpFetcher::new(Arc::clone(&clock)).map_err(|error| {
-                Error::invalid("the HTTP client for key sets could not be set up").caused_by(error)
-            })?),
-        };
-        let (stop, stopped) = watch::channel(false);
-        let inner = Arc::new(Inner {
-            clock,
-            fetcher,
-            random: self.random.unwrap_or_else(crate::random::system),
-            snapshots: self.snapshots,
-            by_name: Index::by(|idp| Some(idp.name())),
-            by_issuer: Index::by(|idp| idp.config.policy().map(|policy| policy.issuer())),
-            tenants: Tenants::default(),
-            tally: Tally::default(),
-            writer: Mutex::default(),
-            turns: Turns::default(),
-            inbox: Inbox::default(),
-            generation: AtomicU64::new(0),
-            changed: watch::Sender::new(0),
-            events: broadcast::Sender::new(EVENT_BUFFER),
-            series: Series::default(),
-            stop,
-            driver: Mutex::default(),
-        });
-        let driver = Driver::new(
-            Arc::clone(&inner),
-            self.max_concurrent_fetches
-                .unwrap_or(DEFAULT_MAX_CONCURRENT_FETCHES),
-        );
-        let task = runtime.spawn(driver.run(stopped));
-        *lock(&inner.driver) = Some(task);
-        Ok(Registry { inner })
-    }
 }
 
 impl Registry {
@@ -640,91 +546,6 @@ impl Inner {
         {
             self.inbox.poke(source);
         }
-    }
-}
-
-/// One registered identity provider.
-pub struct Idp {
-    config: Arc<IdpConfig>,
-    /// Where it stands among those of its tenant.
-    place: AtomicU64,
-    retired: AtomicBool,
-    clock: Arc<dyn Clock>,
-    pub(crate) keys: IdpKeys,
-}
-
-/// Where an identity provider's keys are.
-pub(crate) enum IdpKeys {
-    /// A shared secret out of the configuration.
-    Fixed(Arc<Key>),
-    /// Public keys that were registered with it.
-    Given(Arc<KeySet>),
-    Fetched(Arc<Source>),
-}
-
-impl Idp {
-    /// The tenant it belongs to.
-    #[must_use]
-    pub fn tenant(&self) -> &str {
-        self.config.tenant()
-    }
-
-    /// Its name, unique within the tenant.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        self.config.name()
-    }
-
-    /// Tenant and name.
-    fn shared_name(&self) -> (Arc<str>, Arc<str>) {
-        (self.config.shared_tenant(), self.config.shared_name())
-    }
-
-    /// The settings it was registered with.
-    #[must_use]
-    pub fn config(&self) -> &IdpConfig {
-        &self.config
-    }
-
-    /// Its keys as they are now. None where it has a shared secret: that is never shown.
-    #[must_use]
-    pub fn view(&self) -> Option<Arc<View>> {
-        match &self.keys {
-            IdpKeys::Fixed(_) | IdpKeys::Given(_) => None,
-            IdpKeys::Fetched(source) => Some(source.view()),
-        }
-    }
-
-    /// Whether the registration was changed or removed since it was handed out.
-    #[must_use]
-    pub fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Acquire)
-    }
-
-    fn place(&self) -> u64 {
-        self.place.load(Ordering::Acquire)
-    }
-
-    /// Marks the registration as gone, and its source too unless `successor` goes on with it.
-    fn retire(&self, inner: &Inner, successor: Option<&Idp>) {
-        self.retired.store(true, Ordering::Release);
-        if let IdpKeys::Fetched(source) = &self.keys {
-            let kept = successor.is_some_and(
-                |idp| matches!(&idp.keys, IdpKeys::Fetched(other) if Arc::ptr_eq(other, source)),
-            );
-            if !kept {
-                source.retire(inner);
-            }
-        }
-    }
-}
-
-impl fmt::Debug for Idp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Idp")
-            .field("tenant", &self.tenant())
-            .field("name", &self.name())
-            .finish_non_exhaustive()
     }
 }
 
