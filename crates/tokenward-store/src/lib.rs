@@ -20,6 +20,6 @@ pub use ledger::{
 };
 pub use memory::Memory;
 pub use migrate::{Migrated, migrate};
-pub use snapshots::{Snapshot, Snapshots};
+pub use snapshots::{Claim, FETCH_LEASE, Snapshot, Snapshots};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Draft, Sqlite};

@@ -42,6 +42,26 @@ impl fmt::Debug for Snapshot {
     }
 }
 
+/// How long a claim lasts that nobody hands back: its holder may be gone.
+pub const FETCH_LEASE: Duration = Duration::from_secs(10);
+
+/// What came of asking for the right to fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Fetch, and hand it back with [`Snapshots::release`]. It ends by itself after [`FETCH_LEASE`].
+    Granted {
+        /// Names this claim among all of the provider.
+        fence: u64,
+    },
+    /// Another one is fetching.
+    Held,
+    /// Another one's fetch failed, and it is too early to try again.
+    Failed {
+        /// When it is time.
+        retry_in: Duration,
+    },
+}
+
 /// Keeps one snapshot for each provider, named by tenant and name.
 ///
 /// Calls of one caller that waits for each take effect in order. A call whose future is dropped may or may
@@ -66,4 +86,44 @@ pub trait Snapshots: Send + Sync + 'static {
 
     /// Forgets the provider's snapshot, if there is one.
     async fn remove(&self, tenant: &str, name: &str) -> Result<(), StoreError>;
+
+    /// Whether other processes write to the same store. What follows is asked only then, and only then is a snapshot
+    /// looked for that another process may have put. A shared store keeps the newer of two snapshots of one URL and
+    /// configuration: a put of one that was fetched earlier changes nothing.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Asks for the right to fetch for a provider: at most one claim for one configuration is out at a time. By
+    /// default whoever asks gets it.
+    async fn claim(&self, _tenant: &str, _name: &str, _config_hash: &[u8; 32]) -> Result<Claim, StoreError> {
+        Ok(Claim::Granted { fence: 0 })
+    }
+
+    /// Hands a claim back; one that has run out is left to whoever has it by now. With `failed_for`, the fetch failed,
+    /// and for so long whoever asks is told [`Claim::Failed`].
+    async fn release(
+        &self,
+        _tenant: &str,
+        _name: &str,
+        _config_hash: &[u8; 32],
+        _fence: u64,
+        _failed_for: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Takes one of the `size` fetches that tokens may cause for a provider, whichever process they come to. Until it is
+    /// back, `caller` holds it, who can hold at most half of them, and one comes back every `refill`. False where there is
+    /// none for this caller. By default there always is.
+    async fn take(
+        &self,
+        _tenant: &str,
+        _name: &str,
+        _caller: u64,
+        _size: u32,
+        _refill: Duration,
+    ) -> Result<bool, StoreError> {
+        Ok(true)
+    }
 }
