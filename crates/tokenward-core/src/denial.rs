@@ -52,6 +52,8 @@ pub enum Denial {
     RateLimited,
     /// The issuer's keys could not be obtained: an outage, not the caller's fault.
     IssuerUnavailable,
+    /// What is known here of revocations is too old: whether the token was revoked since cannot be told.
+    RevocationUnavailable,
     /// The request itself is malformed, for example by two `Authorization` headers.
     RequestMalformed,
     /// The token is bound to a key (`cnf`), or proof of possession is demanded of all, and none was presented.
@@ -76,7 +78,7 @@ struct Row {
 
 impl Denial {
     /// Every reason, for tables and metrics.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::TokenMissing,
         Self::TokenMalformed,
         Self::TokenTooLarge,
@@ -100,6 +102,7 @@ impl Denial {
         Self::RuleDenied,
         Self::RateLimited,
         Self::IssuerUnavailable,
+        Self::RevocationUnavailable,
         Self::RequestMalformed,
         Self::DpopMissing,
         Self::DpopInvalid,
@@ -137,7 +140,11 @@ impl Denial {
     #[must_use]
     pub const fn bearer_error(self) -> Option<&'static str> {
         match self {
-            Self::TokenMissing | Self::IssuerUnavailable | Self::RuleDenied | Self::RateLimited => None,
+            Self::TokenMissing
+            | Self::IssuerUnavailable
+            | Self::RevocationUnavailable
+            | Self::RuleDenied
+            | Self::RateLimited => None,
             Self::RequestMalformed => Some("invalid_request"),
             Self::InsufficientScope => Some("insufficient_scope"),
             Self::DpopInvalid | Self::DpopReplayed => Some("invalid_dpop_proof"),
@@ -148,7 +155,7 @@ impl Denial {
     /// Whether the same request may succeed later without being changed.
     #[must_use]
     pub const fn is_outage(self) -> bool {
-        matches!(self, Self::IssuerUnavailable)
+        matches!(self, Self::IssuerUnavailable | Self::RevocationUnavailable)
     }
 
     #[rustfmt::skip]
@@ -180,6 +187,7 @@ impl Denial {
             Self::RuleDenied => row("rule_denied", 403, "Denied by rule", "The request is denied by the rules of this service."),
             Self::RateLimited => row("rate_limited", 429, "Too many requests", "More was asked for than is allowed at the moment."),
             Self::IssuerUnavailable => row("issuer_unavailable", 503, "Issuer unavailable", "The keys of the token's issuer cannot be obtained at the moment."),
+            Self::RevocationUnavailable => row("revocation_unavailable", 503, "Revocations unavailable", "Whether the token was revoked cannot be told at the moment."),
             Self::RequestMalformed => row("request_malformed", 400, "Request malformed", "The request is malformed."),
             Self::DpopMissing => row("dpop_missing", 401, "Proof of possession missing", "The token has to be presented with a proof of possession, under the scheme DPoP."),
             Self::DpopInvalid => row("dpop_invalid", 401, "Proof of possession invalid", "The proof of possession is not a valid one for this request and token."),

@@ -149,7 +149,7 @@ impl Verifier {
 
     fn check_revocations(&self, verified: &VerifiedToken) -> Result<(), Denial> {
         match (&self.revocations, &verified.marks) {
-            (Some(index), Some(marks)) => index.check(marks),
+            (Some(index), Some(marks)) => index.admit(marks, self.registry.clock_ref().steady()),
             _ => Ok(()),
         }
     }

@@ -6,7 +6,7 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     sync::{
         Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
 };
 
@@ -32,6 +32,8 @@ pub struct Index {
     /// Fingerprints by the hour in which their records may go: each in one slot, however often its record was prolonged. Locked
     /// after a shard, never before one.
     slots: Mutex<Slots>,
+    /// Until when what is here counts as all there is, in milliseconds of steady time.
+    complete_until: AtomicI64,
 }
 
 #[derive(Clone, Copy)]
@@ -80,33 +82,42 @@ impl Index {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             counts: Default::default(),
             slots: Mutex::default(),
+            complete_until: AtomicI64::new(i64::MAX),
         }
     }
 
+    /// Lets what is here count as all there is until `time`, in steady time, and not afterwards. An index to which nothing
+    /// comes from elsewhere needs no such word: it is always complete.
+    pub fn complete_until(&self, time: Timestamp) {
+        self.complete_until.store(time.as_millis(), Ordering::Release);
+    }
+
     /// Refuses from now on what the rule names among the tokens of `issuer`, at least until `kept_until`; without one until
-    /// it is removed. Where there is a record already the wider one holds, and the longer one.
-    pub fn insert(&self, issuer: &str, rule: &Rule, kept_until: Option<Timestamp>) {
+    /// it is removed. Where there is a record already the wider one holds, and the longer one. Says whether more is refused
+    /// than before.
+    pub fn insert(&self, issuer: &str, rule: &Rule, kept_until: Option<Timestamp>) -> bool {
         let (kind, fingerprint, until) = self.place(issuer, rule);
         let entry = Entry {
             until,
             kept_until: kept_until.unwrap_or(Timestamp::MAX),
         };
         let mut shard = self.write(fingerprint);
-        let former = match shard.entry(fingerprint) {
+        let (former, wider) = match shard.entry(fingerprint) {
             hash_map::Entry::Vacant(vacant) => {
                 // Before the record is there, so that no reader passes over it.
                 self.count(kind).fetch_add(1, Ordering::Release);
                 vacant.insert(entry);
-                None
+                (None, true)
             }
             hash_map::Entry::Occupied(mut occupied) => {
                 let held = occupied.get_mut();
+                let wider = entry.until > held.until;
                 held.until = held.until.max(entry.until);
                 if entry.kept_until <= held.kept_until {
-                    return;
+                    return wider;
                 }
                 let former = std::mem::replace(&mut held.kept_until, entry.kept_until);
-                Some(former)
+                (Some(former), wider)
             }
         };
         let mut slots = self.slots();
@@ -116,6 +127,7 @@ impl Index {
         if let Some(slot) = slot_of(entry.kept_until) {
             slots.entry(slot).or_default().insert((kind, fingerprint));
         }
+        wider
     }
 
     /// Takes back what [`Index::insert`] was told of this rule.
@@ -212,7 +224,22 @@ impl Index {
         }
     }
 
+    /// Whether a token with these marks, which must be of this index, may be used at `now`, in steady time: no record
+    /// refuses it, and there is none that this index could not know.
+    ///
+    /// # Errors
+    /// That of [`Index::check`], whatever the time; [`Denial::RevocationUnavailable`] once `now` is past what
+    /// [`Index::complete_until`] said.
+    pub fn admit(&self, marks: &Marks, now: Timestamp) -> Result<(), Denial> {
+        self.check(marks)?;
+        if now.as_millis() > self.complete_until.load(Ordering::Acquire) {
+            return Err(Denial::RevocationUnavailable);
+        }
+        Ok(())
+    }
+
     /// Whether no record refuses a token with these marks, which must be of this index.
+    ///
     ///
     /// # Errors
     /// The reason: [`Denial::KeyRevoked`], [`Denial::IssuerRevoked`], [`Denial::SubjectRevoked`],

@@ -201,7 +201,7 @@ impl Call {
         let detail = "The call was carried out, but its record is not known to be stored.";
         match self.manner {
             Manner::Api => unavailable("store_unavailable", "Store unavailable", detail),
-            Manner::OAuth => oauth_unavailable(detail),
+            Manner::OAuth => oauth_unavailable("store_unavailable", detail),
         }
     }
 

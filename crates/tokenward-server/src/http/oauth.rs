@@ -26,15 +26,10 @@ pub(crate) fn oauth_error(
     response
 }
 
-/// 503: the store does not answer, so nothing was changed or nothing is known of it (RFC 7009 section 2.2.1).
-pub(crate) fn oauth_unavailable(description: &'static str) -> Response {
+/// 503: what is needed does not answer, so nothing was changed or nothing is known (RFC 7009 section 2.2.1).
+pub(crate) fn oauth_unavailable(code: &'static str, description: &'static str) -> Response {
     let status = StatusCode::SERVICE_UNAVAILABLE;
-    let mut response = oauth_error(
-        status,
-        "temporarily_unavailable",
-        "store_unavailable",
-        description,
-    );
+    let mut response = oauth_error(status, "temporarily_unavailable", code, description);
     response.headers_mut().insert(
         header::RETRY_AFTER,
         HeaderValue::from(respond::RETRY_AFTER_SECONDS),

@@ -9,7 +9,7 @@ use axum::{
 };
 use http::{HeaderMap, StatusCode, header};
 use serde_json::json;
-use tokenward_core::Clock;
+use tokenward_core::{Clock, Denial};
 
 use super::{Failure, TokenService, allowed, http::failed};
 use crate::{
@@ -45,7 +45,12 @@ async fn introspect(State(service): State<TokenService>, request: Request) -> Re
         Ok(token) => token,
         Err(response) => return response,
     };
-    let claims = service.introspect(&token);
+    let Ok(claims) = service.introspect(&token) else {
+        return oauth_unavailable(
+            Denial::RevocationUnavailable.code(),
+            "Whether the token was revoked cannot be told at the moment.",
+        );
+    };
     let Some(claims) = claims.filter(|claims| allowed::may_know(&client, claims)) else {
         // And nothing more: not even whether it ever was one (RFC 7662 section 2.2).
         return axum::Json(json!({ "active": false })).into_response();
@@ -82,7 +87,10 @@ async fn end(State(service): State<TokenService>, request: Request) -> Response 
         Ok(_) => about(StatusCode::OK.into_response(), Some(id.as_str())),
         Err(Failure::Store(error)) => {
             tracing::warn!(%error, "the store failed a revocation");
-            oauth_unavailable("The store cannot be used at the moment; the token is not revoked.")
+            oauth_unavailable(
+                "store_unavailable",
+                "The store cannot be used at the moment; the token is not revoked.",
+            )
         }
         Err(failure) => failed(failure),
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokenward_core::{
-    Timestamp, Verified,
+    Denial, Timestamp, Verified,
     claims::Claims,
     jose::{MAX_TOKEN_BYTES, Token},
     session::{TokenId, TokenType},
@@ -15,19 +15,28 @@ use super::service::TokenService;
 impl TokenService {
     /// What a token of ours claims that is good now, of whatever type and for whomever it is. None for everything else, and
     /// nothing says why.
-    pub(crate) fn introspect(&self, token: &str) -> Option<Claims> {
+    ///
+    /// # Errors
+    ///
+    /// [`Denial::RevocationUnavailable`]: an outage must not look like a token that has ended.
+    pub(crate) fn introspect(&self, token: &str) -> Result<Option<Claims>, Denial> {
         let inner = &self.0;
-        let (verified, _) = self.own(token, inner.clock.wall())?;
-        // Nothing is allowed to be late: clocks cannot be apart where the issuer itself is asked.
-        let end = verified.claims().expires_at()?;
-        if end <= inner.clock.wall() {
-            return None;
-        }
+        let now = inner.clock.wall();
+        let good = self.own(token, now).filter(|(verified, _)| {
+            // Nothing is allowed to be late: clocks cannot be apart where the issuer itself is asked.
+            verified.claims().expires_at().is_some_and(|end| end > now)
+        });
+        let Some((verified, _)) = good else {
+            return Ok(None);
+        };
         let marks = inner
             .index
             .marks(&inner.settings.issuer, verified.claims(), verified.kid());
-        inner.index.check(&marks).ok()?;
-        Some(verified.into_claims())
+        match inner.index.admit(&marks, inner.clock.steady()) {
+            Ok(()) => Ok(Some(verified.into_claims())),
+            Err(denial) if denial.is_outage() => Err(denial),
+            Err(_) => Ok(None),
+        }
     }
 
     /// A token of ours that somebody wants to end. Whether it is in its time does not matter: what a wrong clock takes for over

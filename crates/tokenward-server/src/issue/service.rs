@@ -241,7 +241,7 @@ impl TokenService {
         let marks = inner
             .index
             .marks(&inner.settings.issuer, verified.claims(), verified.kid());
-        inner.index.check(&marks)?;
+        inner.index.admit(&marks, inner.clock.steady())?;
         let id = verified.claims().token_id();
         let id = id.and_then(|id| inner.signer.ids().read(id));
         let id = id.filter(|id| id.token_type() == TokenType::Parent);

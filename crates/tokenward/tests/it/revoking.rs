@@ -1,6 +1,6 @@
 //! Revocation at every use, and issuers whose keys are given.
 
-use std::{hash::RandomState, sync::Arc};
+use std::{hash::RandomState, sync::Arc, time::Duration};
 
 use tokenward::{
     Audiences, Clock as _, Denial, IdpConfig, Policy, Timestamp, Verifier,
@@ -61,6 +61,30 @@ async fn a_remembered_token_is_refused_as_soon_as_it_is_revoked() {
         index.remove(&issuer, &rule);
         assert_eq!(judged(&verifier, &token).await, Ok(()), "{rule:?}");
     }
+}
+
+#[tokio::test]
+async fn a_remembered_token_is_refused_once_revocations_may_be_unknown() {
+    let world = World::new();
+    let key = TestKey::es256(0);
+    world.serve("a", &[&key]);
+    world.add("a").await;
+    let index = index();
+    let verifier = world.verifier.clone().with_revocations(Arc::clone(&index));
+    let token = world.builder("a").token_id("t").sign(&key);
+    assert_eq!(judged(&verifier, &token).await, Ok(()));
+    index.complete_until(world.clock.steady() + Duration::from_secs(60));
+    // The civil time has no part in it.
+    world.clock.set_wall(world.clock.wall() + Duration::from_secs(61));
+    assert_eq!(judged(&verifier, &token).await, Ok(()));
+    world.clock.advance(Duration::from_millis(60_001));
+    let other = world.verifier.clone().with_revocations(Arc::clone(&index));
+    for verifier in [&verifier, &other] {
+        let refused = judged(verifier, &token).await;
+        assert_eq!(refused, Err(Denial::RevocationUnavailable));
+    }
+    index.insert(&issuer("a"), &Rule::Token("t".into()), None);
+    assert_eq!(judged(&verifier, &token).await, Err(Denial::TokenRevoked));
 }
 
 #[tokio::test]

@@ -202,3 +202,41 @@ fn what_is_acknowledged_is_seen_by_every_reader() {
         }
     });
 }
+
+#[test]
+fn what_is_not_refused_is_admitted_only_while_everything_is_known() {
+    let index = index();
+    let marks = index.marks(ISS, &claims(&child()), Some("k"));
+    let at = Timestamp::from_millis;
+    assert_eq!(
+        index.admit(&marks, Timestamp::MAX),
+        Ok(()),
+        "nothing comes from elsewhere"
+    );
+    index.complete_until(at(100));
+    assert_eq!(index.admit(&marks, at(100)), Ok(()));
+    assert_eq!(index.admit(&marks, at(101)), Err(Denial::RevocationUnavailable));
+    index.insert(ISS, &Rule::Token("c".into()), None);
+    assert_eq!(
+        index.admit(&marks, at(101)),
+        Err(Denial::TokenRevoked),
+        "what is known holds"
+    );
+    index.remove(ISS, &Rule::Token("c".into()));
+    index.complete_until(at(200));
+    assert_eq!(index.admit(&marks, at(200)), Ok(()));
+}
+
+#[test]
+fn an_insertion_says_whether_it_refuses_more() {
+    let index = index();
+    let later = Some(Timestamp::from_secs(5));
+    assert!(index.insert(ISS, &subject(100), None));
+    assert!(!index.insert(ISS, &subject(100), None) && !index.insert(ISS, &subject(99), None));
+    assert!(index.insert(ISS, &subject(101), later));
+    assert!(index.insert(ISS, &Rule::Token("c".into()), later));
+    assert!(
+        !index.insert(ISS, &Rule::Token("c".into()), None),
+        "only for longer"
+    );
+}

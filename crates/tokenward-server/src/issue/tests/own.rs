@@ -11,7 +11,7 @@ impl World {
     }
 
     fn active(&self, token: &str) -> bool {
-        self.service.introspect(token).is_some()
+        self.service.introspect(token).unwrap().is_some()
     }
 
     async fn revocations(&self) -> usize {
@@ -28,7 +28,7 @@ async fn every_type_is_told_of_for_whomever_it_is_until_it_ends() {
     let child = pair.child.unwrap().0;
     let other = world.mint(r#"{"user_id":"a","audience":"else","expires_in":60}"#);
     for (minted, token_type) in [(&pair.parent, "parent"), (&child, "child"), (&other, "access")] {
-        let claims = world.service.introspect(&minted.token).unwrap();
+        let claims = world.service.introspect(&minted.token).unwrap().unwrap();
         assert_eq!(claims.all()["token_type"], token_type);
         assert_eq!(claims.token_id(), Some(minted.id.as_str()));
     }
@@ -129,4 +129,29 @@ async fn what_is_shown_is_revoked_whatever_the_clock_says_meanwhile() {
             Denial::TokenRevoked
         );
     }
+}
+
+#[tokio::test]
+async fn where_revocations_may_be_unknown_nothing_is_said_of_a_good_token_and_no_parent_is_taken() {
+    let world = World::new().await;
+    let pair = world.pair(r#"{"user_id":"a","include_child":true}"#).await;
+    let (parent, child) = (pair.parent, pair.child.unwrap().0);
+    world.index.complete_until(world.clock.steady());
+    assert!(world.active(&child.token), "to the very moment");
+    world.pass(Duration::from_millis(1));
+    let unknown = Denial::RevocationUnavailable;
+    assert_eq!(world.service.introspect(&child.token).unwrap_err(), unknown);
+    let renewed = world.service.check_parent(&parent.token).unwrap_err();
+    assert!(
+        matches!(renewed, Failure::Denied(denial) if denial == unknown),
+        "{renewed}"
+    );
+    assert!(!world.active("x.y.z"), "what is none of ours is none of ours");
+    assert!(world.end(&child.token).await);
+    assert!(
+        !world.active(&child.token),
+        "and what is known to be revoked is so"
+    );
+    world.index.complete_until(world.clock.steady());
+    assert!(world.active(&parent.token));
 }
