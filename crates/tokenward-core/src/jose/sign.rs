@@ -272,26 +272,44 @@ impl SigningKey {
     /// # Errors
     /// Either [`SignError`]; then there is no token.
     pub fn sign(&self, typ: &str, claims: &str) -> Result<String, SignError> {
-        let header = format!(
-            r#"{{"alg":"{}","kid":"{}","typ":{}}}"#,
-            self.0.algorithm.name(),
-            self.0.kid,
-            serde_json::Value::from(typ)
-        );
-        if (header.len() + claims.len()) / 3 * 4 > MAX_TOKEN_BYTES {
-            return Err(SignError::TooLarge);
-        }
-        let mut token = String::with_capacity((header.len() + claims.len() + 512) * 4 / 3);
-        URL_SAFE_NO_PAD.encode_string(header, &mut token);
+        let length = self.length(typ, claims)?;
+        let mut token = String::with_capacity(length);
+        URL_SAFE_NO_PAD.encode_string(self.header(typ), &mut token);
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(claims, &mut token);
         let signature = self.0.pair.sign(token.as_bytes()).ok_or(SignError::Failed)?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-        if token.len() > MAX_TOKEN_BYTES {
-            return Err(SignError::TooLarge);
-        }
         Ok(token)
+    }
+
+    /// The length of the token that [`SigningKey::sign`] gives, without signing.
+    ///
+    /// # Errors
+    /// [`SignError::TooLarge`]; it cannot be signed then.
+    pub fn length(&self, typ: &str, claims: &str) -> Result<usize, SignError> {
+        let signature = match (&self.0.pair, self.0.algorithm) {
+            (Pair::Rsa(pair, _), _) => pair.public_modulus_len(),
+            (Pair::Ec(_), Algorithm::Es384) => 96,
+            (Pair::Ec(_) | Pair::Ed25519(_), _) => 64,
+        };
+        // Without padding each byte takes 8 bits of 6 to a character.
+        let encoded = |bytes: usize| bytes.saturating_mul(4).div_ceil(3);
+        let parts = [self.header(typ).len(), claims.len(), signature].map(encoded);
+        let length = parts.into_iter().fold(2, usize::saturating_add);
+        match length {
+            length if length > MAX_TOKEN_BYTES => Err(SignError::TooLarge),
+            length => Ok(length),
+        }
+    }
+
+    fn header(&self, typ: &str) -> String {
+        format!(
+            r#"{{"alg":"{}","kid":"{}","typ":{}}}"#,
+            self.0.algorithm.name(),
+            self.0.kid,
+            serde_json::Value::from(typ)
+        )
     }
 }
 

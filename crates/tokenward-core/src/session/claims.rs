@@ -34,11 +34,11 @@ impl TokenType {
         all.into_iter().find(|token_type| token_type.name() == name)
     }
 
-    /// The `typ` of the header: access tokens as RFC 9068 section 2.1 has it, parents of a type that nobody takes for one.
+    /// The `typ` of the header: access tokens and children have the one that is wanted, parents always one that nobody takes for it.
     #[must_use]
-    pub const fn header_typ(self) -> &'static str {
+    pub const fn header_typ(self, access: AccessTyp) -> &'static str {
         match self {
-            Self::Access | Self::Child => "at+jwt",
+            Self::Access | Self::Child => access.name(),
             Self::Parent => "parent+jwt",
         }
     }
@@ -57,6 +57,27 @@ impl TokenType {
             2 => Some(Self::Parent),
             3 => Some(Self::Child),
             _ => None,
+        }
+    }
+}
+
+/// The `typ` in the header of access tokens and children.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AccessTyp {
+    /// `at+jwt`, as RFC 9068 section 2.1 has it: a verifier can tell them from other JWTs of the issuer.
+    #[default]
+    AtJwt,
+    /// `JWT`, for verifiers that know nothing else.
+    Jwt,
+}
+
+impl AccessTyp {
+    /// As the header has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AtJwt => "at+jwt",
+            Self::Jwt => "JWT",
         }
     }
 }
@@ -267,8 +288,11 @@ mod tests {
             (&json!("my-api"), &json!("child"))
         );
         assert_eq!(child["parent_jti"], "p");
-        assert_eq!(TokenType::Child.header_typ(), "at+jwt");
-        assert_eq!(TokenType::Parent.header_typ(), "parent+jwt");
+        for (access, typ) in [(AccessTyp::AtJwt, "at+jwt"), (AccessTyp::Jwt, "JWT")] {
+            assert_eq!(TokenType::Access.header_typ(access), typ);
+            assert_eq!(TokenType::Child.header_typ(access), typ);
+            assert_eq!(TokenType::Parent.header_typ(access), "parent+jwt");
+        }
     }
 
     #[test]

@@ -176,6 +176,23 @@ fn a_token_that_no_verifier_takes_is_not_signed() {
 }
 
 #[test]
+fn the_length_of_a_token_is_known_before_it_is_signed() {
+    for key in all() {
+        for claims in [
+            "{}".to_owned(),
+            claims(NOW),
+            claims(NOW) + " ",
+            claims(NOW) + "  ",
+        ] {
+            let token = key.sign("at+jwt", &claims).unwrap();
+            assert_eq!(key.length("at+jwt", &claims), Ok(token.len()), "{key:?}");
+        }
+        let claims = "x".repeat(MAX_TOKEN_BYTES);
+        assert_eq!(key.length("at+jwt", &claims), Err(SignError::TooLarge));
+    }
+}
+
+#[test]
 fn nothing_private_is_printed() {
     for key in all() {
         let printed = format!("{key:?}{:?}", key.verifier());

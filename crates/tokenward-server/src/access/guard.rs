@@ -39,7 +39,7 @@ pub(crate) struct Guard {
     reach: Reach,
     /// Of the calls that each credential may make, where that is limited.
     limits: Option<TokenApi>,
-    /// Changes under way.
+    /// What is carried out to its end and is under way.
     changes: Arc<Mutex<JoinSet<()>>>,
 }
 
@@ -67,8 +67,11 @@ enum Manner {
 /// What a call does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// It only reads. It need not wait for the audit log.
+    /// It stores nothing. It need not wait for the audit log.
     Reads,
+    /// It issues what is stored: it is carried out to its end whether or not the caller waits, and recorded; its answer does
+    /// not wait for the record.
+    Issues,
     /// It changes something: it is carried out to its end whether or not the caller waits, and acknowledged once its
     /// record is durable.
     Changes,
@@ -123,6 +126,11 @@ impl Guard {
         self.reach
     }
 
+    /// Which credentials it knows.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
+    }
+
     /// A call that needs `need`; the audit log knows it as `action`.
     pub(crate) fn call(&self, action: &'static str, need: Need, effect: Effect) -> Call {
         Call {
@@ -134,12 +142,19 @@ impl Guard {
         }
     }
 
-    /// Ends when every change has ended and its record is written.
+    /// Ends when all that is carried out to its end has ended and its record is written.
     pub(crate) async fn finish(&self) {
         let mut changes = std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner));
         while changes.join_next().await.is_some() {}
         if let Err(Unavailable) = self.audit.flush().await {
             tracing::warn!("the last records of the audit log are not known to be stored");
+        }
+    }
+
+    async fn run(&self, effect: Effect, call: impl Future<Output = Response> + Send + 'static) -> Response {
+        match effect {
+            Effect::Reads => call.await,
+            Effect::Issues | Effect::Changes => self.carry_out(call).await,
         }
     }
 
@@ -244,7 +259,7 @@ pub(crate) async fn guarded(State(call): State<Call>, mut request: Request, next
         let target = about.map_or(target, |about| about.0.clone());
         let record = call.record(&credential.name, caller, target, outcome(&response));
         match call.effect {
-            Effect::Reads => {
+            Effect::Reads | Effect::Issues => {
                 call.guard.audit.note(record);
                 response
             }
@@ -254,10 +269,7 @@ pub(crate) async fn guarded(State(call): State<Call>, mut request: Request, next
             },
         }
     };
-    let response = match effect {
-        Effect::Reads => run.await,
-        Effect::Changes => guard.carry_out(run).await,
-    };
+    let response = guard.run(effect, run).await;
     match standing {
         Some(standing) => standing.tell(response),
         None => response,
@@ -267,16 +279,20 @@ pub(crate) async fn guarded(State(call): State<Call>, mut request: Request, next
 /// The middleware of a call that its holder's token opens: it is in the audit log like any other.
 pub(crate) async fn recorded(State(call): State<Call>, request: Request, next: Next) -> Response {
     let (caller, target) = place(&request);
-    let response = next.run(request).await;
-    let holder = response.extensions().get::<Holder>();
-    let who = holder.map_or("", |holder| holder.0.as_str());
-    let record = call.record(who, caller, target, outcome(&response));
-    // Anybody can fail, and some can as often as they like.
-    match response.status().is_success() {
-        true => call.guard.audit.note(record),
-        false => call.guard.audit.note_denial(record),
-    }
-    response
+    let (guard, effect) = (call.guard.clone(), call.effect);
+    let run = async move {
+        let response = next.run(request).await;
+        let holder = response.extensions().get::<Holder>();
+        let who = holder.map_or("", |holder| holder.0.as_str());
+        let record = call.record(who, caller, target, outcome(&response));
+        // Anybody can fail, and some can as often as they like.
+        match response.status().is_success() {
+            true => call.guard.audit.note(record),
+            false => call.guard.audit.note_denial(record),
+        }
+        response
+    };
+    guard.run(effect, run).await
 }
 
 /// Where a call comes from and what it is about.
@@ -302,3 +318,6 @@ pub(crate) async fn same_site(State(guard): State<Guard>, request: Request, next
         Err(refusal) => refusal.into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -160,6 +160,11 @@ impl Access {
         }
     }
 
+    /// Whether `credential` is one of those that it knows, with all that it may do.
+    pub(crate) fn knows(&self, credential: &Credential) -> bool {
+        self.0.credentials.iter().any(|known| **known == *credential)
+    }
+
     fn wall(&self) -> Timestamp {
         self.0.clock.wall()
     }

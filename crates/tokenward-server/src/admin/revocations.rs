@@ -11,7 +11,6 @@ use axum::{
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use tokenward::Idp;
 use tokenward_core::{jose::MAX_TOKEN_BYTES, keyring::RingFault, revocation::LONGEST_LEEWAY};
 use tokenward_store::{Revocation, StoreError};
 use utoipa::{ToSchema, openapi::HttpMethod};
@@ -25,9 +24,10 @@ use super::{
 use crate::{
     access::{About, Need, Refusal, Who},
     config::{Credential, Scope},
-    http::{Members, Rejected, internal, not_found, read, store_unavailable, too_many_requests},
+    http::{Members, Rejected, internal, not_found, overtaken, read, store_unavailable, too_many_requests},
+    issue::narrow,
     openapi::{Operation, Parameter},
-    revocation::{Failed, Order, Target},
+    revocation::{Bounds, Failed, Order, Target},
     signer::SignerError,
 };
 
@@ -174,6 +174,12 @@ async fn create(State(admin): State<Admin>, request: Request) -> Result<Response
     };
     let body = read(request.into_body(), &*admin.0.registry.clock()).await?;
     let order = admin.order(&body)?;
+    if !admin.may_end(&order, &who) {
+        return Ok(narrow(
+            "The credential may end tokens of its own users only.",
+            &[order.target.member()],
+        ));
+    }
     if let Err(refused) = admin.take_out(&order, &who).await {
         return Ok(refused);
     }
@@ -186,6 +192,7 @@ async fn create(State(admin): State<Admin>, request: Request) -> Result<Response
             response
         }
         Err(Failed::TooSoon) => too_many_requests(Duration::from_secs(1)),
+        Err(Failed::Overtaken) => overtaken(),
         Err(Failed::Store(error)) => failed(&error),
         Err(error @ Failed::NoRandomness) => {
             tracing::error!(%error, "nothing can be revoked");
@@ -221,7 +228,21 @@ async fn show(State(admin): State<Admin>, id: Result<Path<String>, PathRejection
     }
 }
 
-async fn remove(State(admin): State<Admin>, id: Result<Path<String>, PathRejection>) -> Response {
+async fn remove(
+    State(admin): State<Admin>,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    let Some(Who(who)) = request.extensions().get().cloned() else {
+        return internal();
+    };
+    if who.allow.users.is_some() {
+        // An operator may have had it refused as well: there is one record.
+        return narrow(
+            "A credential that is bound to users takes no revocation back.",
+            &["id"],
+        );
+    }
     let Ok(Path(id)) = id else { return unknown() };
     match admin.0.revocations.delete(&id).await {
         Ok(true) => no_content(),
@@ -239,7 +260,7 @@ impl Admin {
             .collect();
         let mut members = Members::parse(body, &known)?;
         let issuer = members.text("issuer");
-        let (issuer, (longest, leeway)) = self.issuer(issuer, &mut members);
+        let (issuer, Bounds { longest, leeway }) = self.issuer(issuer, &mut members);
         let expires_at = members.time("expires_at");
         let now = self.0.registry.clock().wall();
         if expires_at.is_some_and(|end| end + LONGEST_LEEWAY <= now) {
@@ -263,32 +284,35 @@ impl Admin {
         })
     }
 
-    /// The issuer that is meant, and the longest that its tokens may live and its clock be ahead by every policy that there is
-    /// for it.
-    fn issuer(&self, named: Option<String>, members: &mut Members) -> (String, (Option<Duration>, Duration)) {
-        let Some(issuer) = named.or_else(|| self.0.revocations.own_issuer()) else {
-            members.refuse("issuer", "the member is missing: no tokens are issued here");
-            return Default::default();
+    /// The issuer that is meant, and what those allow who trust it. Of our own it is known elsewhere.
+    fn issuer(&self, named: Option<String>, members: &mut Members) -> (String, Bounds) {
+        let none = Bounds {
+            longest: None,
+            leeway: Duration::ZERO,
         };
-        let registry = &self.0.registry;
-        let tenants = registry.tenants();
-        let idps = tenants
-            .iter()
-            .filter_map(|tenant| registry.idp_by_issuer(tenant, &issuer));
-        match idps
-            .map(|idp| (longest(&idp), leeway(&idp)))
-            .reduce(|one, other| {
-                (
-                    one.0.zip(other.0).map(|(one, other)| one.max(other)),
-                    one.1.max(other.1),
-                )
-            }) {
-            Some(bounds) => (issuer, bounds),
-            None => {
-                members.refuse("issuer", "is trusted by no tenant");
-                Default::default()
-            }
+        let own = self.0.revocations.own_issuer();
+        let Some(issuer) = named.or_else(|| own.clone()) else {
+            members.refuse("issuer", "the member is missing: no tokens are issued here");
+            return (String::new(), none);
+        };
+        let bounds = self.0.revocations.elsewhere(&issuer);
+        if bounds.is_none() && own.as_ref() != Some(&issuer) {
+            members.refuse("issuer", "is trusted by no tenant");
         }
+        (issuer, bounds.unwrap_or(none))
+    }
+
+    /// Whether a credential with `allow.users` may have this refused: what was issued to one of these users, and a token of ours by
+    /// its id, which nobody has who was not told of it. All else reaches tokens of others.
+    fn may_end(&self, order: &Order, who: &Credential) -> bool {
+        let revocations = &self.0.revocations;
+        who.allow.users.is_none()
+            || (revocations.own_issuer().as_ref() == Some(&order.issuer)
+                && match &order.target {
+                    Target::Subject(user) => who.allow.user(user),
+                    Target::Token(jti) => revocations.is_own(jti),
+                    Target::Session(_) | Target::Key(_) | Target::IssuedBefore(_) => false,
+                })
     }
 
     /// A published key of ours whose tokens are about to be refused signs no more. To take it out is for those who may change
@@ -317,22 +341,6 @@ impl Admin {
             Err(error) => Err(keys::answer(Err(error))),
         }
     }
-}
-
-/// The longest that a token of an identity provider may live; none where there is no limit.
-fn longest(idp: &Idp) -> Option<Duration> {
-    let policy = idp.config().policy()?;
-    // A clock that is ahead dates a token so much later, and it is accepted for so much longer. A record has room for five
-    // minutes of both.
-    let apart = (policy.leeway() * 2).saturating_sub(LONGEST_LEEWAY);
-    Some(policy.max_token_lifetime()? + apart)
-}
-
-/// How far the clock of an identity provider may be ahead.
-fn leeway(idp: &Idp) -> Duration {
-    idp.config()
-        .policy()
-        .map_or(Duration::ZERO, |policy| policy.leeway())
 }
 
 /// The one thing that is named. None: `members` say what is wrong.

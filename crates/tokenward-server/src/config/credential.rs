@@ -13,6 +13,7 @@ use super::{
 
 record! {
     /// What a caller of the API proves itself with.
+    #[derive(PartialEq, Eq)]
     pub(crate) struct Credential {
         /// Its name in the audit log: `[A-Za-z0-9_.-]{1,64}`, unique.
         name: String = required(name());
@@ -27,7 +28,7 @@ record! {
 
 record! {
     /// Bounds of what a credential may mint, whatever its scopes are. In a list that is there but empty there is nothing that it may.
-    #[derive(Default)]
+    #[derive(Default, PartialEq, Eq)]
     pub(crate) struct Allow {
         /// Users that its tokens may be for: exact ids, or with a `*` at the end all that begin so.
         users: Option<Vec<String>> = optional_list("any", user());
@@ -35,6 +36,8 @@ record! {
         audiences: Option<Vec<String>> = optional_list("any", text());
         /// Scopes that its tokens may have.
         scopes: Option<Vec<String>> = optional_list("any", scope_word());
+        /// Names of custom claims that its tokens may have.
+        claims: Option<Vec<String>> = optional_list("any", text());
         /// The longest that its tokens may live, parents too. Where a request does not say, they live no longer than this.
         max_lifetime: Option<Duration> = optional("`token_service.max_lifetime`", duration(SECOND, CENTURY));
     }
@@ -49,9 +52,11 @@ impl Allow {
             users,
             audiences,
             scopes,
+            claims,
             max_lifetime,
         } = self;
-        users.is_none() && audiences.is_none() && scopes.is_none() && max_lifetime.is_none()
+        let lists = [users, audiences, scopes, claims];
+        lists.into_iter().all(Option::is_none) && max_lifetime.is_none()
     }
 
     /// Whether its tokens may be for this user.
@@ -71,6 +76,11 @@ impl Allow {
     /// Whether its tokens may have this scope.
     pub(crate) fn scope(&self, scope: &str) -> bool {
         is_among(self.scopes.as_ref(), scope)
+    }
+
+    /// Whether its tokens may have a custom claim of this name.
+    pub(crate) fn claim(&self, name: &str) -> bool {
+        is_among(self.claims.as_ref(), name)
     }
 }
 
@@ -180,9 +190,11 @@ mod tests {
     #[test]
     fn what_is_not_bounded_is_allowed_and_an_empty_list_allows_nothing() {
         let free = with("").unwrap().credentials.remove(0).allow;
-        assert!(free.user("a") && free.audience("a") && free.scope("a"));
-        let bound = with(", allow: { users: [alice, svc-*], audiences: [x], scopes: [], max_lifetime: 15m }")
-            .unwrap();
+        assert!(free.user("a") && free.audience("a") && free.scope("a") && free.claim("a") && free.is_open());
+        let bound = with(
+            ", allow: { users: [alice, svc-*], audiences: [x], scopes: [], claims: [plan], max_lifetime: 15m }",
+        )
+        .unwrap();
         let allow = &bound.credentials[0].allow;
         for (user, fits) in [
             ("alice", true),
@@ -197,12 +209,14 @@ mod tests {
             assert_eq!(allow.user(user), fits, "{user}");
         }
         assert!(allow.audience("x") && !allow.audience("xy") && !allow.scope("x"));
+        assert!(allow.claim("plan") && !allow.claim("groups"));
         assert_eq!(allow.max_lifetime, Some(Duration::from_secs(900)));
         let shown = bound.effective.members();
         for (path, value) in [
             ("credentials[0].allow.users[1]", json!("svc-*")),
             ("credentials[0].allow.audiences[0]", json!("x")),
             ("credentials[0].allow.scopes", json!([])),
+            ("credentials[0].allow.claims[0]", json!("plan")),
             ("credentials[0].allow.max_lifetime", json!("15m")),
         ] {
             assert_eq!(shown.get(path), Some(&value), "{path}");
@@ -213,6 +227,10 @@ mod tests {
             .remove(0)
             .allow;
         assert!(all.user("anybody") && all.scope("any"));
+        for bound in ["users", "audiences", "scopes", "claims"] {
+            let one = with(&format!(", allow: {{ {bound}: [x] }}")).unwrap();
+            assert!(!one.credentials[0].allow.is_open(), "{bound}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret as _, SecretBox, SecretSlice};
 use tokenward_core::{
     jose::{Algorithm, SigningKey},
     keyring::{KEY_ENCRYPTION_KEY_BYTES, Schedule, ScheduleFault},
+    session::AccessTyp,
 };
 
 use super::{
@@ -36,6 +37,8 @@ record! {
             ("ES384", Algorithm::Es384),
             ("EdDSA", Algorithm::EdDsa),
         ]));
+        /// The `typ` in the header of its access tokens. With `JWT`, for verifiers that know no other, it accepts both; with `at+jwt` (RFC 9068) that alone. Parents have `parent+jwt` whatever this says.
+        typ: AccessTyp = scalar("at+jwt", word(&[("at+jwt", AccessTyp::AtJwt), ("JWT", AccessTyp::Jwt)]));
         /// A private key in PEM (PKCS#8, PKCS#1, SEC 1) that is used instead of keys of the store; it is not rotated. Nobody but its owner may have access to it.
         private_key_file: Option<PathBuf> = optional("the store's keys", file());
         /// Its public half in PEM: refused at start where it is another's.

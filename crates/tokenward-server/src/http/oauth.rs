@@ -26,6 +26,16 @@ pub(crate) fn oauth_error(
     response
 }
 
+/// 413: the body is larger than is read.
+pub(crate) fn oauth_too_large() -> Response {
+    oauth_error(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "invalid_request",
+        "request_too_large",
+        "The body is larger than the limit.",
+    )
+}
+
 /// 503: what is needed does not answer, so nothing was changed or nothing is known (RFC 7009 section 2.2.1).
 pub(crate) fn oauth_unavailable(code: &'static str, description: &'static str) -> Response {
     let status = StatusCode::SERVICE_UNAVAILABLE;

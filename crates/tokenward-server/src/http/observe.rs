@@ -16,12 +16,15 @@ use futures_util::FutureExt as _;
 use http::{Extensions, HeaderValue, Method, Version, header};
 use tokenward_core::Clock;
 
-use super::{TrustedProxies, body_too_large, internal, rest, trace::Ids};
+use super::{TrustedProxies, body_too_large, internal, oauth_too_large, rest, trace::Ids};
 use crate::telemetry;
 
 /// Where proxies ask about a request whose body they may send along. It is thrown away, and refusing it would refuse the
 /// request.
 const ASKED_BY_PROXIES: &str = "/authorize/";
+
+/// Where refusals are worded as OAuth has them.
+const OF_OAUTH: &str = "/oauth/";
 
 /// How much of such a body is thrown away, in bytes, before the connection is given up instead.
 const MAX_BODY_ALONG: usize = 1_024 * 1_024;
@@ -81,7 +84,11 @@ pub(crate) async fn observe(State(observer): State<Observer>, mut request: Reque
     let along = request.uri().path().starts_with(ASKED_BY_PROXIES);
     let most = if along { MAX_BODY_ALONG } else { observer.max_body };
     let (mut response, spent) = if !along && request.body().size_hint().lower() > most as u64 {
-        (body_too_large(), false)
+        let refused = match request.uri().path().starts_with(OF_OAUTH) {
+            true => oauth_too_large(),
+            false => body_too_large(),
+        };
+        (refused, false)
     } else {
         let rest = if in_a_row {
             rest::lend(request.body_mut())

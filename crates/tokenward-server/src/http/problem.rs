@@ -100,6 +100,15 @@ pub(crate) fn too_many_requests(wait: Duration) -> Response {
     response
 }
 
+/// 503: a revocation is stored, but tokens were issued meanwhile that it does not cover.
+pub(crate) fn overtaken() -> Response {
+    unavailable(
+        "revocation_overtaken",
+        "Revocation overtaken",
+        "Tokens may have been issued while the revocation was stored that it does not cover; ask again.",
+    )
+}
+
 /// 500: a fault of ours. The log has the cause.
 pub(crate) fn internal() -> Response {
     problem(

@@ -38,6 +38,7 @@ fn beyond<'a>(allow: &Allow, profile: &Profile, lifetimes: &[(&'a str, u64)]) ->
             profile.audience.iter().all(|audience| allow.audience(audience)),
         ),
         ("scope", scopes.all(|scope| allow.scope(scope))),
+        ("claims", profile.claims.keys().all(|name| allow.claim(name))),
     ];
     let lifetimes = lifetimes
         .iter()

@@ -17,7 +17,7 @@ const MAX_PAGES: usize = 10;
 impl TokenService {
     /// Counts the families. What the store does not tell stays as it was told last, and its errors are counted.
     pub(crate) async fn take_census(&self, exporter: &Exporter) {
-        telemetry::streams(self.streams());
+        telemetry::streams(self.streams().taken());
         if let Err(failure) = self.count(exporter).await {
             tracing::debug!(error = %failure, "the families were not counted");
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tokenward_core::{Denial, limit::Exceeded};
+use tokenward_core::{Denial, jose::SignError, limit::Exceeded};
 use tokenward_store::StoreError;
 
 use crate::{revocation::Failed, signer::SignerError};
@@ -16,6 +16,8 @@ pub(crate) enum Failure {
     TooLarge,
     /// So many revocations of one subject in a few seconds that their times would run ahead of the clock.
     TooSoon,
+    /// A revocation of a user that time overtook: what was issued while it was stored may not be covered by it.
+    Overtaken,
     /// So many renewals of one family in a minute.
     TooMany(Exceeded),
     /// As many follow the family as may.
@@ -34,6 +36,7 @@ impl fmt::Display for Failure {
             Self::Denied(denial) => denial.fmt(f),
             Self::TooLarge => f.write_str("the token would be too large"),
             Self::TooSoon => f.write_str("too many revocations of one subject"),
+            Self::Overtaken => f.write_str("tokens were issued while the revocation was stored"),
             Self::TooMany(_) => f.write_str("too many renewals of one family"),
             Self::TooManyStreams => f.write_str("too many streams of one family"),
             Self::NoKey => f.write_str("the signing key is revoked, and its successor is not stored"),
@@ -49,6 +52,15 @@ impl From<StoreError> for Failure {
     }
 }
 
+impl From<SignError> for Failure {
+    fn from(error: SignError) -> Self {
+        match error {
+            SignError::TooLarge => Self::TooLarge,
+            SignError::Failed => Self::Internal("the cryptographic library failed".into()),
+        }
+    }
+}
+
 impl From<Denial> for Failure {
     fn from(denial: Denial) -> Self {
         Self::Denied(denial)
@@ -60,6 +72,7 @@ impl From<Failed> for Failure {
         match failed {
             Failed::TooSoon => Self::TooSoon,
             Failed::Store(error) => Self::Store(error),
+            Failed::Overtaken => Self::Overtaken,
             Failed::NoRandomness => Self::Internal(failed.to_string()),
         }
     }

@@ -100,7 +100,11 @@ impl TokenService {
                 request.child_lifetime,
                 parent.expires_at,
             )?),
-            false => None,
+            false => {
+                // Or nobody would hear that there cannot be one until the first is due.
+                self.child_fits(client, profile, &parent.id, stamp)?;
+                None
+            }
         };
         let sealed = child
             .as_ref()

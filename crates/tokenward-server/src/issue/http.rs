@@ -3,7 +3,7 @@
 use axum::{
     Router,
     body::Body,
-    extract::{Path, RawQuery, Request, State},
+    extract::{Path, RawQuery, Request, State, rejection::PathRejection},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse as _, Response},
     routing::{MethodRouter, delete, get, post},
@@ -21,8 +21,8 @@ use crate::{
     access::{Effect, Guard, Holder, Need, Who, guarded, recorded},
     config::Scope,
     http::{
-        Fault, Members, Rejected, bad_request, denial, internal, not_found, problem, read, store_unavailable,
-        too_many_requests, unavailable,
+        Fault, Members, Rejected, bad_request, denial, internal, not_found, overtaken, problem, read,
+        store_unavailable, too_many_requests, unavailable,
     },
     limits::Exceeding,
 };
@@ -30,6 +30,7 @@ use crate::{
 impl TokenService {
     /// Everything that is issued, renewed, read and revoked. What is not the holder's own is behind `guard`.
     pub(crate) fn routes(&self, guard: &Guard) -> Router {
+        self.know(guard.access().clone());
         let issue = Need::Scope(Scope::TokensIssue);
         let revoke = Need::Scope(Scope::TokensRevoke);
         let behind = |handler: MethodRouter<Self>, action, need, effect| {
@@ -53,12 +54,12 @@ impl TokenService {
             .route("/tokens", behind(post(mint), "tokens.mint", issue, Effect::Reads))
             .route(
                 "/token-pairs",
-                behind(post(pair), "tokens.pair", issue, Effect::Reads),
+                behind(post(pair), "tokens.pair", issue, Effect::Issues),
             )
             .route(
                 "/renew",
                 post(renew).route_layer(from_fn_with_state(
-                    guard.call("tokens.renew", Need::Any, Effect::Reads),
+                    guard.call("tokens.renew", Need::Any, Effect::Issues),
                     recorded,
                 )),
             )
@@ -269,7 +270,13 @@ pub(super) async fn family_of(
     }
 }
 
-async fn revoke_token(State(service): State<TokenService>, Path(jti): Path<String>) -> Response {
+async fn revoke_token(
+    State(service): State<TokenService>,
+    jti: Result<Path<String>, PathRejection>,
+) -> Response {
+    let Ok(Path(jti)) = jti else {
+        return bad_request("A token's id is text.");
+    };
     match service.revoke_token(&jti).await {
         Ok(_) => StatusCode::NO_CONTENT.into_response(),
         Err(failure) => failed(failure),
@@ -278,15 +285,16 @@ async fn revoke_token(State(service): State<TokenService>, Path(jti): Path<Strin
 
 async fn revoke_user(
     State(service): State<TokenService>,
-    Path(user_id): Path<String>,
+    user_id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
     let Some(Who(client)) = request.extensions().get().cloned() else {
         return internal();
     };
-    if !is_user_id(&user_id) {
+    let user_id = user_id.map(|Path(id)| id).ok().filter(|id| is_user_id(id));
+    let Some(user_id) = user_id else {
         return bad_request("A user's id has 1 to 256 printable characters.");
-    }
+    };
     if !client.allow.user(&user_id) {
         return allowed::narrow(
             "The credential may not end the tokens of this user.",
@@ -341,6 +349,7 @@ pub(super) fn failed(failure: Failure) -> Response {
             "The token would be larger than verifiers accept.",
         ),
         Failure::TooSoon => too_many_requests(std::time::Duration::from_secs(1)),
+        Failure::Overtaken => overtaken(),
         Failure::TooMany(exceeded) => Exceeding::new("renewals", RENEWALS, exceeded).into_response(),
         Failure::TooManyStreams => too_many_streams(),
         Failure::NoKey => {

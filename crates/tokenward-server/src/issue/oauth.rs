@@ -9,15 +9,16 @@ use axum::{
 };
 use http::{HeaderMap, StatusCode, header};
 use serde_json::json;
-use tokenward_core::{Clock, Denial};
+use tokenward_core::{Clock, Denial, session::TokenType};
 
 use super::{Failure, TokenService, allowed, http::failed};
 use crate::{
     access::{About, Effect, Guard, Need, Who, guarded},
     config::Scope,
-    http::{Rejected, internal, oauth_error, oauth_unavailable, read},
+    http::{Rejected, internal, oauth_error, oauth_too_large, oauth_unavailable, read},
 };
 
+const ISSUE: Need = Need::Scope(Scope::TokensIssue);
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Both endpoints, behind `guard`.
@@ -45,18 +46,30 @@ async fn introspect(State(service): State<TokenService>, request: Request) -> Re
         Ok(token) => token,
         Err(response) => return response,
     };
-    let Ok(claims) = service.introspect(&token) else {
+    let Ok(told) = service.introspect(&token) else {
         return oauth_unavailable(
             Denial::RevocationUnavailable.code(),
             "Whether the token was revoked cannot be told at the moment.",
         );
     };
-    let Some(claims) = claims.filter(|claims| allowed::may_know(&client, claims)) else {
+    let told = told.filter(|(claims, token_type)| {
+        // Whoever asks on behalf of a resource would take a parent for an access token. It is told to those who issue.
+        let may_use = *token_type != TokenType::Parent || ISSUE.is_met_by(&client.scopes);
+        may_use && allowed::may_know(&client, claims)
+    });
+    let Some((claims, token_type)) = told else {
         // And nothing more: not even whether it ever was one (RFC 7662 section 2.2).
         return axum::Json(json!({ "active": false })).into_response();
     };
     let mut answer = claims.all().clone();
-    // Last, since a custom claim may have the name too.
+    // What RFC 7662 section 2.2 means by the name is how a token is presented (RFC 6749 section 7.1). That of our claim is told by
+    // another one.
+    let _ = match token_type {
+        TokenType::Access | TokenType::Child => answer.insert("token_type".into(), "Bearer".into()),
+        TokenType::Parent => answer.remove("token_type"),
+    };
+    // Last, since custom claims may have the names too.
+    answer.insert("token_use".into(), token_type.name().into());
     answer.insert("active".into(), true.into());
     about(axum::Json(answer).into_response(), claims.token_id())
 }
@@ -121,7 +134,13 @@ async fn token(request: Request, clock: &dyn Clock) -> Result<String, Response> 
         .await
         .map_err(|rejected| match rejected {
             Rejected::NoObject | Rejected::Members(_) => invalid("The body broke off."),
-            rejected => rejected.into_response(),
+            Rejected::TooLarge => oauth_too_large(),
+            Rejected::TooSlow => oauth_error(
+                StatusCode::REQUEST_TIMEOUT,
+                "invalid_request",
+                "request_timeout",
+                "The body came too slowly.",
+            ),
         })?;
     let mut token = None;
     for (name, value) in url::form_urlencoded::parse(&body) {

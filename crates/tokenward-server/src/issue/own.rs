@@ -13,27 +13,27 @@ use tokenward_core::{
 use super::service::TokenService;
 
 impl TokenService {
-    /// What a token of ours claims that is good now, of whatever type and for whomever it is. None for everything else, and
-    /// nothing says why.
+    /// What a token of ours claims that is good now, of whatever type and for whomever it is, and its type. None for everything
+    /// else, and nothing says why.
     ///
     /// # Errors
     ///
     /// [`Denial::RevocationUnavailable`]: an outage must not look like a token that has ended.
-    pub(crate) fn introspect(&self, token: &str) -> Result<Option<Claims>, Denial> {
+    pub(crate) fn introspect(&self, token: &str) -> Result<Option<(Claims, TokenType)>, Denial> {
         let inner = &self.0;
         let now = inner.clock.wall();
         let good = self.own(token, now).filter(|(verified, _)| {
             // Nothing is allowed to be late: clocks cannot be apart where the issuer itself is asked.
             verified.claims().expires_at().is_some_and(|end| end > now)
         });
-        let Some((verified, _)) = good else {
+        let Some((verified, id)) = good else {
             return Ok(None);
         };
         let marks = inner
             .index
             .marks(&inner.settings.issuer, verified.claims(), verified.kid());
         match inner.index.admit(&marks, inner.clock.steady()) {
-            Ok(()) => Ok(Some(verified.into_claims())),
+            Ok(()) => Ok(Some((verified.into_claims(), id.token_type()))),
             Err(denial) if denial.is_outage() => Err(denial),
             Err(_) => Ok(None),
         }

@@ -13,21 +13,24 @@ use std::{
 use quick_cache::sync::Cache;
 use tokenward_core::{
     Clock, Denial, Timestamp, Verified,
-    jose::{AlgorithmSet, SignError, SigningKey},
+    jose::{AlgorithmSet, SigningKey},
     limit::Limit,
     policy::{Audiences, Policy, PolicyError},
     revocation::{Index, MAX_AHEAD},
-    session::{Issued, Lifetimes, PairRequest, Profile, Renewal, Stamp, TokenId, TokenRequest, TokenType},
+    session::{
+        AccessTyp, Issued, Lifetimes, PairRequest, Profile, Renewal, Stamp, TokenId, TokenRequest, TokenType,
+    },
     verify,
 };
 use tokenward_store::Ledger;
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{Notify, oneshot, watch},
     task::JoinSet,
 };
 
-use super::{failure::Failure, family::Flight, hub::Hub, stream::MAX_STREAMS};
+use super::{failure::Failure, family::Flight, hub::Hub, stream::Places};
 use crate::{
+    access::Access,
     http::Drain,
     revocation::{Issuer, Revocations},
     signer::Signer,
@@ -57,9 +60,11 @@ pub(super) struct Inner {
     pub(super) hub: Hub,
     /// What the families that were renewed of late have used of their allowance.
     pub(super) renewals: Cache<String, Limit>,
-    /// Places for streams, and what ends them.
-    pub(super) streams: Arc<Semaphore>,
+    pub(super) streams: Places,
+    /// Ends streams.
     pub(super) drain: Drain,
+    /// The credentials that there are; none before there are routes.
+    pub(super) known: watch::Sender<Option<Access>>,
     /// What is minted and stored is carried to its end, whether or not its caller waits.
     pub(super) carried: Mutex<JoinSet<()>>,
     /// The renewal of each family that is under way, for all who ask for it meanwhile.
@@ -76,8 +81,12 @@ pub(super) struct Inner {
 pub(crate) struct Settings {
     pub(crate) issuer: String,
     pub(crate) audience: Vec<String>,
+    /// Of access tokens and children.
+    pub(crate) typ: AccessTyp,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) renewal: Renewal,
+    /// How many the listeners take at once.
+    pub(crate) connections: usize,
 }
 
 /// A token that was just minted.
@@ -118,19 +127,23 @@ impl TokenService {
         drain: Drain,
         newest: Option<Timestamp>,
     ) -> Result<Self, PolicyError> {
-        let policy = |audiences, token_type: TokenType| {
+        let policy = |audiences| {
             let algorithms: AlgorithmSet = SigningKey::ALGORITHMS.into_iter().collect();
-            Policy::builder(settings.issuer.clone(), audiences)
-                .algorithms(algorithms)
-                .typ(token_type.header_typ())
+            Policy::builder(settings.issuer.clone(), audiences).algorithms(algorithms)
         };
-        let access = Audiences::OneOf(settings.audience.clone());
-        let access = policy(access, TokenType::Access).build()?;
-        let own = policy(Audiences::Any, TokenType::Access).build()?;
+        let access = policy(Audiences::OneOf(settings.audience.clone()));
+        let access = match settings.typ {
+            AccessTyp::AtJwt => access.typ(settings.typ.name()),
+            // Those that were minted before it was wanted are good too. A parent is not: its type is one of another use.
+            AccessTyp::Jwt => access,
+        };
+        let access = access.build()?;
+        // Whatever was wanted when they were minted: their ids say what they are.
+        let own = policy(Audiences::Any).build()?;
         // One that was stamped after a revocation begins up to so much later; its end gets no leeway, see `check_parent`.
         let ahead = Duration::from_secs(MAX_AHEAD.unsigned_abs() + 1);
         let parents = Audiences::OneOf(vec![settings.issuer.clone()]);
-        let parents = policy(parents, TokenType::Parent);
+        let parents = policy(parents).typ(TokenType::Parent.header_typ(settings.typ));
         let parents = parents.leeway(ahead).build()?;
         let inner = Arc::new(Inner {
             access,
@@ -139,8 +152,9 @@ impl TokenService {
             carried: Mutex::default(),
             renewing: Mutex::default(),
             renewals: Cache::new(RENEWALS_KEPT),
-            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            streams: Places::new(settings.connections),
             drain,
+            known: watch::Sender::new(None),
             settings,
             signer,
             ledger,
@@ -161,15 +175,24 @@ impl TokenService {
         &self.0.settings
     }
 
-    /// A place for a stream, and what ends it; None where there is none left.
-    pub(super) fn stream_place(&self) -> Option<(OwnedSemaphorePermit, Drain)> {
-        let place = Arc::clone(&self.0.streams).try_acquire_owned().ok()?;
-        Some((place, self.0.drain.clone()))
+    /// Places for streams.
+    pub(super) fn streams(&self) -> &Places {
+        &self.0.streams
     }
 
-    /// How many streams are open.
-    pub(super) fn streams(&self) -> usize {
-        MAX_STREAMS.saturating_sub(self.0.streams.available_permits())
+    /// What ends streams.
+    pub(super) fn drain(&self) -> Drain {
+        self.0.drain.clone()
+    }
+
+    /// Has streams end whose credentials are no more.
+    pub(super) fn know(&self, access: Access) {
+        self.0.known.send_replace(Some(access));
+    }
+
+    /// The credentials that there are.
+    pub(super) fn known(&self) -> watch::Receiver<Option<Access>> {
+        self.0.known.subscribe()
     }
 
     pub(super) fn shared_clock(&self) -> Arc<dyn Clock> {
@@ -278,21 +301,9 @@ impl TokenService {
         let mut random = [0; 16];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| Failure::Internal("no randomness".into()))?;
         let id = inner.signer.ids().issue(token_type, stamp.expires_at(), random);
-        let issued = Issued {
-            issuer: &inner.settings.issuer,
-            client,
-            profile,
-            id: &id,
-            parent,
-            stamp,
-        };
-        let token = keys
-            .signer
-            .sign(token_type.header_typ(), &issued.claims())
-            .map_err(|error| match error {
-                SignError::TooLarge => Failure::TooLarge,
-                SignError::Failed => Failure::Internal("the cryptographic library failed".into()),
-            })?;
+        let claims = self.claims(client, profile, &id, parent, stamp);
+        let typ = token_type.header_typ(inner.settings.typ);
+        let token = keys.signer.sign(typ, &claims)?;
         telemetry::minted(token_type.name());
         Ok(Minted {
             token,
@@ -300,6 +311,46 @@ impl TokenService {
             kid: keys.signer.kid().to_owned(),
             expires_at: stamp.expires_at(),
         })
+    }
+
+    /// # Errors
+    ///
+    /// Where a child of `parent` would be too large to be signed.
+    pub(super) fn child_fits(
+        &self,
+        client: &str,
+        profile: &Profile,
+        parent: &str,
+        stamp: Stamp,
+    ) -> Result<(), Failure> {
+        let inner = &self.0;
+        let id = inner
+            .signer
+            .ids()
+            .issue(TokenType::Child, stamp.expires_at(), [0; 16]);
+        let claims = self.claims(client, profile, &id, Some(parent), stamp);
+        let typ = TokenType::Child.header_typ(inner.settings.typ);
+        inner.signer.keys().signer.length(typ, &claims)?;
+        Ok(())
+    }
+
+    fn claims(
+        &self,
+        client: &str,
+        profile: &Profile,
+        id: &TokenId,
+        parent: Option<&str>,
+        stamp: Stamp,
+    ) -> String {
+        let issued = Issued {
+            issuer: &self.0.settings.issuer,
+            client,
+            profile,
+            id,
+            parent,
+            stamp,
+        };
+        issued.claims()
     }
 }
 

@@ -1,6 +1,10 @@
 //! `GET /tokens/stream`: the children of a family as they are minted (server-sent events).
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::{
     body::{Body, Bytes},
@@ -11,24 +15,94 @@ use futures_util::{future::BoxFuture, stream};
 use http::header;
 use serde_json::{Value, json};
 use tokenward_core::{Clock, Timestamp};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
     TokenService,
     http::{child, failed, family_of, held, too_many_streams},
     hub::{Ending, Follower, News},
+    service::lock,
 };
-use crate::http::Drain;
+use crate::{
+    access::{Access, Who},
+    config::Credential,
+    http::Drain,
+};
 
 /// Streams at the same time; one more is told to come back.
-pub(super) const MAX_STREAMS: usize = 20_000;
+const MAX_STREAMS: usize = 20_000;
 /// How often something is sent where nothing happens, so that a dead peer is noticed at both ends.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// The longest a stream lasts. Whoever comes back proves again that it may.
+/// The longest that a holder's stream lasts. Whoever comes back proves again that it may.
 const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+/// The same of one that a credential opened, which has no end of its own.
+const MAX_AGE_BY_CREDENTIAL: Duration = Duration::from_secs(3600);
 /// How long clients are asked to wait before they come back, in milliseconds: from the first to twice as long, so that they
 /// do not all come at once.
 const RETRY_MS: u64 = 1_000;
+
+/// Places for streams.
+pub(super) struct Places {
+    most: usize,
+    most_of_one: usize,
+    free: Arc<Semaphore>,
+    /// Those of each credential that ever had one. The holders of one parent are bounded by the followers of its family.
+    of_credentials: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+/// A place, until it is dropped.
+pub(super) struct Place(#[expect(dead_code, reason = "held")] [Option<OwnedSemaphorePermit>; 2]);
+
+impl Places {
+    /// Nine of ten `connections` at most, and half of them for one credential: streams leave room for other calls, and those of
+    /// one credential for those of others.
+    pub(super) fn new(connections: usize) -> Self {
+        let most = connections
+            .saturating_sub(connections / 10 + 1)
+            .clamp(1, MAX_STREAMS);
+        Self {
+            most,
+            most_of_one: connections.div_ceil(2),
+            free: Arc::new(Semaphore::new(most)),
+            of_credentials: Mutex::default(),
+        }
+    }
+
+    /// None: all are taken, or all that `credential` may have.
+    pub(super) fn take(&self, credential: Option<&str>) -> Option<Place> {
+        let own = match credential {
+            Some(name) => {
+                let mut of_credentials = lock(&self.of_credentials);
+                let own = of_credentials
+                    .entry(name.to_owned())
+                    .or_insert_with(|| Arc::new(Semaphore::new(self.most_of_one)));
+                Some(Arc::clone(own).try_acquire_owned().ok()?)
+            }
+            None => None,
+        };
+        let place = Arc::clone(&self.free).try_acquire_owned().ok()?;
+        Some(Place([own, Some(place)]))
+    }
+
+    /// How many are taken.
+    pub(super) fn taken(&self) -> usize {
+        self.most.saturating_sub(self.free.available_permits())
+    }
+}
+
+/// The credential that opened a stream, and those that there are. It ends with its credential, or with a change of what that
+/// may do: whoever comes back is judged anew.
+struct Opener {
+    credential: Arc<Credential>,
+    known: watch::Receiver<Option<Access>>,
+}
+
+impl Opener {
+    fn is_known(&mut self) -> bool {
+        let known = self.known.borrow_and_update();
+        known.as_ref().is_some_and(|known| known.knows(&self.credential))
+    }
+}
 
 pub(super) async fn stream(
     State(service): State<TokenService>,
@@ -40,7 +114,12 @@ pub(super) async fn stream(
         Ok(parent) => parent,
         Err(response) => return response,
     };
-    let Some((place, drain)) = service.stream_place() else {
+    let credential = parts
+        .extensions
+        .get()
+        .map(|Who(credential)| Arc::clone(credential));
+    let name = credential.as_ref().map(|credential| credential.name.as_str());
+    let Some(place) = service.streams().take(name) else {
         return held(too_many_streams(), &parent);
     };
     let follower = match service.follow(&parent).await {
@@ -61,12 +140,20 @@ pub(super) async fn stream(
         event("connected", None, &json!({ "parent_jti": parent }))
     ));
 
+    let longest = match credential {
+        Some(_) => MAX_AGE_BY_CREDENTIAL,
+        None => MAX_AGE,
+    };
     let stream = Stream {
-        ends_at: clock.steady() + MAX_AGE,
+        ends_at: clock.steady() + longest,
+        opener: credential.map(|credential| Opener {
+            credential,
+            known: service.known(),
+        }),
+        drain: service.drain(),
         heartbeat: clock.sleep(HEARTBEAT),
         service,
         follower,
-        drain,
         clock,
         pending,
         seen,
@@ -90,12 +177,14 @@ struct Stream {
     drain: Drain,
     clock: Arc<dyn Clock>,
     ends_at: Timestamp,
+    /// None: the holder of its parent.
+    opener: Option<Opener>,
     heartbeat: BoxFuture<'static, ()>,
     pending: VecDeque<String>,
     /// The sequence of the last child that was sent.
     seen: u64,
     ended: bool,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Stream {
@@ -108,6 +197,10 @@ impl Stream {
             if self.ended || self.clock.steady() >= self.ends_at {
                 return None;
             }
+            if self.opener.as_mut().is_some_and(|opener| !opener.is_known()) {
+                self.send_away();
+                continue;
+            }
             let left = self.follower.expires_at().since(self.clock.wall());
             match self.follower.news() {
                 News::Ended(Ending::Expired) => self.end("expired"),
@@ -118,10 +211,8 @@ impl Stream {
                 News::Child(_) => tokio::select! {
                     biased;
                     // The client comes back to whoever listens then.
-                    () = self.drain.clone() => {
-                        self.pending.push_back(format!("retry: {}\n\n", retry()));
-                        self.ended = true;
-                    }
+                    () = self.drain.clone() => self.send_away(),
+                    () = changed(self.opener.as_mut()) => {}
                     () = self.follower.changed() => {}
                     () = self.clock.sleep(left.min(MAX_AGE)) => {}
                     () = &mut self.heartbeat => {
@@ -146,10 +237,25 @@ impl Stream {
         }
     }
 
+    /// Ends with a hint when to come back.
+    fn send_away(&mut self) {
+        self.pending.push_back(format!("retry: {}\n\n", retry()));
+        self.ended = true;
+    }
+
     fn end(&mut self, why: &str) {
         self.pending
             .push_back(event(why, None, &json!({ "parent_jti": self.follower.parent() })));
         self.ended = true;
+    }
+}
+
+/// Waits until the credentials may be others. Cancel-safe.
+async fn changed(opener: Option<&mut Opener>) {
+    // The sender lives in the service, which the stream holds.
+    match opener {
+        Some(opener) => drop(opener.known.changed().await),
+        None => std::future::pending().await,
     }
 }
 

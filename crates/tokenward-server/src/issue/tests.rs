@@ -3,6 +3,7 @@ mod keys_and_clocks;
 mod oauth;
 mod own;
 mod scale;
+mod streams;
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +15,7 @@ use tokenward_core::{
     keyring::{Schedule, Sealer},
     policy::{Audiences, Policy},
     revocation::Index,
-    session::{Lifetimes, PairRequest, Renewal, TokenRequest},
+    session::{AccessTyp, Lifetimes, PairRequest, Renewal, TokenRequest},
     verify,
 };
 use tokenward_store::{Ledger, Memory, RevocationRule};
@@ -44,6 +45,7 @@ fn settings() -> Settings {
     Settings {
         issuer: ISS.to_owned(),
         audience: vec!["my-api".to_owned()],
+        typ: AccessTyp::AtJwt,
         lifetimes: Lifetimes {
             token: HOUR,
             parent: HOUR * 720,
@@ -54,6 +56,7 @@ fn settings() -> Settings {
             threshold: Duration::from_secs(120),
             reuse_window: Duration::from_secs(10),
         },
+        connections: 100_000,
     }
 }
 

@@ -53,8 +53,14 @@ pub(super) fn operations() -> [Operation; 2] {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "`temporarily_unavailable`: the store fails; nothing was changed.",
             )
-            .problem(StatusCode::REQUEST_TIMEOUT, "The body came too slowly.")
-            .problem(StatusCode::PAYLOAD_TOO_LARGE, "The body is larger than 64 KiB.")
+            .answers::<OAuthError>(
+                StatusCode::REQUEST_TIMEOUT,
+                "`invalid_request`: the body came too slowly.",
+            )
+            .answers::<OAuthError>(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "`invalid_request`: the body is larger than 64 KiB.",
+            )
     };
     [
         on(

@@ -3,6 +3,7 @@
 //! Whoever ends tokens or keys comes here, so that ledger and index never say different things. It needs no token service:
 //! tokens of every trusted issuer can be refused.
 
+mod elsewhere;
 mod past;
 
 #[cfg(test)]
@@ -16,6 +17,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use tokenward::Registry;
 use tokenward_core::{
     Clock, Timestamp,
     revocation::{Index, LONGEST_LEEWAY, Rule, subject_not_before},
@@ -24,6 +26,7 @@ use tokenward_core::{
 use tokenward_store::{Ledger, Revocation, RevocationRule, StoreError};
 use tokio::sync::RwLock;
 
+pub(crate) use self::elsewhere::Bounds;
 use self::past::Past;
 use crate::telemetry;
 
@@ -47,6 +50,8 @@ struct Inner {
     /// meanwhile would be in the ledger and not in the index.
     turn: RwLock<()>,
     own: OnceLock<Weak<dyn Issuer>>,
+    /// Where those are found who trust an issuer.
+    registry: OnceLock<Registry>,
     past: Past,
 }
 
@@ -94,6 +99,19 @@ pub(crate) enum Target {
     IssuedBefore(Timestamp),
 }
 
+impl Target {
+    /// The member of a request that names it.
+    pub(crate) const fn member(&self) -> &'static str {
+        match self {
+            Self::Token(_) => "jti",
+            Self::Subject(_) => "sub",
+            Self::Session(_) => "sid",
+            Self::Key(_) => "kid",
+            Self::IssuedBefore(_) => "issued_before",
+        }
+    }
+}
+
 impl Order {
     /// One of our own issuer's, about which nothing else is known.
     pub(crate) fn own(issuer: &str, target: Target) -> Self {
@@ -113,6 +131,8 @@ impl Order {
 pub(crate) enum Failed {
     /// So many revocations of one of our users in a few seconds that their times would run ahead of the clock.
     TooSoon,
+    /// Each time it was written another second had begun, in which tokens were issued that it does not cover.
+    Overtaken,
     /// The store did not take it.
     Store(StoreError),
     /// The system has no randomness to give.
@@ -123,6 +143,7 @@ impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooSoon => f.write_str("too many revocations of one subject"),
+            Self::Overtaken => f.write_str("tokens were issued while the revocation was stored"),
             Self::Store(error) => error.fmt(f),
             Self::NoRandomness => f.write_str("no randomness"),
         }
@@ -171,6 +192,7 @@ impl Revocations {
             clock,
             turn: RwLock::default(),
             own: OnceLock::new(),
+            registry: OnceLock::new(),
             past,
         })))
     }
@@ -184,6 +206,31 @@ impl Revocations {
     pub(crate) fn issued_by(&self, own: Weak<dyn Issuer>) {
         // There is one token service in a process.
         let _ = self.0.own.set(own);
+    }
+
+    /// Whether this is the id of a token of ours.
+    pub(crate) fn is_own(&self, jti: &str) -> bool {
+        self.own().is_some_and(|own| own.read(jti).is_some())
+    }
+
+    /// Makes known who trusts which issuer. Only the first is taken.
+    pub(crate) fn trusted_by(&self, registry: Registry) {
+        let _ = self.0.registry.set(registry);
+    }
+
+    /// What those allow who trust `issuer`, us aside. None: nobody does.
+    pub(crate) fn elsewhere(&self, issuer: &str) -> Option<Bounds> {
+        elsewhere::bounds(self.0.registry.get()?, issuer)
+    }
+
+    /// The longest that a token may live that bears the name of our own issuer: of those that we signed, and of those that another
+    /// tenant accepts by that name.
+    fn longest(&self, own: &dyn Issuer) -> Option<Duration> {
+        let signed = Some(own.longest());
+        match self.elsewhere(own.name()) {
+            Some(bounds) => elsewhere::longest(signed, bounds.longest),
+            None => signed,
+        }
     }
 
     /// The issuer of our own tokens, where there are any.
@@ -208,7 +255,7 @@ impl Revocations {
         } = order;
         let own = self.own().filter(|own| own.name() == issuer);
         if let Some(own) = &own {
-            longest = Some(own.longest());
+            longest = self.longest(&**own);
         }
         let rule = match (target, own) {
             (Target::Subject(sub), Some(own)) => {
@@ -243,8 +290,7 @@ impl Revocations {
         expires_at: Option<Timestamp>,
         note: &str,
     ) -> Result<Revocation, Failed> {
-        let mut attempts = 1..=USER_ATTEMPTS;
-        loop {
+        for _ in 0..USER_ATTEMPTS {
             let now = self.latest_accepted(own);
             let previous = self.0.index.subject_not_before(own.name(), user_id);
             let not_before = subject_not_before(now, previous).ok_or(Failed::TooSoon)?;
@@ -252,14 +298,14 @@ impl Revocations {
                 sub: user_id.to_owned(),
                 not_before,
             };
-            let life = (expires_at, Some(own.longest()));
+            let life = (expires_at, self.longest(own));
             let record = self.record(own.name(), &rule, life, note).await?;
-            attempts.next();
-            // What was stamped in a later second, while that was written, is covered as well.
-            if self.latest_accepted(own).as_secs() <= not_before || attempts.is_empty() {
+            // What was stamped in a later second, while that was written, must be covered as well.
+            if self.latest_accepted(own).as_secs() <= not_before {
                 return Ok(record);
             }
         }
+        Err(Failed::Overtaken)
     }
 
     /// The latest time at which a token that anybody accepts by now may have been issued. What a clock dated that was further

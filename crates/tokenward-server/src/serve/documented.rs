@@ -65,6 +65,7 @@ async fn every_route_is_in_the_document_and_nothing_else() {
         ledger: Arc::clone(&ledger),
         revocations: revocations.clone(),
         drain: draining(phases.clone()),
+        connections: 100,
     };
     let service = tokens::start(&settings, config.merged.max_age, true, world, &mut tasks)
         .await

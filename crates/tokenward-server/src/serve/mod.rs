@@ -93,6 +93,7 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
     let fleet = fleet.map_err(|error| Error::fleet(&error))?;
     let revocations = Revocations::load(Arc::clone(&ledger), Arc::clone(&clock)).await;
     let revocations = revocations.map_err(Error::store)?;
+    revocations.trusted_by(registry.clone());
     tasks.spawn(revocations.clone().keep_pruning());
     let made_up = match dev && config.token_service.is_none() {
         true => config::token_service_of_dev(&format!("http://{}", public.address)),
@@ -105,6 +106,7 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
                 ledger: Arc::clone(&ledger),
                 revocations: revocations.clone(),
                 drain: draining(phases.clone()),
+                connections: max_connections,
             };
             Some(tokens::start(settings, config.merged.max_age, dev, world, &mut tasks).await?)
         }

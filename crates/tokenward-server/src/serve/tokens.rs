@@ -27,6 +27,8 @@ pub(super) struct World<'a> {
     pub(super) revocations: Revocations,
     /// Ends its streams.
     pub(super) drain: Drain,
+    /// How many the listeners take at once.
+    pub(super) connections: usize,
 }
 
 /// Starts the token service: its keys, what it does by itself, and its issuer among those that are trusted.
@@ -46,6 +48,7 @@ pub(super) async fn start(
         ledger,
         revocations,
         drain,
+        connections,
     } = world;
     let clock = registry.clock();
     let file = config
@@ -76,6 +79,7 @@ pub(super) async fn start(
     let settings = issue::Settings {
         issuer: config.issuer.clone(),
         audience: config.audience.clone(),
+        typ: config.typ,
         lifetimes: Lifetimes {
             token: config.token_lifetime,
             parent: config.parent_lifetime,
@@ -86,6 +90,7 @@ pub(super) async fn start(
             threshold: config.renew_threshold,
             reuse_window: config.renew_reuse_window,
         },
+        connections,
     };
     // The newest record of the audit log tells when a token may have been issued at the latest, should the clock have been set
     // back since.

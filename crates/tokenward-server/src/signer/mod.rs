@@ -145,7 +145,7 @@ impl From<Failed> for SignerError {
             Failed::Store(error) => Self::Store(error),
             Failed::NoRandomness => Self::System("draw random numbers"),
             // It is said of users alone.
-            Failed::TooSoon => Self::Raced,
+            Failed::TooSoon | Failed::Overtaken => Self::Raced,
         }
     }
 }

@@ -12,14 +12,13 @@ use tempfile::TempDir;
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
 use crate::{
-    admin::{ADMIN, NARROW, READER, explain},
+    admin::{ADMIN, NARROW, READER, explain, with},
     oauth::{form, introspected_by},
     program::{Answer, Program, command, config, pause},
     tokens::{call, judged, service, text},
 };
 
-const ALLOW: &str =
-    "allow: { users: [alice, svc-*], audiences: [my-api, b], scopes: [read, write], max_lifetime: 10m }";
+const ALLOW: &str = "allow: { users: [alice, svc-*], audiences: [my-api, b], scopes: [read, write], claims: [plan], max_lifetime: 10m }";
 
 /// The usual credentials, of which `narrow` is bound.
 fn bound(allow: &str) -> String {
@@ -55,7 +54,7 @@ async fn nothing_beyond_it_is_minted() {
         ),
         (
             "/token-pairs",
-            json!({ "user_id": "svc-", "audience": "b", "scope": "read" }),
+            json!({ "user_id": "svc-", "audience": "b", "scope": "read", "claims": { "plan": "x" } }),
         ),
         (
             "/token-pairs",
@@ -88,6 +87,11 @@ async fn nothing_beyond_it_is_minted() {
         ),
         (
             "/tokens",
+            json!({ "user_id": "alice", "claims": { "plan": "x", "groups": ["ops"] } }),
+            &["claims"],
+        ),
+        (
+            "/tokens",
             json!({ "user_id": "alice", "expires_in": 601 }),
             &["expires_in"],
         ),
@@ -108,8 +112,8 @@ async fn nothing_beyond_it_is_minted() {
         ),
         (
             "/token-pairs",
-            json!({ "user_id": "bob", "audience": "c", "scope": "x", "parent_expires_in": 601 }),
-            &["user_id", "audience", "scope", "parent_expires_in"],
+            json!({ "user_id": "bob", "audience": "c", "scope": "x", "claims": { "a": 1 }, "parent_expires_in": 601 }),
+            &["user_id", "audience", "scope", "claims", "parent_expires_in"],
         ),
     ] {
         let answer = mint(&program, path, NARROW, &beyond).await;
@@ -237,7 +241,7 @@ async fn tokens_for_others_are_not_told_of() {
     let own = mint(&program, "/token-pairs", READER, &body).await.json();
     let told = introspected_by(&program, "reader", READER, text(&own, "parent_token")).await;
     assert_eq!(
-        (&told["active"], &told["token_type"]),
+        (&told["active"], &told["token_use"]),
         (&json!(true), &json!("parent"))
     );
     let other = mint(&program, "/token-pairs", NARROW, &body).await.json();
@@ -284,6 +288,7 @@ async fn families_of_others_are_as_if_there_were_none() {
         ("user_id", json!("bob"), false),
         ("audience", json!(["b", "c"]), false),
         ("scope", json!("read admin"), false),
+        ("claims", json!({ "groups": ["ops"] }), false),
         ("parent_expires_in", json!(601), false),
         ("child_expires_in", json!(601), false),
     ] {
@@ -367,4 +372,55 @@ async fn tokens_of_others_are_not_ended() {
     }
     // What is nothing is ended by anybody.
     assert_eq!(revoke(&program, "x").await.status, StatusCode::OK);
+}
+
+/// As `narrow` asks for revocations.
+async fn revocation(program: &Program, method: Method, path: &str, body: &Value) -> Answer {
+    let path = format!("/v1/revocations{path}");
+    with(program, NARROW, method, &path, &body.to_string()).await
+}
+
+#[tokio::test]
+async fn a_credential_for_some_users_has_nothing_of_others_refused() {
+    let program = Program::start(&bound("allow: { users: [alice] }")).await;
+    let others = mint(&program, "/tokens", ADMIN, &json!({ "user_id": "bob" }))
+        .await
+        .json();
+    let kid = call(&program, Method::GET, "/jwks/self", None, "").await.json()["keys"][0]["kid"].clone();
+    for (body, member) in [
+        (json!({ "sub": "bob" }), "sub"),
+        (json!({ "sid": "s" }), "sid"),
+        (json!({ "kid": kid }), "kid"),
+        (
+            json!({ "issued_before": "2999-01-01T00:00:00Z" }),
+            "issued_before",
+        ),
+        (json!({ "jti": "none-of-ours" }), "jti"),
+    ] {
+        let refused = revocation(&program, Method::POST, "", &body).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{body} {refused:?}");
+        let told = refused.json();
+        assert_eq!(
+            (&told["error_code"], &told["errors"][0]["member"]),
+            (&json!("insufficient_scope"), &json!(member))
+        );
+    }
+    assert_eq!(judged(&program, text(&others, "token")).await, "ok");
+    // Its users, and what it knows the id of, as by the other calls.
+    for body in [json!({ "sub": "alice" }), json!({ "jti": others["token_id"] })] {
+        let answer = revocation(&program, Method::POST, "", &body).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{body} {answer:?}");
+        let path = format!("/{}", text(&answer.json(), "id"));
+        let refused = revocation(&program, Method::DELETE, &path, &json!({})).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{refused:?}");
+    }
+    assert_eq!(judged(&program, text(&others, "token")).await, "token_revoked");
+
+    // What bounds only what is minted bounds none of it.
+    let program = Program::start(&bound("allow: { scopes: [read] }")).await;
+    let answer = revocation(&program, Method::POST, "", &json!({ "sub": "bob" })).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+    let path = format!("/{}", text(&answer.json(), "id"));
+    let deleted = revocation(&program, Method::DELETE, &path, &json!({})).await;
+    assert_eq!(deleted.status, StatusCode::NO_CONTENT, "{deleted:?}");
 }

@@ -35,6 +35,7 @@ mod restart;
 mod revocations;
 mod serve;
 mod store;
+mod streams;
 mod tenants;
 mod terminal;
 mod tokens;

@@ -2,9 +2,13 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::{net::TcpStream, task::JoinSet};
 
 use crate::{
     admin::{ADMIN, NARROW, READER, WRONG, credentials, digest},
@@ -34,6 +38,33 @@ pub(crate) async fn form(program: &Program, path: &str, authorization: Option<&s
         Bytes::from(body.to_owned()),
     )
     .await
+}
+
+/// The same with a body whose length is not announced.
+async fn in_pieces(program: &Program, path: &str, authorization: &str, body: &str) -> Answer {
+    let stream = TcpStream::connect(program.public).await.unwrap();
+    let (mut requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(connection);
+    let pieces: Vec<_> = body
+        .as_bytes()
+        .chunks(8 * 1024)
+        .map(|piece| Ok::<_, std::io::Error>(Frame::data(Bytes::copy_from_slice(piece))))
+        .collect();
+    let request = Request::post(path)
+        .header("host", "localhost")
+        .header("content-type", FORM)
+        .header("authorization", authorization)
+        .body(StreamBody::new(futures_util::stream::iter(pieces)))
+        .unwrap();
+    let (parts, body) = requests.send_request(request).await.unwrap().into_parts();
+    Answer {
+        status: parts.status,
+        headers: parts.headers,
+        body: body.collect().await.unwrap().to_bytes(),
+    }
 }
 
 async fn introspected(program: &Program, token: &str) -> Value {
@@ -69,7 +100,7 @@ async fn revoked(program: &Program, token: &str) {
 #[tokio::test]
 async fn a_good_token_is_told_of_and_everything_else_is_not_active() {
     let program = start().await;
-    let body = r#"{"user_id":"alice","scope":"read write","audience":["a","b"],"claims":{"active":false,"plan":"x"}}"#;
+    let body = r#"{"user_id":"alice","scope":"read write","audience":["a","b"],"claims":{"active":false,"token_use":"y","plan":"x"}}"#;
     let minted = call(&program, Method::POST, "/tokens", Some(NARROW), body)
         .await
         .json();
@@ -82,7 +113,9 @@ async fn a_good_token_is_told_of_and_everything_else_is_not_active() {
         ("aud", json!(["a", "b"])),
         ("client_id", json!("narrow")),
         ("scope", json!("read write")),
-        ("token_type", json!("access")),
+        // As RFC 7662 means it; that of our claim is told by the other name.
+        ("token_type", json!("Bearer")),
+        ("token_use", json!("access")),
         ("jti", minted["token_id"].clone()),
         ("network", json!("default")),
         ("rate_limit", json!(100)),
@@ -95,14 +128,20 @@ async fn a_good_token_is_told_of_and_everything_else_is_not_active() {
 
     let family = pair(&program, r#"{"user_id":"alice","include_child":true}"#).await;
     let (parent, child) = (text(&family, "parent_token"), text(&family, "child_token"));
-    assert_eq!(introspected(&program, parent).await["token_type"], "parent");
     let told = introspected(&program, child).await;
     assert_eq!(
-        (&told["token_type"], &told["parent_jti"]),
-        (&json!("child"), &family["parent_jti"])
+        (&told["token_type"], &told["token_use"], &told["parent_jti"]),
+        (&json!("Bearer"), &json!("child"), &family["parent_jti"])
+    );
+    // A resource server would let it in; those who issue are told of it.
+    let nothing = json!({ "active": false });
+    assert_eq!(introspected(&program, parent).await, nothing);
+    let told = introspected_by(&program, "ops", ADMIN, parent).await;
+    assert_eq!(
+        (&told["active"], &told["token_use"], &told["token_type"]),
+        (&json!(true), &json!("parent"), &Value::Null)
     );
 
-    let nothing = json!({ "active": false });
     let cut = &parent[..parent.len() - 1];
     for token in [
         "x",
@@ -370,9 +409,18 @@ async fn the_body_is_one_form_with_one_token() {
             assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{types:?}");
             assert_eq!(answer.json()["error"], "invalid_request", "{types:?}");
         }
+        // Announced, and not.
         let large = format!("token={token}&x={}", "x".repeat(64 * 1024));
-        let answer = form(&program, path, Some(&good), &large).await;
-        assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+        let announced = form(&program, path, Some(&good), &large).await;
+        for answer in [announced, in_pieces(&program, path, &good, &large).await] {
+            assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+            assert_eq!(answer.header("content-type"), Some("application/json"));
+            let told = answer.json();
+            assert_eq!(
+                (&told["error"], &told["error_code"]),
+                (&json!("invalid_request"), &json!("request_too_large"))
+            );
+        }
         // A token in the address would be in logs.
         let answer = form(&program, &format!("{path}?token={token}"), Some(&good), "").await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST);

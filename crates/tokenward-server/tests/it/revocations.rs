@@ -510,3 +510,62 @@ async fn they_are_listed_page_by_page() {
     }
     assert_eq!((seen.join(" "), after), ("0 2 3 4 1".to_owned(), Value::Null));
 }
+
+#[tokio::test]
+async fn a_user_of_ours_is_refused_for_as_long_as_another_tenant_lets_tokens_of_our_name_live() {
+    let (upstream, _) = upstream();
+    let revoked = async |elsewhere: &str| -> Value {
+        let yaml = token_service().replace(
+            "audience: [my-api],",
+            "audience: [my-api], token_lifetime: 1h, \
+             parent_lifetime: 1h, max_lifetime: 1h,",
+        );
+        let idps = format!(
+            "idps: [{{ name: theirs, tenant: b, issuer: '{OWN}', audiences: [x], url: '{}'{elsewhere} }}]\n",
+            upstream.jwks_url()
+        );
+        let idps = if elsewhere.is_empty() { String::new() } else { idps };
+        let program = Program::start(&format!("{yaml}{idps}")).await;
+        let bearer = format!("Bearer {ADMIN}");
+        let headers = [("host", "localhost"), ("authorization", bearer.as_str())];
+        let answer = ask(
+            program.public,
+            Method::DELETE,
+            "/users/alice/tokens",
+            &headers,
+            Bytes::new(),
+        )
+        .await;
+        assert_eq!(answer.status, StatusCode::NO_CONTENT);
+        let body = Bytes::from_static(br#"{"jti":"theirs"}"#);
+        let answer = ask(program.admin, Method::POST, "/v1/revocations", &headers, body).await;
+        assert_eq!(answer.status, StatusCode::CREATED);
+        let page = ask(
+            program.admin,
+            Method::GET,
+            "/v1/revocations",
+            &headers,
+            Bytes::new(),
+        )
+        .await;
+        page.json()["revocations"].clone()
+    };
+    let ends = |record: &Value| {
+        let end: jiff::Timestamp = record["expires_at"].as_str().unwrap().parse().unwrap();
+        end.as_second() - now().as_secs()
+    };
+    for (elsewhere, longest) in [
+        ("", 3_600),
+        (", max_token_lifetime: 60s", 3_600),
+        (", max_token_lifetime: 60d", 60 * 86_400),
+    ] {
+        let records = revoked(elsewhere).await;
+        for record in [&records[0], &records[1]] {
+            let left = ends(record);
+            assert!(
+                (longest - 60..=longest + 1).contains(&left),
+                "{elsewhere} {left} {record}"
+            );
+        }
+    }
+}

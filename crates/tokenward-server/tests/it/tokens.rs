@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
@@ -132,6 +133,27 @@ async fn a_family_is_opened_used_renewed_and_revoked() {
         let refused = call(&program, method, path, Some(parent), "").await;
         assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{path}");
         assert_eq!(refused.json()["error_code"], "token_revoked", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn access_tokens_have_the_type_that_is_configured_and_parents_their_own() {
+    for (option, typ) in [("", "at+jwt"), (", typ: JWT", "JWT")] {
+        let program = Program::start(&config(&service(option))).await;
+        let family = pair(&program, r#"{"user_id":"alice","include_child":true}"#).await;
+        let body = r#"{"user_id":"alice"}"#;
+        let minted = call(&program, Method::POST, "/tokens", Some(NARROW), body).await;
+        let minted = minted.json();
+        for (token, expected, verdict) in [
+            (text(&minted, "token"), typ, "ok"),
+            (text(&family, "child_token"), typ, "ok"),
+            (text(&family, "parent_token"), "parent+jwt", "type_rejected"),
+        ] {
+            let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+            let header: Value = serde_json::from_slice(&header).unwrap();
+            assert_eq!(header["typ"], expected, "{option}");
+            assert_eq!(judged(&program, token).await, verdict, "{option}");
+        }
     }
 }
 
@@ -358,6 +380,53 @@ async fn what_was_acknowledged_is_there_after_a_kill() {
     )
     .await;
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_pair_whose_children_would_be_too_large_is_refused_at_once() {
+    let program = start().await;
+    // Parents are for the issuer, children for all of these.
+    let audience: Vec<_> = (0..16).map(|n| format!("{n:0250}")).collect();
+    let claims = json!({ "x": "x".repeat(9_500) });
+    for (body, status) in [
+        (
+            json!({ "audience": audience, "claims": claims }),
+            StatusCode::BAD_REQUEST,
+        ),
+        (
+            json!({ "audience": audience, "claims": claims, "auto_renew": false }),
+            StatusCode::BAD_REQUEST,
+        ),
+        (
+            json!({ "audience": audience, "claims": claims, "include_child": true }),
+            StatusCode::BAD_REQUEST,
+        ),
+        (json!({ "audience": audience }), StatusCode::CREATED),
+        (json!({ "claims": claims }), StatusCode::CREATED),
+    ] {
+        let mut body = body;
+        body["user_id"] = "a".into();
+        let answer = call(
+            &program,
+            Method::POST,
+            "/token-pairs",
+            Some(NARROW),
+            &body.to_string(),
+        )
+        .await;
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn ids_that_are_no_text_are_problems() {
+    let program = start().await;
+    for path in ["/tokens/%ff", "/users/%ff/tokens"] {
+        let answer = call(&program, Method::DELETE, path, Some(ADMIN), "").await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+        assert_eq!(answer.json()["error_code"], "request_malformed");
+    }
 }
 
 #[tokio::test]

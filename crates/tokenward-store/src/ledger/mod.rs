@@ -34,7 +34,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// Forgets an identity provider. `false` where there is none of that name.
     async fn remove_idp(&self, tenant: &str, name: &str) -> Result<bool, StoreError>;
 
-    /// Appends to the audit log, which keeps the newest [`AUDIT_KEPT`] records.
+    /// Appends to the audit log, which keeps the newest [`AUDIT_KEPT`] records of each kind ([`AuditRecord::kind`]). The
+    /// actions must come from a closed set.
     async fn append_audit(&self, records: &[AuditRecord]) -> Result<(), StoreError>;
 
     /// At most `limit` records of the audit log, newest first, each with its number; with `before` only those
@@ -50,7 +51,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// At most `limit` families, in the order of their parents' ids, from the first whose id is over `after`.
     async fn families(&self, after: &str, limit: usize) -> Result<Vec<Family>, StoreError>;
 
-    /// How many families there are whose parent has not expired at `now`.
+    /// How many families there are whose parent has not expired at `now`. What it costs depends on those that have, which
+    /// [`Ledger::prune`] takes away, and not on how many there are.
     async fn active_families(&self, now: Timestamp) -> Result<usize, StoreError>;
 
     /// Makes `child` the latest of its family and sets when the next one is due, if the family's sequence is

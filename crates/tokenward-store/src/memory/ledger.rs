@@ -42,20 +42,26 @@ impl Ledger for Memory {
         let mut state = self.lock();
         for record in records {
             let number = state.next();
-            state.audit.push_back((number, record.clone()));
+            state.audit.insert(number, record.clone());
+            let (action, succeeded) = record.kind();
+            let kind = state.audit_kinds.entry((action.to_owned(), succeeded));
+            let numbers = kind.or_default();
+            numbers.push_back(number);
+            let over = numbers.len().saturating_sub(AUDIT_KEPT);
+            let oldest: Vec<u64> = numbers.drain(..over).collect();
+            for number in oldest {
+                state.audit.remove(&number);
+            }
         }
-        let over = state.audit.len().saturating_sub(AUDIT_KEPT);
-        state.audit.drain(..over);
         Ok(())
     }
 
     async fn audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
         let state = self.lock();
-        let newest_first = state.audit.iter().rev();
+        let newest_first = state.audit.range(..before.unwrap_or(u64::MAX)).rev();
         Ok(newest_first
-            .skip_while(|(number, _)| before.is_some_and(|before| *number >= before))
             .take(limit)
-            .cloned()
+            .map(|(number, record)| (*number, record.clone()))
             .collect())
     }
 

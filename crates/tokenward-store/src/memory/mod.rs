@@ -28,8 +28,9 @@ struct State {
     snapshots: ByName<Snapshot>,
     /// With the number that orders them.
     idps: ByName<(u64, StoredIdp)>,
-    /// Oldest first.
-    audit: VecDeque<(u64, AuditRecord)>,
+    audit: BTreeMap<u64, AuditRecord>,
+    /// The numbers of the records of each kind, oldest first.
+    audit_kinds: HashMap<(String, bool), VecDeque<u64>>,
     families: BTreeMap<String, Family>,
     /// When which family is due, for all that have a time.
     due: BTreeSet<(Timestamp, String)>,

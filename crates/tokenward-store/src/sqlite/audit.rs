@@ -1,5 +1,7 @@
 //! The audit log as rows.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, Row, params};
 use tokenward_core::Timestamp;
 
@@ -11,11 +13,17 @@ use crate::{AUDIT_KEPT, AuditRecord};
 
 pub(super) const BEFORE: &str = "SELECT * FROM audit WHERE number < ? ORDER BY number DESC";
 
+/// The oldest of a kind, as many as are over. How many there are is counted, so that none of those that stay are looked at.
+pub(super) const OVER: &str = "DELETE FROM audit WHERE number IN (SELECT number FROM audit WHERE action = ?1 AND (outcome = 'ok') = ?2 \
+     ORDER BY number LIMIT max(0, (SELECT kept FROM audit_kind WHERE action = ?1 AND succeeded = ?2) - ?3))";
+
 pub(super) fn append(connection: &Connection, records: &[AuditRecord]) -> Result<(), Failure> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO audit (at, who, address, action, target, outcome, digest) VALUES (?, ?, ?, ?, ?, ?, ?)",
     )?;
+    let mut kinds: BTreeMap<_, usize> = BTreeMap::new();
     for record in records {
+        *kinds.entry(record.kind()).or_default() += 1;
         insert.execute(params![
             record.at.as_millis(),
             record.who,
@@ -26,10 +34,19 @@ pub(super) fn append(connection: &Connection, records: &[AuditRecord]) -> Result
             digest_of(record),
         ])?;
     }
-    // The numbers have no gaps, so that this is a look at both ends of the table.
-    connection
-        .prepare_cached("DELETE FROM audit WHERE number <= (SELECT max(number) FROM audit) - ?")?
-        .execute([AUDIT_KEPT])?;
+    let mut count = connection.prepare_cached(
+        "INSERT INTO audit_kind (action, succeeded, kept) VALUES (?1, ?2, ?3) \
+         ON CONFLICT (action, succeeded) DO UPDATE SET kept = kept + ?3",
+    )?;
+    let mut delete = connection.prepare_cached(OVER)?;
+    for ((action, succeeded), added) in kinds {
+        count.execute(params![action, succeeded, added])?;
+        let deleted = delete.execute(params![action, succeeded, AUDIT_KEPT])?;
+        if deleted > 0 {
+            let deleted = i64::try_from(deleted).unwrap_or(i64::MAX);
+            count.execute(params![action, succeeded, -deleted])?;
+        }
+    }
     Ok(())
 }
 

@@ -95,6 +95,26 @@ const MIGRATIONS: &[&str] = &[
         digest  BLOB    NOT NULL
     ) STRICT;
     ",
+    "
+    -- Of the audit log so many are kept of each action, successes and failures apart.
+    CREATE INDEX audit_of_kind ON audit (action, outcome = 'ok', number);
+    CREATE TABLE audit_kind (
+        action    TEXT    NOT NULL,
+        succeeded INTEGER NOT NULL,
+        kept      INTEGER NOT NULL,  -- how many there are
+        PRIMARY KEY (action, succeeded)
+    ) STRICT;
+    INSERT INTO audit_kind SELECT action, outcome = 'ok', count(*) FROM audit GROUP BY 1, 2;
+
+    -- How many families there are, without counting a million.
+    INSERT INTO counter SELECT 'families', count(*) FROM family;
+    CREATE TRIGGER family_added AFTER INSERT ON family BEGIN
+        UPDATE counter SET value = value + 1 WHERE name = 'families';
+    END;
+    CREATE TRIGGER family_removed AFTER DELETE ON family BEGIN
+        UPDATE counter SET value = value - 1 WHERE name = 'families';
+    END;
+    ",
 ];
 
 /// The newest version that this program knows.

@@ -146,14 +146,22 @@ fn statements_over_large_tables_use_their_index() {
         ),
         (revocation::BY_RULE, "(issuer=? AND kind=? AND value=?)"),
         (audit::BEFORE, "USING INTEGER PRIMARY KEY (rowid<?)"),
+        (
+            audit::OVER,
+            "USING COVERING INDEX audit_of_kind (action=? AND <expr>=?)",
+        ),
+        (
+            family::ACTIVE,
+            "USING COVERING INDEX family_expired (expires_at<?)",
+        ),
     ] {
-        let plan: Vec<String> = opened
+        let mut explain = opened
             .connection
             .prepare(&format!("EXPLAIN QUERY PLAN {statement}"))
-            .unwrap()
-            .query_map(params_from_iter(vec![0; statement.matches('?').count()]), |row| {
-                row.get("detail")
-            })
+            .unwrap();
+        let parameters = params_from_iter(vec![0; explain.parameter_count()]);
+        let plan: Vec<String> = explain
+            .query_map(parameters, |row| row.get("detail"))
             .unwrap()
             .collect::<Result<_, _>>()
             .unwrap();
@@ -163,8 +171,8 @@ fn statements_over_large_tables_use_their_index() {
     }
 }
 
-/// How many steps of SQLite's machine it takes to find what is due, and how many providers there are.
-fn steps(others: i64) -> [i32; 3] {
+/// How many steps of SQLite's machine it takes to find what is due, and how many parents and providers there are.
+fn steps(others: i64) -> [i32; 4] {
     let directory = tempfile::tempdir().unwrap();
     let mut opened = file::open(directory.path()).unwrap();
     let transaction = opened.connection.transaction().unwrap();
@@ -182,7 +190,13 @@ fn steps(others: i64) -> [i32; 3] {
         open(&transaction, &format!("due-{n}"), n);
     }
     transaction.commit().unwrap();
-    [(family::DUE, 3), (family::NEXT_DUE, 1), (idp::COUNT, 1)].map(|(sql, found)| {
+    [
+        (family::DUE, 3),
+        (family::NEXT_DUE, 1),
+        (family::ACTIVE, 1),
+        (idp::COUNT, 1),
+    ]
+    .map(|(sql, found)| {
         let mut statement = opened.connection.prepare(sql).unwrap();
         let now = vec![500_000; sql.matches('?').count()];
         let rows = statement.query_map(params_from_iter(now), |_| Ok(())).unwrap();

@@ -9,7 +9,12 @@ use tokenward_testkit::conformance::{snapshot, stored_idp};
 use crate::sqlite::{database, tamper};
 
 /// Each was written by the program of its time.
-const OLDER: [(i64, &str); 1] = [(1, include_str!("../fixtures/version-1.sql"))];
+const OLDER: [(i64, &str); 2] = [
+    (1, include_str!("../fixtures/version-1.sql")),
+    (2, include_str!("../fixtures/version-2.sql")),
+];
+/// How many families, revocations and records of the audit log they have.
+const HELD: [[usize; 3]; 2] = [[0, 0, 0], [2, 1, 7]];
 
 pub(crate) fn make(directory: &Path, dump: &str) {
     let connection = rusqlite::Connection::open(database(directory)).unwrap();
@@ -36,7 +41,7 @@ async fn every_older_store_is_upgraded_and_keeps_its_content() {
         "each older version has its store here"
     );
 
-    for (number, dump) in OLDER {
+    for ((number, dump), held) in OLDER.into_iter().zip(HELD) {
         let directory = tempfile::tempdir().unwrap();
         make(directory.path(), dump);
         assert_eq!(version(&database(directory.path())), number);
@@ -57,9 +62,17 @@ async fn every_older_store_is_upgraded_and_keeps_its_content() {
                 );
                 assert!(set.fetched_at > Timestamp::from_secs(1_795_628_000));
             }
+            assert_eq!(
+                [
+                    store.active_families(Timestamp::default()).await.unwrap(),
+                    store.revocations(0, 9).await.unwrap().len(),
+                    store.audit(None, 99).await.unwrap().len(),
+                ],
+                held
+            );
             // And it does what a new one does.
             assert_eq!(
-                store.put_idp(&stored_idp("t", "a"), 1).await.unwrap(),
+                store.put_idp(&stored_idp("t", "a"), 9).await.unwrap(),
                 PutIdp::Created
             );
             assert!(store.remove_idp("t", "a").await.unwrap());
@@ -87,7 +100,7 @@ async fn a_newer_store_is_refused_and_left_byte_for_byte() {
     let error = Sqlite::open(directory.path()).unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Newer);
     assert!(error.to_string().contains("version 99"), "{error}");
-    assert!(error.to_string().contains("versions up to 2"), "{error}");
+    assert!(error.to_string().contains("versions up to 3"), "{error}");
     assert!(content() == before, "the files changed");
 
     // Nor does a backup of it pass for one, or a restore.

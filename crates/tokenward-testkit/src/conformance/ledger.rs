@@ -41,7 +41,7 @@ pub async fn ledger(store: &dyn Ledger) {
     one_idp_more_than_the_most_is_refused(store).await;
     removing_an_idp_tells_whether_it_was_there(store).await;
     audit_is_paged_from_the_newest(store).await;
-    audit_keeps_the_newest(store).await;
+    audit_keeps_the_newest_of_each_kind(store).await;
     assert_eq!(ok(store.idps().await), [], "the cases clean up");
 }
 
@@ -169,17 +169,47 @@ async fn audit_is_paged_from_the_newest(store: &dyn Ledger) {
     assert_eq!(ok(store.audit(Some(u64::MAX), 1).await).first(), newest.first());
 }
 
-async fn audit_keeps_the_newest(store: &dyn Ledger) {
+async fn audit_keeps_the_newest_of_each_kind(store: &dyn Ledger) {
+    let mint = |target| AuditRecord {
+        action: "tokens.mint".to_owned(),
+        ..audit_record(target)
+    };
+    let failure = |target| AuditRecord {
+        outcome: "insufficient_scope".to_owned(),
+        ..audit_record(target)
+    };
+    // Of one write, so that kinds are told apart within it too.
+    ok(store
+        .append_audit(&[audit_record("change"), mint("first"), failure("failure")])
+        .await);
     let old = ok(store.audit(None, 1).await).first().map(|(number, _)| *number);
-    let flood = vec![audit_record("flood"); AUDIT_KEPT];
-    ok(store.append_audit(&flood).await);
-    ok(store.append_audit(&[audit_record("last")]).await);
+    ok(store.append_audit(&vec![mint("flood"); AUDIT_KEPT]).await);
+    ok(store.append_audit(&[mint("last")]).await);
     let all = ok(store.audit(None, usize::MAX).await);
-    assert_eq!(all.len(), AUDIT_KEPT);
+    let mints: Vec<_> = all
+        .iter()
+        .filter(|(_, record)| record.action == "tokens.mint")
+        .collect();
+    assert_eq!(mints.len(), AUDIT_KEPT);
     assert_eq!(
-        all.first().map(|(_, record)| record.target.as_str()),
+        mints.first().map(|(_, record)| record.target.as_str()),
         Some("last")
     );
-    assert!(all.iter().skip(1).all(|(_, record)| record.target == "flood"));
-    assert!(all.iter().all(|(number, _)| old.is_some_and(|old| *number > old)));
+    assert!(mints.iter().skip(1).all(|(_, record)| record.target == "flood"));
+    assert!(
+        mints
+            .iter()
+            .all(|(number, _)| old.is_some_and(|old| *number > old))
+    );
+    let has = |all: &[(u64, AuditRecord)], target| all.iter().any(|(_, record)| record.target == target);
+    assert!(has(&all, "change") && has(&all, "failure"), "others keep theirs");
+
+    // Nor does who fails at something push out who did it, or the other way round.
+    ok(store.append_audit(&vec![failure("failures"); AUDIT_KEPT]).await);
+    let all = ok(store.audit(None, usize::MAX).await);
+    assert!(has(&all, "change") && !has(&all, "failure"));
+    let failures = all
+        .iter()
+        .filter(|(_, record)| record.kind() == ("idps.put", false));
+    assert_eq!(failures.count(), AUDIT_KEPT);
 }

@@ -406,6 +406,8 @@ async fn pruning_takes_what_has_expired_in_bounded_steps(store: &dyn Ledger) {
         };
         ok(store.revoke(&revocation).await);
     }
+    assert_eq!(ok(store.active_families(at(99)).await), PRUNED + 2);
+    assert_eq!(ok(store.active_families(at(100)).await), 1);
     assert_eq!(ok(store.prune(at(99)).await), 0);
     assert_eq!(ok(store.prune(at(100)).await), PRUNED + 1);
     assert_eq!(ok(store.prune(at(100)).await), 1);
@@ -414,6 +416,7 @@ async fn pruning_takes_what_has_expired_in_bounded_steps(store: &dyn Ledger) {
     assert_eq!(ok(store.prune(at(90)).await), 0);
     assert_eq!(ok(store.pruned_at().await), Some(at(90)), "it may go back");
     assert_eq!(ok(store.families("", 9).await), [kept]);
+    assert_eq!(ok(store.active_families(at(100)).await), 1);
     assert_eq!(ok(store.due_families(at(100), 9).await), []);
     let left = ok(store.revocations(0, 9).await);
     let ids: Vec<_> = left.iter().map(|(_, one)| one.id.as_str()).collect();

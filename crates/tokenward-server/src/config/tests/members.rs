@@ -291,6 +291,7 @@ const TOKEN_SERVICE: &[(&str, &str, &str)] = &[
     ),
     ("audience", "[one, two]", "audience: [\"one\", \"two\"]"),
     ("algorithm", "EdDSA", "algorithm: EdDsa"),
+    ("typ", "JWT", "typ: Jwt"),
     ("generate_key", "true", "generate_key: true"),
     ("allow_plaintext_keys", "true", "allow_plaintext_keys: true"),
     ("token_lifetime", "7", "token_lifetime: 7s"),

@@ -1,8 +1,11 @@
 //! A ledger that counts what is asked of it, and fails where it is told to.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use tokenward_core::Timestamp;
@@ -10,11 +13,14 @@ use tokenward_store::{
     AuditRecord, Child, Family, Ledger, PutIdp, Recorded, Revocation, Revoked, StoreError, StoreErrorKind,
     StoredIdp,
 };
+use tokenward_testkit::ManualClock;
 
 pub(super) struct Counted {
     ledger: Arc<dyn Ledger>,
     reads: AtomicUsize,
     writes: AtomicUsize,
+    /// Each revocation takes two seconds by this clock.
+    pub(super) slow: Mutex<Option<ManualClock>>,
     /// No revocation is stored.
     pub(super) revocations_fail: AtomicBool,
     /// No record of the audit log is.
@@ -36,6 +42,7 @@ impl Counted {
             ledger,
             reads: AtomicUsize::new(0),
             writes: AtomicUsize::new(0),
+            slow: Mutex::default(),
             revocations_fail: AtomicBool::default(),
             audit_fails: AtomicBool::default(),
             keyring_fails_once: AtomicBool::default(),
@@ -142,6 +149,9 @@ impl Ledger for Counted {
 
     async fn revoke(&self, revocation: &Revocation) -> Result<Revoked, StoreError> {
         unless(&self.revocations_fail)?;
+        if let Some(clock) = &*self.slow.lock().unwrap() {
+            clock.advance(Duration::from_secs(2));
+        }
         self.write().revoke(revocation).await
     }
 

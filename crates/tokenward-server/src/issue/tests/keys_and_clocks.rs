@@ -52,6 +52,21 @@ async fn what_is_minted_while_a_users_revocation_is_written_is_covered_by_it() {
 }
 
 #[tokio::test]
+async fn a_users_revocation_that_time_overtakes_each_time_is_not_acknowledged() {
+    let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_700));
+    let ledger = Counted::new(Arc::new(Memory::new()));
+    let (_, service) = service(Arc::clone(&ledger) as _, &clock).await;
+    *ledger.slow.lock().unwrap() = Some(clock.clone());
+    let failure = service.revoke_user("a").await.unwrap_err();
+    assert!(matches!(failure, Failure::Overtaken), "{failure}");
+    let answer = http::failed(failure);
+    assert_eq!(answer.status(), ::http::StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.headers().contains_key(::http::header::RETRY_AFTER));
+    *ledger.slow.lock().unwrap() = None;
+    service.revoke_user("a").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_users_record_outlives_tokens_of_longer_lifetimes_before() {
     let world = World::new().await;
     let shorter = Settings {
@@ -72,6 +87,50 @@ async fn a_users_record_outlives_tokens_of_longer_lifetimes_before() {
     service.revoke_user("a").await.unwrap();
     let (_, record) = ledger.revocations(0, 1).await.unwrap().remove(0);
     assert!(record.expires_at.unwrap() > world.clock.wall() + HOUR * 720);
+}
+
+#[tokio::test]
+async fn the_type_of_access_tokens_may_be_changed_and_ends_none_of_them() {
+    let world = World::new().await;
+    let ledger: Arc<dyn Ledger> = Arc::clone(&world.ledger) as _;
+    let service = async |typ| {
+        let settings = Settings { typ, ..settings() };
+        let sealer = Sealer::new([&[7; 32]]);
+        service_with(Arc::clone(&ledger), &world.clock, settings, sealer)
+            .await
+            .1
+    };
+    let [typed, plain] = [service(AccessTyp::AtJwt).await, service(AccessTyp::Jwt).await];
+    let mint = |service: &TokenService| {
+        let settings = service.settings();
+        let request = TokenRequest::parse(br#"{"user_id":"a"}"#, &settings.lifetimes, &settings.audience);
+        service.mint("ops", &request.unwrap()).unwrap().token
+    };
+    let judged = |service: &TokenService, token: &str| {
+        let keys = service.signer().keys();
+        let verified = verify(token, &keys.set, service.policy(), world.clock.wall());
+        verified.map(|verified| verified.typ().map(str::to_owned))
+    };
+    let (of_typed, of_plain) = (mint(&typed), mint(&plain));
+    assert_eq!(judged(&typed, &of_typed), Ok(Some("at+jwt".to_owned())));
+    assert_eq!(judged(&plain, &of_typed), Ok(Some("at+jwt".to_owned())));
+    assert_eq!(judged(&plain, &of_plain), Ok(Some("JWT".to_owned())));
+    // Whoever wants the type of RFC 9068 wants no other.
+    assert_eq!(judged(&typed, &of_plain), Err(Denial::TypeRejected));
+    for service in [&typed, &plain] {
+        for token in [&of_typed, &of_plain] {
+            assert!(service.introspect(token).unwrap().is_some() && service.own_at_any_time(token).is_some());
+        }
+        let body = br#"{"user_id":"a","include_child":true}"#;
+        let settings = service.settings();
+        let request = PairRequest::parse(body, &settings.lifetimes, &settings.audience).unwrap();
+        let pair = service.pair("ops", request).await.unwrap();
+        let parent = service.parent(&pair.parent.token).unwrap().0;
+        assert_eq!(parent.typ(), Some("parent+jwt"));
+        assert!(judged(service, &pair.parent.token).is_err());
+        let child = judged(service, &pair.child.unwrap().0.token);
+        assert_eq!(child, Ok(Some(service.settings().typ.name().to_owned())));
+    }
 }
 
 #[tokio::test]

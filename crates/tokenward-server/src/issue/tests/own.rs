@@ -28,8 +28,9 @@ async fn every_type_is_told_of_for_whomever_it_is_until_it_ends() {
     let child = pair.child.unwrap().0;
     let other = world.mint(r#"{"user_id":"a","audience":"else","expires_in":60}"#);
     for (minted, token_type) in [(&pair.parent, "parent"), (&child, "child"), (&other, "access")] {
-        let claims = world.service.introspect(&minted.token).unwrap().unwrap();
+        let (claims, found) = world.service.introspect(&minted.token).unwrap().unwrap();
         assert_eq!(claims.all()["token_type"], token_type);
+        assert_eq!(found.name(), token_type);
         assert_eq!(claims.token_id(), Some(minted.id.as_str()));
     }
     // To the very end, and not a moment longer: the clock stands 700 ms behind a second.
