@@ -45,7 +45,7 @@ pub use tokenward_core::{
     policy::{Audiences, Policy},
     revocation,
 };
-pub use tokenward_store::{Memory, Snapshot, Snapshots, StoreError, StoreErrorKind};
+pub use tokenward_store::{Claim, FETCH_LEASE, Memory, Snapshot, Snapshots, StoreError, StoreErrorKind};
 pub use verifier::{DEFAULT_CACHE_BYTES, Explanation, Terms, VerifiedToken, Verifier};
 
 /// The example of the repository's front page compiles.

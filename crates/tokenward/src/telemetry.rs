@@ -46,6 +46,7 @@ const TOKEN_CACHE: &str = "tokenward_token_cache_total";
 const UNKNOWN_KID: &str = "tokenward_unknown_kid_total";
 const FETCHES_QUEUED: &str = "tokenward_fetches_queued";
 const FETCHES_RUNNING: &str = "tokenward_fetches_running";
+const SHARED_FETCHES: &str = "tokenward_shared_fetches_total";
 const SNAPSHOT_ERRORS: &str = "tokenward_snapshot_errors_total";
 
 /// Gives every metric its help text and unit. Call it once after the recorder is installed.
@@ -71,6 +72,10 @@ pub fn describe() {
         (
             UNKNOWN_KID,
             "Tokens with a key id that is not in the set, by what was done.",
+        ),
+        (
+            SHARED_FETCHES,
+            "Fetches that were about to begin with a store that others have too, by what became of them.",
         ),
         (SNAPSHOT_ERRORS, "Snapshots that could not be written or read."),
     ] {
@@ -199,6 +204,10 @@ impl IdpMetrics {
         self.count(UNKNOWN_KID, "result", what);
     }
 
+    pub(crate) fn shared(&self, what: &'static str) {
+        self.count(SHARED_FETCHES, "result", what);
+    }
+
     pub(crate) fn skipped(&self, reason: &'static str) {
         self.count(SKIPPED_KEYS, "reason", reason);
     }
@@ -311,6 +320,18 @@ pub(crate) fn log_refresh(config: &IdpConfig, finished: &Finished, status: &Stat
     for event in &finished.events {
         tracing::warn!(tenant, idp, event = event.name(), detail = ?event, "Key set changed notably");
     }
+}
+
+/// A store that others have too did not answer. Each fetch would say so, and it is counted.
+pub(crate) fn log_alone(config: &IdpConfig, error: &dyn std::error::Error) {
+    let (tenant, idp) = (config.tenant(), config.name());
+    let error = crate::error::chain(error);
+    tracing::debug!(
+        tenant,
+        idp,
+        error,
+        "The shared store does not answer; fetching without the others"
+    );
 }
 
 /// `idp` is the one that the token was judged by; none where its issuer is unknown, and that is not told: it may be

@@ -8,10 +8,10 @@ use super::settings::share;
 pub(super) const FIRST: Duration = Duration::from_secs(1);
 
 /// The longest pause.
-const LONGEST: Duration = Duration::from_secs(300);
+pub(super) const LONGEST: Duration = Duration::from_secs(300);
 
 /// Full jitter may draw next to nothing; this keeps a failing fetch from being repeated on the spot.
-const LEAST: Duration = Duration::from_millis(250);
+pub(super) const LEAST: Duration = Duration::from_millis(250);
 
 /// The pause after `failures` in a row that began `failing_for` ago: exponential with full jitter, and never longer
 /// than `cadence`, which is what a success would have led to.

@@ -15,6 +15,12 @@ impl CallerId {
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
+
+    /// Its number.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
 }
 
 /// A bucket of fetches that refills one at a time. Until one is back, whoever took it holds it, and one caller can

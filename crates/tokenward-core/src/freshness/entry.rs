@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::{
     backoff,
     budget::{Budget, CallerId},
-    facts::{Cause, Event, FetchPlan, Finished, Miss, Outcome, Restored, Truncated, Validators},
+    facts::{
+        Adopted, Cause, Errand, Event, FetchPlan, Finished, Miss, Outcome, Restored, Share, Truncated,
+        Validators,
+    },
     lifetime::Upstream,
     settings::Settings,
     status::{SkippedKey, State, Status},
@@ -17,6 +20,7 @@ use crate::{
     jose::{Dropped, Key, KeySet, Thumbprint},
 };
 
+mod adopt;
 #[cfg(test)]
 mod histories;
 #[cfg(test)]
@@ -60,6 +64,8 @@ pub struct Entry {
     digest: Option<[u8; 32]>,
     upstream: Upstream,
     dropped: Dropped,
+    /// Sets that others fetched before are not adopted: they may be what was purged, or were read under other settings.
+    adopts_from: Timestamp,
     budget: Budget,
     signature_budget: Budget,
     absent_kids: BTreeMap<Box<str>, Timestamp>,
@@ -70,30 +76,11 @@ pub struct Entry {
 #[derive(Debug)]
 struct Flight {
     ticket: u64,
-    purpose: Purpose,
+    errand: Errand,
     /// Whether it asked with validators, without which no answer can be "not modified".
     conditional: bool,
     /// Whether it began under earlier settings, so that its answer counts for nothing.
     outdated: bool,
-}
-
-/// What a fetch in the air is for.
-#[derive(Debug, PartialEq, Eq)]
-enum Purpose {
-    /// The schedule, or an operator.
-    Refresh,
-    /// The key id of a token; empty where it names none.
-    Kid(Box<str>),
-    /// A bad signature under a known key id.
-    Signature,
-}
-
-impl Purpose {
-    /// Whether a token caused it. What clients send never moves the schedule, or a provider that fails could be
-    /// made to be asked far beyond the budget.
-    fn is_on_demand(&self) -> bool {
-        *self != Self::Refresh
-    }
 }
 
 impl Entry {
@@ -123,6 +110,7 @@ impl Entry {
             digest: None,
             upstream: Upstream::default(),
             dropped: Dropped::default(),
+            adopts_from: Timestamp::from_millis(i64::MIN),
             budget: Budget::default(),
             signature_budget: Budget::default(),
             absent_kids: BTreeMap::new(),
@@ -180,7 +168,8 @@ impl Entry {
     pub fn begin_fetch(&mut self, cause: Cause, now: Timestamp) -> Option<FetchPlan> {
         match cause {
             Cause::Scheduled if now < self.next_fetch => None,
-            Cause::Scheduled | Cause::Manual => self.take_off(Purpose::Refresh, now),
+            Cause::Scheduled => self.take_off(Errand::Due, now),
+            Cause::Manual => self.take_off(Errand::Manual, now),
         }
     }
 
@@ -205,30 +194,17 @@ impl Entry {
                 ..
             } if self.is_current(digest, now) => self.confirm(flight, validators, upstream, now, unit),
             Outcome::Fresh {
-                mut keys,
+                keys,
                 digest,
                 validators,
                 upstream,
             } => {
-                let original_count = keys.original_count();
+                let mut keys = *keys;
                 let dropped = self.truncate(&mut keys, now);
                 if keys.usable().is_empty() {
                     return Some(self.refuse(&flight, "no_usable_key", Some(&keys), now, unit));
                 }
-                let mut finished = Finished {
-                    new_keys: true,
-                    ..Finished::default()
-                };
-                if dropped.count > 0 {
-                    finished.truncated = Some(Truncated {
-                        original_count,
-                        dropped: dropped.clone(),
-                    });
-                }
-                self.dropped = dropped;
-                self.digest = Some(digest);
-                finished.events = self.replace_keys(*keys, now);
-                self.absent_kids.clear();
+                let finished = self.take_over(keys, digest, dropped, now);
                 self.succeed(flight, validators, upstream, now, unit);
                 finished
             }
@@ -253,6 +229,7 @@ impl Entry {
                 self.confirm(flight, kept, upstream, now, unit)
             }
             Outcome::Refused { code } => self.refuse(&flight, code, None, now, unit),
+            Outcome::FailedElsewhere { retry_in } => self.fail_elsewhere(&flight, retry_in, now, unit),
             Outcome::Failed {
                 code,
                 text,
@@ -265,7 +242,7 @@ impl Entry {
     /// token caused is not.
     pub fn abandon_fetch(&mut self, ticket: u64, now: Timestamp) {
         if let Some(flight) = self.flight.take_if(|flight| flight.ticket == ticket)
-            && !flight.purpose.is_on_demand()
+            && !flight.errand.is_on_demand()
         {
             self.next_fetch = now + backoff::FIRST;
         }
@@ -286,11 +263,12 @@ impl Entry {
         if let Some(plan) = self.begin_fetch(Cause::Scheduled, now) {
             return Miss::Fetch(plan);
         }
-        let limits = &self.settings.unknown_kid;
-        if !self.budget.take(limits.budget, limits.refill, caller, now) {
+        let (size, refill) = (self.settings.unknown_kid.budget, self.settings.unknown_kid.refill);
+        if !self.budget.take(size, refill, caller, now) {
             return Miss::OverBudget;
         }
-        self.take_off(Purpose::Kid(kid.into()), now)
+        let (kid, share) = (kid.into(), Share { caller, size, refill });
+        self.take_off(Errand::Kid { kid, share }, now)
             .map_or(Miss::Join, Miss::Fetch)
     }
 
@@ -311,7 +289,7 @@ impl Entry {
         {
             return Miss::OverBudget;
         }
-        self.take_off(Purpose::Signature, now)
+        self.take_off(Errand::Signature, now)
             .map_or(Miss::Join, Miss::Fetch)
     }
 
@@ -391,6 +369,7 @@ impl Entry {
     /// Drops all keys at once and makes a fetch due.
     pub fn purge(&mut self, now: Timestamp) {
         self.drop_keys();
+        self.adopts_from = now;
         self.next_fetch = now;
     }
 
@@ -422,6 +401,7 @@ impl Entry {
         self.validators = Validators::default();
         self.digest = None;
         self.next_fetch = now;
+        self.adopts_from = now;
     }
 
     /// The code and text of the last failure; none after a success.
@@ -492,26 +472,30 @@ impl Entry {
         self.view.fetched_at.is_some() && now >= self.view.usable_until
     }
 
-    fn take_off(&mut self, purpose: Purpose, now: Timestamp) -> Option<FetchPlan> {
+    fn take_off(&mut self, errand: Errand, now: Timestamp) -> Option<FetchPlan> {
         if self.flight.is_some() {
             return None;
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let conditional = self.view.keys(now).is_some() && self.validators != Validators::default();
-        let plan = FetchPlan {
-            ticket,
-            validators: conditional.then(|| self.validators.clone()),
-            single_attempt: purpose.is_on_demand(),
-        };
+        let validators = self.ask_with(now);
         self.flight = Some(Flight {
             ticket,
-            purpose,
-            conditional,
+            errand: errand.clone(),
+            conditional: validators.is_some(),
             outdated: false,
         });
         self.last_attempt = Some(now);
-        Some(plan)
+        Some(FetchPlan {
+            ticket,
+            validators,
+            errand,
+        })
+    }
+
+    fn ask_with(&self, now: Timestamp) -> Option<Validators> {
+        let conditional = self.view.keys(now).is_some() && self.validators != Validators::default();
+        conditional.then(|| self.validators.clone())
     }
 
     fn is_current(&self, digest: [u8; 32], now: Timestamp) -> bool {
@@ -539,6 +523,14 @@ impl Entry {
         now: Timestamp,
         unit: f64,
     ) {
+        self.hold(validators, upstream, now, unit);
+        if let Errand::Kid { kid, .. } = flight.errand {
+            self.note_absent(kid, now);
+        }
+    }
+
+    /// The keys that are there were fetched or confirmed at `fetched_at`, by whomever.
+    fn hold(&mut self, validators: Validators, upstream: Upstream, fetched_at: Timestamp, unit: f64) {
         let cadence = self.settings.cadence(upstream, unit);
         let (advertised, stale) = (
             self.settings.advertised(upstream),
@@ -551,16 +543,13 @@ impl Entry {
         self.last_error = None;
         self.validators = validators;
         self.upstream = upstream;
-        self.next_fetch = now + cadence.fetch_in;
+        self.next_fetch = fetched_at + cadence.fetch_in;
         self.change_view(|view| {
             view.advertised = advertised;
-            view.fetched_at = Some(now);
-            view.fresh_until = now + cadence.fresh_for;
+            view.fetched_at = Some(fetched_at);
+            view.fresh_until = fetched_at + cadence.fresh_for;
             view.usable_until = view.fresh_until + stale;
         });
-        if let Purpose::Kid(kid) = flight.purpose {
-            self.note_absent(kid, now);
-        }
     }
 
     /// Remembers that `kid` was looked for. Whether it is there does not matter: who asks for one that is there
@@ -635,24 +624,46 @@ impl Entry {
         now: Timestamp,
         unit: f64,
     ) -> Finished {
+        let mut finished = Finished {
+            error: Some(code),
+            ..Finished::default()
+        };
         self.error_count += 1;
         self.last_error = Some((code, text.into()));
         if self.view.keys(now).is_none() {
             self.failed_until = now + self.settings.negative_cache_ttl;
         }
-        if !flight.purpose.is_on_demand() {
+        if !flight.errand.is_on_demand() {
             if self.failures == 0 {
                 self.failing_since = now;
             }
             self.failures = self.failures.saturating_add(1);
             let cadence = self.settings.cadence(self.upstream, 0.0).fetch_in;
             let failing_for = now.since(self.failing_since);
-            self.next_fetch = now + backoff::pause(self.failures, failing_for, cadence, retry_after, unit);
+            let pause = backoff::pause(self.failures, failing_for, cadence, retry_after, unit);
+            self.next_fetch = now + pause;
+            finished.pause = Some(pause);
         }
-        Finished {
-            error: Some(code),
+        finished
+    }
+
+    /// Puts another set in place of the one that is there.
+    fn take_over(&mut self, keys: KeySet, digest: [u8; 32], dropped: Dropped, now: Timestamp) -> Finished {
+        let mut finished = Finished {
+            new_keys: true,
             ..Finished::default()
+        };
+        if dropped.count > 0 {
+            finished.truncated = Some(Truncated {
+                original_count: keys.original_count(),
+                dropped: dropped.clone(),
+            });
         }
+        self.dropped = dropped;
+        self.digest = Some(digest);
+        finished.events = self.replace_keys(keys, now);
+        self.absent_kids.clear();
+        finished
     }
 
     fn truncate(&self, keys: &mut KeySet, now: Timestamp) -> Dropped {

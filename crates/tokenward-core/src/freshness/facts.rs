@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::lifetime::Upstream;
+use super::{budget::CallerId, lifetime::Upstream};
 use crate::{
     Timestamp,
     jose::{Dropped, KeySet, Thumbprint},
@@ -24,8 +24,53 @@ pub struct FetchPlan {
     pub ticket: u64,
     /// What the last answer told to ask with.
     pub validators: Option<Validators>,
-    /// One attempt only, since a caller waits for it.
-    pub single_attempt: bool,
+    /// What it is for.
+    pub errand: Errand,
+}
+
+impl FetchPlan {
+    /// Whether there is to be one attempt only, since a caller waits for it.
+    #[must_use]
+    pub fn single_attempt(&self) -> bool {
+        self.errand.is_on_demand()
+    }
+}
+
+/// What a fetch is for, which says what may stand in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// It is due.
+    Due,
+    /// An operator wants it.
+    Manual,
+    /// A token names a key that is not there.
+    Kid {
+        /// The key id; empty where none is named.
+        kid: Box<str>,
+        /// What it came out of.
+        share: Share,
+    },
+    /// A signature did not verify under a known key id.
+    Signature,
+}
+
+impl Errand {
+    /// Whether a token caused it. What clients send never moves the schedule, or a provider that fails could be
+    /// made to be asked far beyond the budget.
+    pub(super) fn is_on_demand(&self) -> bool {
+        matches!(self, Self::Kid { .. } | Self::Signature)
+    }
+}
+
+/// One fetch out of a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Who holds it.
+    pub caller: CallerId,
+    /// How many fetches the budget has.
+    pub size: u32,
+    /// How long one takes to come back.
+    pub refill: Duration,
 }
 
 /// What an answer told to ask with the next time.
@@ -62,6 +107,11 @@ pub enum Outcome {
     Refused {
         /// The stable code of what is wrong with it.
         code: &'static str,
+    },
+    /// Another one asked a moment ago, and got nothing.
+    FailedElsewhere {
+        /// When it is time to ask again.
+        retry_in: Duration,
     },
     /// No answer came, or an error.
     Failed {
@@ -134,6 +184,17 @@ pub struct Finished {
     /// Whether there are other keys than before, which a refused answer brings about too where it shows that one is
     /// compromised.
     pub new_keys: bool,
+    /// How long the schedule pauses after a failure of its own.
+    pub pause: Option<Duration>,
+}
+
+/// What became of a set that somebody else fetched.
+#[derive(Debug)]
+pub struct Adopted {
+    /// What it changed.
+    pub finished: Finished,
+    /// What is still to be carried out of the fetch in the air; none where the set was all that was wanted.
+    pub plan: Option<FetchPlan>,
 }
 
 /// What to do for a token whose key is not there.

@@ -15,7 +15,9 @@ mod view;
 
 pub use budget::CallerId;
 pub use entry::Entry;
-pub use facts::{Cause, Event, FetchPlan, Finished, Miss, Outcome, Restored, Truncated, Validators};
+pub use facts::{
+    Adopted, Cause, Errand, Event, FetchPlan, Finished, Miss, Outcome, Restored, Share, Truncated, Validators,
+};
 pub use lifetime::{CacheHeaders, Upstream};
 pub use settings::{CachePolicy, Refresh, Settings, UnknownKid};
 pub use status::{SkippedKey, State, Status};

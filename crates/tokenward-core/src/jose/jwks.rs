@@ -15,6 +15,8 @@ use super::{
     thumbprint::Thumbprint,
 };
 
+mod kept;
+
 /// The most keys that a set keeps, whatever its limit is configured to.
 pub const MAX_KEYS: usize = 1000;
 
@@ -100,6 +102,9 @@ pub struct KeySet {
     skipped: Vec<Skipped>,
     skipped_count: usize,
     served: Vec<Document>,
+    /// What was truncated, as long as the two together are no more than [`MAX_KEYS`]: another reader of what is kept of the
+    /// set may have another limit.
+    dropped: Vec<Document>,
     original_count: usize,
     /// The public keys whose private half stands in the set.
     leaked: Vec<Thumbprint>,
@@ -145,16 +150,6 @@ impl KeySet {
     /// Only if the body as a whole is not a key set. One without any usable key is not an error here.
     pub fn parse(body: &[u8]) -> Result<Self, SetProblem> {
         Self::read(body, Budget::Keys(MAX_KEYS))
-    }
-
-    /// As [`KeySet::parse`], for a [`KeySet::sanitized_body`] that was kept: the arithmetic of the keys' material was
-    /// checked when they came, which is most of the work, and is not again. A key that was damaged since verifies
-    /// nothing.
-    ///
-    /// # Errors
-    /// As [`KeySet::parse`].
-    pub fn parse_kept(body: &[u8]) -> Result<Self, SetProblem> {
-        Self::read(body, Budget::Examined)
     }
 
     fn read(body: &[u8], budget: Budget) -> Result<Self, SetProblem> {
@@ -209,10 +204,10 @@ impl KeySet {
         self.original_count
     }
 
-    /// Whether everything is still there that the body had: nothing was skipped and not served, nothing dropped.
+    /// Whether everything is still known that the body had: nothing was skipped and not served, nothing dropped for good.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.served.len() == self.original_count
+        self.served.len() + self.dropped.len() == self.original_count
     }
 
     /// The keys to serve to others, in document order: kid and JSON text. Members are as they were sent, blanks
@@ -222,22 +217,6 @@ impl KeySet {
         self.served
             .iter()
             .map(|document| (document.kid(), &*document.json))
-    }
-
-    /// A key set of what is served: safe to store, and [`KeySet::parse`] finds the same usable keys in it.
-    #[must_use]
-    pub fn sanitized_body(&self) -> String {
-        let size: usize = self.served.iter().map(|document| document.json.len() + 1).sum();
-        let mut body = String::with_capacity(size + 16);
-        body.push_str(r#"{"keys":["#);
-        for (place, document) in self.served.iter().enumerate() {
-            if place > 0 {
-                body.push(',');
-            }
-            body.push_str(&document.json);
-        }
-        body.push_str("]}");
-        body
     }
 
     /// Names everything that was read: what is served, and what is skipped for which reason. Two sets with the same
@@ -255,9 +234,13 @@ impl KeySet {
             part(document.json.as_bytes());
         }
         part(&(self.skipped_count as u64).to_be_bytes());
-        for skipped in &self.skipped {
-            part(skipped.kid.as_deref().unwrap_or_default().as_bytes());
-            part(skipped.reason.code().as_bytes());
+        // In an order of their own: of those that are not kept, the places are not either.
+        let name = |skipped: &Skipped| (skipped.kid.clone().unwrap_or_default(), skipped.reason.code());
+        let mut names: Vec<_> = self.skipped.iter().map(name).collect();
+        names.sort_unstable();
+        for (kid, reason) in &names {
+            part(kid.as_bytes());
+            part(reason.as_bytes());
         }
         for thumbprint in &self.leaked {
             part(thumbprint.as_bytes());
@@ -275,13 +258,13 @@ impl KeySet {
 
     /// Takes the keys with these names out, as if they had never been listed.
     pub fn remove(&mut self, names: &[Thumbprint]) {
+        let stays = |document: &Document| {
+            let key = document.key.as_ref();
+            key.is_none_or(|key| !names.contains(key.thumbprint()))
+        };
         self.usable.retain(|key| !names.contains(key.thumbprint()));
-        self.served.retain(|document| {
-            document
-                .key
-                .as_ref()
-                .is_none_or(|key| !names.contains(key.thumbprint()))
-        });
+        self.served.retain(stays);
+        self.dropped.retain(stays);
     }
 
     /// Drops keys until at most `max` are left, and never more than [`MAX_KEYS`]; 0 means no other limit than
@@ -321,10 +304,13 @@ impl KeySet {
                 .kid()
                 .map_or_else(|| format!("#{}", document.index), str::to_owned)
         });
-        Dropped {
+        let names = Dropped {
             kids: named.collect(),
             count: dropped.len(),
-        }
+        };
+        dropped.truncate(MAX_KEYS - self.served.len());
+        self.dropped = dropped;
+        names
     }
 
     /// The key for a token with this `kid` and algorithm. A token without kid gets one only if no other key fits

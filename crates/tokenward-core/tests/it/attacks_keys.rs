@@ -324,7 +324,7 @@ fn private_material_is_neither_used_nor_kept() {
             assert!(keys.skipped()[0].reason.is_compromise());
             assert_eq!(keys.skipped()[0].kid.as_deref(), Some("leaked"));
             assert!(!format!("{keys:?}").contains(&marker));
-            assert!(!keys.sanitized_body().contains(&marker));
+            assert!(!keys.kept_body().contains(&marker));
         }
     }
     // The same key once more, without it.
@@ -359,7 +359,7 @@ fn symmetric_keys_in_a_set_are_neither_used_nor_kept() {
     let keys = set(&[jwk.clone(), EC.jwk()]);
     assert_eq!(denial(&hmac.token(&json!({})), &keys), Denial::AlgNotAllowed);
     assert_eq!(keys.skipped()[0].reason, SkipReason::SymmetricMaterial);
-    assert!(!keys.sanitized_body().contains(jwk["k"].as_str().unwrap()));
+    assert!(!keys.kept_body().contains(jwk["k"].as_str().unwrap()));
     let empty = json!({"kty": "oct", "kid": "k", "alg": "HS256"});
     assert_eq!(reason(&empty), Some(SkipReason::SymmetricMaterial));
     assert!(SkipReason::SymmetricMaterial.is_compromise());
@@ -513,7 +513,7 @@ fn a_secret_never_shows() {
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, canonical.as_bytes());
     assert_ne!(key.thumbprint().as_bytes(), hash.as_ref());
     let keys: KeySet = [key].into_iter().collect();
-    assert_eq!(keys.sanitized_body(), r#"{"keys":[]}"#);
+    assert_eq!(keys.kept_body(), r#"{"keys":[]}"#);
 }
 
 #[test]

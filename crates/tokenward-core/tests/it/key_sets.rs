@@ -28,7 +28,7 @@ fn members_are_served_as_they_were_sent() {
         keys.documents().collect::<Vec<_>>(),
         [(Some("é 🗝"), expected.as_str())]
     );
-    assert_eq!(keys.sanitized_body(), format!(r#"{{"keys":[{expected}]}}"#));
+    assert_eq!(keys.kept_body(), format!(r#"{{"keys":[{expected}]}}"#));
 }
 
 #[test]
@@ -45,12 +45,18 @@ fn a_stored_body_gives_the_same_keys_again() {
     assert_eq!(kids(&keys), ["a", "pq", "enc", "b", "-"]);
     assert_eq!(keys.skipped().len(), 4);
     assert_eq!(keys.skipped()[1].index, 2);
-    let kept = KeySet::parse_kept(keys.sanitized_body().as_bytes()).unwrap();
+    let kept = KeySet::parse_kept(keys.kept_body().as_bytes()).unwrap();
     assert_eq!(format!("{:?}", kept.usable()), format!("{:?}", keys.usable()));
-    assert_eq!(kept.sanitized_body(), keys.sanitized_body());
-    let again = KeySet::parse(keys.sanitized_body().as_bytes()).unwrap();
+    assert_eq!(kept.kept_body(), keys.kept_body());
+    assert_eq!(
+        kept.digest(),
+        keys.digest(),
+        "the same set, with what is not served of it"
+    );
+    assert_eq!((kept.leaked(), kept.leaked().len()), (keys.leaked(), 1));
+    let again = KeySet::parse(keys.kept_body().as_bytes()).unwrap();
     assert_eq!(kids(&again), kids(&keys));
-    assert_eq!(again.sanitized_body(), keys.sanitized_body());
+    assert!(again.documents().eq(keys.documents()));
     let thumbprints = |keys: &KeySet| {
         keys.usable()
             .iter()
@@ -59,6 +65,19 @@ fn a_stored_body_gives_the_same_keys_again() {
     };
     assert_eq!(thumbprints(&again), thumbprints(&keys));
     assert_eq!(again.skipped_count(), 2);
+}
+
+#[test]
+fn what_is_dropped_to_keep_a_limit_is_kept_for_another() {
+    let mut keys = five();
+    let (digest, body) = (keys.digest(), keys.kept_body());
+    keys.truncate(2, Truncation::FirstN, &never, &never);
+    assert_eq!(keys.kept_body(), body);
+    let mut kept = KeySet::parse_kept(body.as_bytes()).unwrap();
+    assert_eq!(kept.digest(), digest);
+    let gone = kept.truncate(2, Truncation::KeepActive, &|kid| kid == "d", &never);
+    assert_eq!(kids(&kept), ["a", "d"]);
+    assert_eq!(gone.kids, ["enc", "b", "c"]);
 }
 
 #[test]

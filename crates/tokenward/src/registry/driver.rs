@@ -1,7 +1,7 @@
 //! The one task that decides when a key set is fetched.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque, hash_map::Entry},
     sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
@@ -17,10 +17,12 @@ use tokio::{
 use tracing::Instrument as _;
 
 use super::{
-    Inner, Source, flight,
+    Inner, Source,
+    flight::{self, Landing},
     keep::MAX_WRITES,
     lock,
     places::{Places, Ticket},
+    sharing::Lease,
 };
 use crate::telemetry;
 
@@ -66,6 +68,13 @@ struct Known {
     queued: bool,
 }
 
+/// What is to be done in the store, in this order.
+struct Errands {
+    source: Arc<Source>,
+    save: bool,
+    release: Option<Lease>,
+}
+
 /// One ordered set of wake-ups and two bounded pools of fetches, for all identity providers.
 pub(super) struct Driver {
     inner: Arc<Inner>,
@@ -74,11 +83,11 @@ pub(super) struct Driver {
     scheduled: Places<Arc<Source>>,
     /// Fetches that a caller waits for have places of their own, so that a busy schedule does not hold them up.
     on_demand: Places<Arc<Source>>,
-    flights: JoinSet<bool>,
+    flights: JoinSet<Landing>,
     places: HashMap<task::Id, (u64, Class, Ticket)>,
-    /// Whose snapshots are to be written, each once. A slow store keeps nobody from fetching.
-    unsaved: VecDeque<Arc<Source>>,
-    unsaved_ids: HashSet<u64>,
+    /// What the store is to be told, each provider once, and in which order. A slow store keeps nobody from fetching.
+    errands: HashMap<u64, Errands>,
+    order: VecDeque<u64>,
     writes: JoinSet<()>,
 }
 
@@ -92,8 +101,8 @@ impl Driver {
             on_demand: Places::new(max_concurrent_fetches),
             flights: JoinSet::new(),
             places: HashMap::new(),
-            unsaved: VecDeque::new(),
-            unsaved_ids: HashSet::new(),
+            errands: HashMap::new(),
+            order: VecDeque::new(),
             writes: JoinSet::new(),
         }
     }
@@ -135,6 +144,7 @@ impl Driver {
             self.ended(ended);
         }
         self.flights.shutdown().await;
+        self.save();
         // Each has its deadline.
         while self.writes.join_next().await.is_some() {}
     }
@@ -220,37 +230,56 @@ impl Driver {
         self.schedule(id);
     }
 
-    fn ended(&mut self, ended: Result<(task::Id, bool), JoinError>) {
-        let (task, changed) = ended.unwrap_or_else(|error| (error.id(), false));
+    fn ended(&mut self, ended: Result<(task::Id, Landing), JoinError>) {
+        let (task, landing) = ended.unwrap_or_else(|error| (error.id(), Landing::default()));
         let Some((id, class, ticket)) = self.places.remove(&task) else {
             return;
         };
         self.free(class, &ticket);
         self.schedule(id);
-        if changed
-            && self.inner.snapshots.is_some()
-            && let Some(known) = self.known.get(&id)
-        {
+        let save = landing.changed && self.inner.snapshots.is_some();
+        let Some(known) = self.known.get(&id).filter(|_| save || landing.lease.is_some()) else {
+            return;
+        };
+        if save {
             known.source.unsaved.store(true, Ordering::Release);
-            if self.unsaved_ids.insert(id) {
-                self.unsaved.push_back(Arc::clone(&known.source));
+        }
+        match self.errands.entry(id) {
+            Entry::Occupied(mut earlier) => {
+                let earlier = earlier.get_mut();
+                earlier.save |= save;
+                // Where there is another, the earlier one has ended.
+                earlier.release = landing.lease.or(earlier.release.take());
+            }
+            Entry::Vacant(none) => {
+                none.insert(Errands {
+                    source: Arc::clone(&known.source),
+                    save,
+                    release: landing.lease,
+                });
+                self.order.push_back(id);
             }
         }
     }
 
     fn save(&mut self) {
         while self.writes.len() < MAX_WRITES
-            && let Some(source) = self.unsaved.pop_front()
+            && let Some(errands) = self.order.pop_front().and_then(|id| self.errands.remove(&id))
         {
-            self.unsaved_ids.remove(&source.id);
             let inner = Arc::clone(&self.inner);
             self.writes.spawn(async move {
-                let config = source.config();
-                if let Err(error) = inner.keep(config.tenant(), config.name()).await {
+                let config = errands.source.config();
+                if errands.save
+                    && let Err(error) = inner.keep(config.tenant(), config.name()).await
+                {
                     telemetry::snapshot_failed(
                         "a key set could not be stored; a restart will not know it",
                         &error,
                     );
+                }
+                // Not before the set is stored: whoever fetches next is to find it.
+                if let Some(lease) = &errands.release {
+                    inner.release(&errands.source, lease).await;
                 }
             });
         }

@@ -4,24 +4,44 @@ use std::sync::Arc;
 
 use tokenward_core::freshness::FetchPlan;
 
-use super::{Inner, Source};
+use super::{
+    Inner, Source,
+    sharing::{Course, Lease},
+};
 use crate::acquire::{Effort, Validators, acquire};
 
-/// Fetches, hands the outcome to the entry, and wakes those who wait. True where what is stored has to change.
-pub(super) async fn fly(inner: Arc<Inner>, source: Arc<Source>, plan: FetchPlan) -> bool {
+/// What is to be done in the store once a fetch has ended, in this order.
+#[derive(Default)]
+pub(super) struct Landing {
+    /// What is stored of the provider has to change.
+    pub(super) changed: bool,
+    /// This is to be handed back.
+    pub(super) lease: Option<Lease>,
+}
+
+/// Fetches, unless another process that has the same store did; hands the outcome to the entry, and wakes those who wait.
+pub(super) async fn fly(inner: Arc<Inner>, source: Arc<Source>, plan: FetchPlan) -> Landing {
     let mut airborne = Airborne {
         inner: &inner,
         source: &source,
         ticket: Some(plan.ticket),
     };
-    let Some(target) = source.target() else {
-        return false;
+    let unchanged = |lease| Landing {
+        changed: false,
+        lease,
     };
-    let validators = plan.validators.map(|known| Validators {
+    let (plan, mut lease) = match inner.arrange(&source, plan).await {
+        Course::Fetch(plan, lease) => (plan, lease),
+        Course::Over(lease) => return unchanged(lease),
+    };
+    let Some(target) = source.target() else {
+        return unchanged(lease);
+    };
+    let validators = plan.validators.clone().map(|known| Validators {
         etag: known.etag,
         last_modified: known.last_modified,
     });
-    let effort = if plan.single_attempt {
+    let effort = if plan.single_attempt() {
         Effort::Single
     } else {
         Effort::Full
@@ -36,9 +56,19 @@ pub(super) async fn fly(inner: Arc<Inner>, source: Arc<Source>, plan: FetchPlan)
         effort,
     )
     .await;
+    let now = inner.clock.steady();
+    if lease.as_ref().is_some_and(|lease| lease.is_over(now)) && inner.is_overtaken(&source, &plan).await {
+        return unchanged(lease);
+    }
     airborne.ticket = None;
-    let took = inner.clock.steady().since(began);
-    source.land(&inner, plan.ticket, acquired, took)
+    let landed = source.land(&inner, plan.ticket, acquired, now.since(began));
+    if let (Some(lease), Some(pause)) = (&mut lease, landed.pause) {
+        lease.fail(pause);
+    }
+    Landing {
+        changed: landed.changed,
+        lease,
+    }
 }
 
 /// A fetch that has not landed. Dropped, also by a panic, it leaves the entry as if it had never begun.

@@ -9,6 +9,7 @@ mod keep;
 mod places;
 mod search;
 mod shards;
+mod sharing;
 mod source;
 mod status;
 mod tenants;
@@ -353,13 +354,17 @@ impl Registry {
         Ok(count)
     }
 
-    /// Removes the snapshots that no identity provider was registered for since [`Registry::restore`].
+    /// Removes the snapshots that no identity provider was registered for since [`Registry::restore`]. Those of a store
+    /// that others have too may be theirs, and stay.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Store`] with the first failure; the others are removed all the same.
     pub async fn discard_unclaimed(&self) -> Result<(), Error> {
         let unclaimed = std::mem::take(&mut lock(&self.inner.writer).restored);
+        if self.inner.shared_store().is_some() {
+            return Ok(());
+        }
         let names = unclaimed
             .into_keys()
             .map(|(tenant, name)| (tenant.into(), name.into()));

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The longest that a lookup waits for fetches.
-const MAX_WAIT: Duration = Duration::from_secs(2);
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(2);
 
 /// What one look at a view comes to.
 pub(crate) enum Seen<T> {

@@ -252,21 +252,70 @@ impl Source {
         inner.inbox.poke(self);
     }
 
-    /// Hands the outcome of a fetch to the entry. True where what is stored of it has to change. What comes for a
-    /// registration that is gone, or was asked under earlier settings, changes nothing and wakes nobody: who waits,
-    /// waits for the fetch that follows.
-    pub(super) fn land(&self, inner: &Inner, ticket: u64, acquired: Acquired, took: Duration) -> bool {
-        let now = inner.clock.steady();
+    /// Hands the outcome of a fetch to the entry. What comes for a registration that is gone, or was asked under earlier
+    /// settings, changes nothing and wakes nobody: who waits, waits for the fetch that follows.
+    pub(super) fn land(&self, inner: &Inner, ticket: u64, acquired: Acquired, took: Duration) -> Landed {
         let outcome = outcome(acquired.result, inner.clock.wall());
+        let (jwks_uri, took) = (acquired.jwks_uri, Some(took));
+        let change = |entry: &mut Entry, now| entry.finish_fetch(ticket, outcome, now, inner.random.unit());
+        self.change(inner, jwks_uri, took, change)
+            .map_or_else(Landed::default, |finished| Landed {
+                changed: finished.error.is_none() || finished.new_keys,
+                // What shows that a key has leaked must be seen by everybody, and soon.
+                pause: finished.pause.filter(|_| !finished.new_keys),
+            })
+    }
+
+    /// Another one fetched in vain, and it is not time to do it again.
+    pub(super) fn fail_elsewhere(&self, inner: &Inner, ticket: u64, retry_in: Duration) {
+        self.metrics.shared("failed_elsewhere");
+        let outcome = Outcome::FailedElsewhere { retry_in };
+        let change = |entry: &mut Entry, now| entry.finish_fetch(ticket, outcome, now, inner.random.unit());
+        self.change(inner, None, None, change);
+    }
+
+    /// Takes over what another one fetched, if it is newer than what is here. What is left to be done of `plan`, if
+    /// anything.
+    pub(super) fn adopt(&self, inner: &Inner, plan: FetchPlan, snapshot: Snapshot) -> Option<FetchPlan> {
+        let (view, now) = (self.view(), inner.clock.steady());
+        let known = view.last_updated().filter(|_| view.keys(now).is_some());
+        // Most of the time it is what is here already; that is not worth reading it.
+        if known.is_some_and(|known| snapshot.fetched_at <= known) {
+            return Some(plan);
+        }
+        let found_at = Url::parse(&snapshot.url).ok();
+        let Some(restored) = restored(snapshot) else {
+            return Some(plan);
+        };
+        let mut left = None;
+        let change = |entry: &mut Entry, now| {
+            let adopted = entry.adopt(plan.ticket, restored, now, inner.random.unit())?;
+            left = adopted.plan;
+            Some(adopted.finished)
+        };
+        if self.change(inner, found_at, None, change).is_none() {
+            return Some(plan);
+        }
+        self.metrics.shared("adopted");
+        left
+    }
+
+    /// Changes the entry, and tells everybody. `took` is how long a fetch took, where there was one.
+    fn change(
+        &self,
+        inner: &Inner,
+        found_at: Option<Url>,
+        took: Option<Duration>,
+        change: impl FnOnce(&mut Entry, Timestamp) -> Option<Finished>,
+    ) -> Option<Finished> {
+        let now = inner.clock.steady();
         let mut entry = lock(&self.entry);
         if self.is_retired() {
-            return false;
+            return None;
         }
-        let Some(finished) = entry.finish_fetch(ticket, outcome, now, inner.random.unit()) else {
-            return false;
-        };
-        if acquired.jwks_uri.is_some() {
-            *lock(&self.resolved) = acquired.jwks_uri;
+        let finished = change(&mut entry, now)?;
+        if found_at.is_some() {
+            *lock(&self.resolved) = found_at;
         }
         self.publish(inner, &entry);
         let status = entry.status(now);
@@ -274,7 +323,7 @@ impl Source {
         drop(entry);
         self.landed.notify_waiters();
         self.report(inner, &finished, &status, text.as_deref(), took);
-        finished.error.is_none() || finished.new_keys
+        Some(finished)
     }
 
     /// The fetch `ticket` came to nothing.
@@ -297,7 +346,7 @@ impl Source {
             name: config.name().to_owned(),
             url: self.url().map(String::from).unwrap_or_default(),
             config_hash: config.source_hash(),
-            body: view.keys(fetched_at)?.sanitized_body().into_bytes(),
+            body: view.keys(fetched_at)?.kept_body().into_bytes(),
             etag: validators.etag,
             last_modified: validators.last_modified,
             fetched_at,
@@ -326,10 +375,12 @@ impl Source {
         finished: &Finished,
         status: &Status,
         text: Option<&str>,
-        took: Duration,
+        took: Option<Duration>,
     ) {
         let config = self.config.load();
-        self.metrics.refreshed(finished.error, took);
+        if let Some(took) = took {
+            self.metrics.refreshed(finished.error, took);
+        }
         if finished.new_keys {
             for key in &status.skipped_keys {
                 self.metrics.skipped(key.reason);
@@ -358,6 +409,15 @@ impl Source {
             send(EventKind::Notable(event.clone()));
         }
     }
+}
+
+/// What a fetch came to.
+#[derive(Default)]
+pub(super) struct Landed {
+    /// Whether what is stored has to change.
+    pub(super) changed: bool,
+    /// How long the schedule pauses, where it failed and another attempt by anybody would fail as well.
+    pub(super) pause: Option<Duration>,
 }
 
 /// What is not as it should be, for the tally.

@@ -100,7 +100,7 @@ pub(crate) struct World {
     pub(crate) store: Arc<Memory>,
 }
 
-const START: Timestamp = Timestamp::from_secs(1_800_000_000);
+pub(crate) const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 pub(crate) const CALLER: CallerId = CallerId::new(1);
 pub(crate) const OTHER: CallerId = CallerId::new(2);
 
@@ -131,7 +131,33 @@ impl World {
         snapshots: Option<Arc<dyn Snapshots>>,
         random: Arc<dyn Random>,
     ) -> Self {
-        let clock = ManualClock::new(start);
+        Self::at(ManualClock::new(start), sites, store, snapshots, random)
+    }
+
+    /// One of several that have the clock, the providers and the store in common.
+    pub(crate) fn replica(
+        clock: &ManualClock,
+        sites: &Arc<Sites>,
+        snapshots: Arc<dyn Snapshots>,
+        unit: f64,
+    ) -> Self {
+        let random = Arc::new(move || unit);
+        Self::at(
+            clock.clone(),
+            Arc::clone(sites),
+            Arc::default(),
+            Some(snapshots),
+            random,
+        )
+    }
+
+    fn at(
+        clock: ManualClock,
+        sites: Arc<Sites>,
+        store: Arc<Memory>,
+        snapshots: Option<Arc<dyn Snapshots>>,
+        random: Arc<dyn Random>,
+    ) -> Self {
         let fetcher = Scripted {
             sites: Arc::clone(&sites),
             clock: clock.clone(),
@@ -172,6 +198,10 @@ impl World {
 
     /// Registers it and lets nothing happen yet.
     pub(crate) fn register(&self, name: &str, settings: Settings) {
+        self.register_with(name, settings, Guards::default());
+    }
+
+    pub(crate) fn register_with(&self, name: &str, settings: Settings, guards: Guards) {
         let policy = Policy::builder(issuer(name), Audiences::OneOf(vec!["api".to_owned()]))
             .build()
             .unwrap();
@@ -180,7 +210,7 @@ impl World {
             .unwrap()
             .with_settings(settings)
             .unwrap()
-            .with_guards(Guards::default())
+            .with_guards(guards)
             .unwrap();
         self.registry.register(config).unwrap();
     }

@@ -37,6 +37,8 @@ enum Step {
     BadSignature(u64),
     /// The fetch in the air brings the keys of this mask, the first with another material for the same id.
     Set(u8, bool),
+    /// The same out of the store, so many seconds old.
+    Adopt(u8, u64),
     NotModified,
     Fail(Option<u64>),
     Refuse,
@@ -53,6 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (any::<u8>(), 0_u64..4).prop_map(|(kid, caller)| Step::Miss(kid, caller)),
         1 => (0_u64..3).prop_map(Step::BadSignature),
         4 => (0_u8..16, any::<bool>()).prop_map(|(mask, other)| Step::Set(mask, other)),
+        2 => (0_u8..16, 0_u64..200).prop_map(|(mask, age)| Step::Adopt(mask, age)),
         2 => Just(Step::NotModified),
         3 => proptest::option::of(0_u64..1_000).prop_map(Step::Fail),
         1 => Just(Step::Refuse),
@@ -79,7 +82,7 @@ impl Onlooker {
     fn took_off(&mut self, plan: Option<FetchPlan>, on_demand: bool) {
         if let Some(plan) = plan {
             assert!(self.air.is_none(), "two fetches in the air");
-            assert_eq!(plan.single_attempt, on_demand);
+            assert_eq!(plan.single_attempt(), on_demand);
             self.air = Some((plan, on_demand));
         }
     }
@@ -99,7 +102,7 @@ impl Onlooker {
                 self.missing_since.push((key, now));
             }
         }
-        self.listed = Some((now, keys));
+        self.listed = view.last_updated().map(|at| (at, keys));
     }
 
     /// No key is found that the valid answers so far do not allow to be used at `now`.
@@ -176,6 +179,26 @@ fn land(entry: &mut Entry, onlooker: &mut Onlooker, outcome: Outcome, now: Times
     }
 }
 
+fn adopt(entry: &mut Entry, onlooker: &mut Onlooker, other: Restored, now: Timestamp, unit: f64) {
+    let Some((plan, on_demand)) = onlooker.air.take() else {
+        return;
+    };
+    let (before, fetched_at) = (entry.view(), other.fetched_at);
+    let Some(adopted) = entry.adopt(plan.ticket, other, now, unit) else {
+        let after = entry.view();
+        assert!(Arc::ptr_eq(&before, &after));
+        onlooker.air = Some((plan, on_demand));
+        return;
+    };
+    let known = before.last_updated().filter(|_| before.keys(now).is_some());
+    assert!(
+        known.is_none_or(|known| known < fetched_at),
+        "an older set replaced a newer one"
+    );
+    onlooker.air = adopted.plan.map(|plan| (plan, on_demand));
+    onlooker.saw_answer(entry, now);
+}
+
 fn seeds(mask: u8, other: bool) -> Vec<(&'static str, u8)> {
     (0_u8..4)
         .zip(KIDS)
@@ -213,6 +236,25 @@ fn apply(step: &Step, entry: &mut Entry, onlooker: &mut Onlooker, now: &mut Time
             }
         }
         Step::Set(mask, other) => land(entry, onlooker, fresh_set(&seeds(*mask, *other)), *now, unit),
+        Step::Adopt(mask, age) => {
+            let Outcome::Fresh {
+                keys,
+                digest,
+                validators,
+                upstream,
+            } = fresh_set(&seeds(*mask, false))
+            else {
+                return;
+            };
+            let other = Restored {
+                keys: *keys,
+                fetched_at: *now - secs(*age),
+                digest,
+                validators,
+                upstream,
+            };
+            adopt(entry, onlooker, other, *now, unit);
+        }
         Step::NotModified => land(entry, onlooker, not_modified(), *now, unit),
         Step::Fail(None) => land(entry, onlooker, failed(), *now, unit),
         Step::Fail(Some(after)) => {

@@ -124,7 +124,7 @@ fn due_at_once_and_then_at_its_pace() {
     let mut entry = Entry::new(settings(), at(0));
     assert!(entry.is_due(at(0)));
     let plan = entry.begin_fetch(Cause::Scheduled, at(0)).unwrap();
-    assert!(!plan.single_attempt && plan.validators.is_none());
+    assert!(!plan.single_attempt() && plan.validators.is_none());
     entry.finish_fetch(plan.ticket, fresh_set(&[("a", 1)]), at(1), 0.0);
     assert_eq!(entry.next_wakeup(), at(3_601));
     assert!(entry.begin_fetch(Cause::Scheduled, at(3_600)).is_none());
@@ -587,7 +587,7 @@ fn an_unknown_kid_is_fetched_for_once_and_then_known_to_be_absent() {
     let Miss::Fetch(plan) = entry.miss("x", ALICE, at(10)) else {
         panic!()
     };
-    assert!(plan.single_attempt && plan.validators.is_some());
+    assert!(plan.single_attempt() && plan.validators.is_some());
     assert_eq!(entry.miss("x", BOB, at(10)), Miss::Join);
     assert_eq!(entry.miss("y", BOB, at(10)), Miss::Join);
     entry.finish_fetch(plan.ticket, not_modified(), at(11), 0.0);
@@ -706,7 +706,7 @@ fn bad_signatures_have_a_budget_of_their_own() {
     let Miss::Fetch(plan) = entry.bad_signature(ALICE, at(10)) else {
         panic!()
     };
-    assert!(plan.single_attempt);
+    assert!(plan.single_attempt());
     entry.finish_fetch(plan.ticket, failed(), at(10), 0.0);
     assert_eq!(entry.next_wakeup(), at(3_600));
     assert_eq!(entry.bad_signature(ALICE, at(69)), Miss::OverBudget);
@@ -854,7 +854,8 @@ fn only_a_whole_set_is_kept_with_its_validators() {
     for (set, max_keys, whole) in [
         (&[a.clone(), b.clone()][..], 2, true),
         (&[a.clone(), enc], 2, true),
-        (&[a.clone(), b], 1, false),
+        // What was dropped is kept with the rest.
+        (&[a.clone(), b], 1, true),
         (&[a, broken], 2, false),
     ] {
         let settings = Settings {
@@ -951,4 +952,171 @@ fn an_idle_entry_is_small() {
     assert!(size_of::<Entry>() <= 640, "{}", size_of::<Entry>());
     let entry = Entry::new(settings(), at(0));
     assert_eq!(entry.recent_kids.capacity() + entry.absent_kids.len(), 0);
+}
+
+fn theirs(keys: &[(&str, u8)], fetched_at: Timestamp) -> Restored {
+    let jwks: Vec<_> = keys.iter().map(|(kid, seed)| jwk(kid, *seed, "")).collect();
+    let keys = KeySet::parse(body(&jwks).as_bytes()).unwrap();
+    Restored {
+        digest: keys.digest(),
+        keys,
+        fetched_at,
+        validators: validators("theirs"),
+        upstream: Upstream::default(),
+    }
+}
+
+#[test]
+fn what_another_fetched_is_adopted_with_its_age_where_it_is_newer() {
+    let mut entry = loaded(settings(), &[("a", 1)]);
+    let plan = entry.begin_fetch(Cause::Scheduled, at(3_600)).unwrap();
+    assert_eq!(plan.errand, Errand::Due);
+    let now = at(3_600);
+    for other in [
+        theirs(&[("b", 2)], at(0)),
+        theirs(&[("b", 2)], at(-1)),
+        theirs(&[("b", 2)], at(3_611)),
+        theirs(&[], at(3_500)),
+    ] {
+        assert!(entry.adopt(plan.ticket, other, now, 0.0).is_none());
+    }
+    assert!(
+        entry
+            .adopt(plan.ticket + 1, theirs(&[("b", 2)], at(3_500)), now, 0.0)
+            .is_none()
+    );
+    let adopted = entry
+        .adopt(plan.ticket, theirs(&[("b", 2)], at(3_500)), now, 0.0)
+        .unwrap();
+    assert!(adopted.plan.is_none() && adopted.finished.new_keys);
+    assert_eq!(adopted.finished.events, [Event::AllKeysReplaced]);
+    assert!(entry.finds("b", now) && entry.finds("a", now), "with its grace");
+    assert_eq!(entry.view().last_updated(), Some(at(3_500)));
+    assert_eq!(entry.next_wakeup(), now + entry.settings.absent_key_grace);
+    assert_eq!(entry.next_fetch, at(7_100));
+    assert!(entry.flight.is_none());
+
+    // The same set again: the very same object stays. One that is due already leaves the fetch to be made.
+    let plan = entry.begin_fetch(Cause::Scheduled, at(9_000)).unwrap();
+    let before = Arc::clone(entry.view().keys(at(9_000)).unwrap());
+    let adopted = entry
+        .adopt(plan.ticket, theirs(&[("b", 2)], at(4_000)), at(9_000), 0.0)
+        .unwrap();
+    assert!(!adopted.finished.new_keys);
+    assert!(Arc::ptr_eq(&before, entry.view().keys(at(9_000)).unwrap()));
+    let left = adopted.plan.unwrap();
+    assert_eq!(
+        (left.ticket, left.validators),
+        (plan.ticket, Some(validators("theirs")))
+    );
+    assert!(
+        entry
+            .finish_fetch(plan.ticket, not_modified(), at(9_001), 0.0)
+            .unwrap()
+            .error
+            .is_none()
+    );
+
+    // A little ahead of our clock is now.
+    let plan = entry.begin_fetch(Cause::Scheduled, at(20_000)).unwrap();
+    assert!(
+        entry
+            .adopt(plan.ticket, theirs(&[("b", 2)], at(20_009)), at(20_000), 0.0)
+            .is_some()
+    );
+    assert_eq!(entry.view().last_updated(), Some(at(20_000)));
+
+    // Past its deadline it is nobody's.
+    let mut entry = Entry::new(settings(), at(0));
+    let plan = entry.begin_fetch(Cause::Scheduled, at(0)).unwrap();
+    assert!(
+        entry
+            .adopt(plan.ticket, theirs(&[("b", 2)], at(-13 * 3_600)), at(0), 0.0)
+            .is_none()
+    );
+    assert!(
+        entry
+            .adopt(plan.ticket, theirs(&[("b", 2)], at(1 - 13 * 3_600)), at(0), 0.0)
+            .is_some()
+    );
+}
+
+#[test]
+fn what_was_purged_or_read_under_other_settings_is_not_adopted() {
+    for purge in [true, false] {
+        let mut entry = loaded(settings(), &[("a", 1)]);
+        match purge {
+            true => entry.purge(at(100)),
+            false => entry.reconfigure(settings(), at(100)),
+        }
+        let plan = entry.begin_fetch(Cause::Scheduled, at(101)).unwrap();
+        assert!(
+            entry
+                .adopt(plan.ticket, theirs(&[("b", 2)], at(100)), at(101), 0.0)
+                .is_none()
+        );
+        assert!(
+            entry
+                .adopt(plan.ticket, theirs(&[("b", 2)], at(101)), at(101), 0.0)
+                .is_some()
+        );
+    }
+    // A fetch that counts for nothing is no reason to look anywhere.
+    let mut entry = loaded(settings(), &[("a", 1)]);
+    let plan = entry.begin_fetch(Cause::Manual, at(100)).unwrap();
+    entry.reconfigure(settings(), at(101));
+    assert!(
+        entry
+            .adopt(plan.ticket, theirs(&[("b", 2)], at(102)), at(102), 0.0)
+            .is_none()
+    );
+}
+
+#[test]
+fn a_key_id_that_the_adopted_set_lacks_is_still_looked_for() {
+    let mut entry = loaded(settings(), &[("a", 1)]);
+    let Miss::Fetch(plan) = entry.miss("c", ALICE, at(10)) else {
+        panic!()
+    };
+    let Errand::Kid { kid, share } = &plan.errand else {
+        panic!()
+    };
+    assert_eq!(
+        (&**kid, share.caller, share.size, share.refill),
+        ("c", ALICE, 2, secs(30))
+    );
+    let adopted = entry.adopt(plan.ticket, theirs(&[("a", 1), ("b", 2)], at(9)), at(10), 0.0);
+    assert_eq!(adopted.unwrap().plan.unwrap().errand, plan.errand);
+    let adopted = entry.adopt(plan.ticket, theirs(&[("a", 1), ("c", 3)], at(10)), at(10), 0.0);
+    assert!(adopted.unwrap().plan.is_none());
+    // It was there: nothing is known to be absent.
+    assert!(!entry.is_known_absent("c", at(10)));
+}
+
+#[test]
+fn a_failure_of_another_counts_and_he_says_when_it_is_time_again() {
+    let mut entry = loaded(settings(), &[("a", 1)]);
+    for (retry_in, pause) in [(7, 7_000), (1_000, 300_000), (0, 250)] {
+        let now = entry.next_fetch;
+        let plan = entry.begin_fetch(Cause::Scheduled, now).unwrap();
+        let outcome = Outcome::FailedElsewhere {
+            retry_in: secs(retry_in),
+        };
+        let finished = entry.finish_fetch(plan.ticket, outcome, now, 0.5).unwrap();
+        assert_eq!(finished.error, Some("failed_elsewhere"));
+        assert_eq!(entry.next_fetch, now + Duration::from_millis(pause));
+    }
+    assert_eq!(entry.failures, 3);
+    // What it does itself says how long it pauses, where the schedule wanted it.
+    let now = entry.next_fetch;
+    let plan = entry.begin_fetch(Cause::Scheduled, now).unwrap();
+    let finished = entry.finish_fetch(plan.ticket, failed(), now, 0.999).unwrap();
+    assert_eq!(now + finished.pause.unwrap(), entry.next_fetch);
+    let Miss::Fetch(plan) = entry.miss("c", ALICE, now) else {
+        panic!()
+    };
+    assert_eq!(
+        entry.finish_fetch(plan.ticket, failed(), now, 0.5).unwrap().pause,
+        None
+    );
 }
