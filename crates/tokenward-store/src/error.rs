@@ -25,6 +25,13 @@ pub enum StoreErrorKind {
     Absent,
     /// The medium failed, is full or refuses writes. What was being written is not stored.
     Io,
+    /// The server of the store cannot be reached, is no master, or did not answer in time. What was being written
+    /// may be stored, or may be yet. It is asked again by itself.
+    Unavailable,
+    /// The server of the store throws out what it holds where its memory ends, which would be to forget silently.
+    Evicting,
+    /// A setting of the store makes no sense.
+    Invalid,
 }
 
 impl StoreError {

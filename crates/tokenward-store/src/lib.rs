@@ -2,17 +2,24 @@
 //!
 //! [`Snapshots`] holds the last good key set of each identity provider, so that a restart serves and verifies
 //! at once while every provider is down: a cache, whose loss costs a fetch. [`Ledger`] holds what was
-//! acknowledged to somebody and must not be lost. Two engines implement both: [`Memory`], for tests and for
-//! those who accept a cold start, and, with the feature `sqlite`, [`Sqlite`], embedded and crash-safe.
+//! acknowledged to somebody and must not be lost. Engines: [`Memory`], for tests and for those who accept a cold
+//! start; with the feature `sqlite`, [`Sqlite`], embedded and crash-safe; with the feature `redis`, [`Redis`], which
+//! many processes share.
 
+#[cfg(any(feature = "redis", feature = "sqlite"))]
+mod digest;
 mod error;
 mod ledger;
 mod memory;
 mod migrate;
+#[cfg(feature = "redis")]
+mod redis;
 mod snapshots;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[cfg(feature = "redis")]
+pub use self::redis::{Redis, RedisOptions, ServerFacts};
 pub use error::{StoreError, StoreErrorKind};
 pub use ledger::{
     AUDIT_KEPT, AuditRecord, Child, Family, Ledger, PRUNED, PutIdp, Recorded, Revocation, RevocationRule,

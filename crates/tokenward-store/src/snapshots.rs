@@ -71,7 +71,8 @@ pub enum Claim {
 /// # Errors
 ///
 /// Every method fails with [`StoreErrorKind::Io`](crate::StoreErrorKind::Io) where the medium does; a write
-/// that failed changed nothing. It is safe to try again.
+/// that failed changed nothing. With [`StoreErrorKind::Unavailable`](crate::StoreErrorKind::Unavailable), it may
+/// have. It is safe to try again.
 #[async_trait]
 pub trait Snapshots: Send + Sync + 'static {
     /// Stores a snapshot in place of the provider's former one. It is as durable as the engine can make it

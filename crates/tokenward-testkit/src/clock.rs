@@ -1,4 +1,4 @@
-//! A clock that moves only when a test says so.
+//! A clock that moves only when a test says so, and one that is the system's.
 
 use std::{
     collections::BTreeMap,
@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokenward_core::{BoxFuture, Clock, Timestamp};
@@ -153,5 +153,30 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         self.clock.lock().sleepers.remove(&self.entry);
+    }
+}
+
+/// The system's clock, for tests of what takes real time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealClock;
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "programs that are started by a test live in real time"
+)]
+impl Clock for RealClock {
+    fn wall(&self) -> Timestamp {
+        let since = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .expect("it is later than 1970");
+        Timestamp::from_millis(0) + since
+    }
+
+    fn steady(&self) -> Timestamp {
+        self.wall()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
     }
 }

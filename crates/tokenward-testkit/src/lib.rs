@@ -1,5 +1,5 @@
-//! What tests share: a manual clock, fixed keys, a token builder, a scriptable identity provider,
-//! providers that misbehave by a script, and the cases that every store must pass.
+//! What tests share: clocks, fixed keys, a token builder, a scriptable identity provider, providers that misbehave by a
+//! script, Redis servers of their own, and the cases that every store must pass.
 //!
 //! Never published and never part of a program. Everything here listens on loopback only, and panics where
 //! a test could not go on anyway.
@@ -17,11 +17,13 @@ mod idp;
 mod keys;
 mod pki;
 mod proof;
+mod redis;
 mod token;
 mod verdicts;
 
+pub use self::redis::{Program, RedisServer};
 pub use chaos::{Chaos, Script, ScriptError};
-pub use clock::ManualClock;
+pub use clock::{ManualClock, RealClock};
 pub use idp::{Behaviour, DISCOVERY_PATH, Decider, IdpServer, JWKS_PATH, Request, Served, Validators};
 pub use keys::{TestKey, key_set};
 pub use pki::{Leaf, TestPki};

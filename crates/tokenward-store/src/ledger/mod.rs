@@ -18,7 +18,8 @@ pub use records::{
 /// # Errors
 ///
 /// Every method fails with [`StoreErrorKind::Io`](crate::StoreErrorKind::Io) where the medium does; a write
-/// that failed changed nothing and may be tried again. (One exception: where a sync of the disk failed and the
+/// that failed changed nothing and may be tried again, save with
+/// [`StoreErrorKind::Unavailable`](crate::StoreErrorKind::Unavailable), where it may have taken effect. (One exception: where a sync of the disk failed and the
 /// process ends before the disk works again, the write may be found at the next start.) What is found damaged
 /// is an error, [`StoreErrorKind::Corrupt`](crate::StoreErrorKind::Corrupt), that names the row: to go on
 /// without it would be to forget silently. Only the audit log skips damaged records, with a warning.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, Row, params};
 use tokenward_core::Timestamp;
 
-use super::{
+use super::writer::Failure;
+use crate::{
+    AUDIT_KEPT, AuditRecord,
     digest::{Digest, digest},
-    writer::Failure,
 };
-use crate::{AUDIT_KEPT, AuditRecord};
 
 pub(super) const BEFORE: &str = "SELECT * FROM audit WHERE number < ? ORDER BY number DESC";
 

@@ -3,11 +3,11 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokenward_core::Timestamp;
 
-use super::{
+use super::writer::Failure;
+use crate::{
+    Child, Family, PRUNED, Recorded,
     digest::{Digest, digest},
-    writer::Failure,
 };
-use crate::{Child, Family, PRUNED, Recorded};
 
 const BY_PARENT: &str = "SELECT * FROM family WHERE parent_jti = ?";
 pub(super) const AFTER: &str = "SELECT * FROM family WHERE parent_jti > ? ORDER BY parent_jti";

@@ -3,11 +3,11 @@
 use rusqlite::{Connection, Row, params};
 use tokenward_core::Timestamp;
 
-use super::{
+use super::writer::Failure;
+use crate::{
+    PutIdp, StoredIdp,
     digest::{Digest, digest},
-    writer::Failure,
 };
-use crate::{PutIdp, StoredIdp};
 
 pub(super) const COUNT: &str = "SELECT value FROM counter WHERE name = 'idps'";
 

@@ -2,10 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{
-    digest::{Digest, digest},
-    writer::Failure,
-};
+use super::writer::Failure;
+use crate::digest::{Digest, digest};
 
 pub(super) fn get(connection: &Connection) -> Result<Option<(u64, Vec<u8>)>, Failure> {
     let found = connection

@@ -17,7 +17,6 @@ use crate::{Snapshot, Snapshots, StoreError, StoreErrorKind};
 
 mod audit;
 mod copy;
-mod digest;
 mod family;
 mod file;
 mod idp;

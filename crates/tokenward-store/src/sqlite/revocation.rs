@@ -3,12 +3,11 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokenward_core::Timestamp;
 
-use super::{
+use super::{family, writer::Failure};
+use crate::{
+    PRUNED, Revocation, RevocationRule, Revoked,
     digest::{Digest, digest},
-    family,
-    writer::Failure,
 };
-use crate::{PRUNED, Revocation, RevocationRule, Revoked};
 
 pub(super) const BY_RULE: &str = "SELECT * FROM revocation WHERE issuer = ? AND kind = ? AND value = ?";
 const BY_ID: &str = "SELECT * FROM revocation WHERE id = ?";

@@ -5,8 +5,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokenward_core::Timestamp;
 
-use super::digest::{Digest, digest};
 use crate::Snapshot;
+use crate::digest::{Digest, digest};
 
 const COLUMNS: &str =
     "tenant, name, url, config_hash, body, etag, last_modified, fetched_at, upstream_max_age, digest";

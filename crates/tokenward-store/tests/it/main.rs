@@ -12,5 +12,7 @@ mod crash;
 mod damage;
 mod engines;
 mod faults;
+mod redis_link;
+mod redis_snapshots;
 mod sqlite;
 mod upgrade;

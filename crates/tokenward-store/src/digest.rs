@@ -1,11 +1,11 @@
-//! The digest that tells a damaged row.
+//! The digest that tells a damaged row, or names something whatever its name is.
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-pub(super) type Digest = [u8; 32];
+pub(crate) type Digest = [u8; 32];
 
 /// SHA-256 over the values of a row, each behind its length so that no byte can move from one to the next.
-pub(super) fn digest(values: &[Option<&[u8]>]) -> Digest {
+pub(crate) fn digest(values: &[Option<&[u8]>]) -> Digest {
     let mut context = Context::new(&SHA256);
     for value in values {
         // No value is as long as that.

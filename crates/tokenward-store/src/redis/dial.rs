@@ -1,0 +1,173 @@
+//! How a connection comes to be: dialed, introduced, and found to be with the server that takes our commands.
+
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+
+use futures_util::future::{Either, select};
+use redis::{
+    AsyncConnectionConfig, RedisConnectionInfo, RedisError, RedisResult, Value, aio::MultiplexedConnection,
+};
+use secrecy::ExposeSecret as _;
+use tokenward_core::Clock;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::{AbortHandle, JoinSet},
+};
+
+use super::{
+    address::{Host, Target, Topology},
+    facts::field,
+    fault::judge,
+};
+use crate::{StoreError, StoreErrorKind};
+
+/// The version of what this program writes.
+pub(super) const SCHEMA: u64 = 1;
+
+/// Makes connections.
+pub(super) struct Dialer {
+    pub(super) target: Target,
+    /// The key whose hash says what is in the store.
+    pub(super) meta: String,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) connect_timeout: Duration,
+}
+
+/// A connection with a master, shared by all who send over it.
+#[derive(Clone)]
+pub(super) struct Connection {
+    pub(super) wire: MultiplexedConnection,
+    pub(super) driver: Arc<Driver>,
+    /// Which run of which server is at the other end.
+    pub(super) run_id: Arc<str>,
+    pub(super) host: Host,
+}
+
+/// The task that carries a connection, for as long as somebody waits for an answer over it.
+pub(super) struct Driver {
+    _task: JoinSet<()>,
+    handle: AbortHandle,
+}
+
+impl Driver {
+    /// Whether the connection is gone, though nobody was told.
+    pub(super) fn has_ended(&self) -> bool {
+        self.handle.is_finished()
+    }
+}
+
+/// What can be a connection.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+impl Dialer {
+    /// A connection with the master, within `limit`.
+    pub(super) async fn connect(&self, limit: Duration) -> Result<Connection, StoreError> {
+        within(&*self.clock, limit, self.find()).await.unwrap_or_else(|| {
+            let message = format!("the store at {}: no connection in time", self.target);
+            Err(StoreError::new(StoreErrorKind::Unavailable, message))
+        })
+    }
+
+    async fn find(&self) -> Result<Connection, StoreError> {
+        match &self.target.topology {
+            Topology::Standalone(host) => self.introduced(host).await,
+            Topology::Sentinel { .. } | Topology::Cluster(_) => Err(StoreError::new(
+                StoreErrorKind::Invalid,
+                "a sentinel or a cluster cannot be the store yet",
+            )),
+        }
+    }
+
+    /// A connection with this server, if it is a master that holds what we understand.
+    async fn introduced(&self, host: &Host) -> Result<Connection, StoreError> {
+        let (mut wire, driver) = self.open(host, true).await?;
+        let mut questions = redis::pipe();
+        questions
+            .cmd("INFO")
+            .arg("server")
+            .cmd("INFO")
+            .arg("replication")
+            .cmd("HGET")
+            .arg(&self.meta)
+            .arg("schema");
+        let answers: (String, String, Option<String>) =
+            answered(host, questions.query_async(&mut wire).await)?;
+        let (server, replication, schema) = answers;
+        if field(&replication, "role") != Some("master") {
+            let message = format!("the store at {host}: it is no master");
+            return Err(StoreError::new(StoreErrorKind::Unavailable, message));
+        }
+        match schema.as_deref().map(str::parse::<u64>) {
+            None => {
+                // Where the store takes no writes, whoever writes is told.
+                let mut mark = redis::cmd("HSETNX");
+                mark.arg(&self.meta).arg("schema").arg(SCHEMA);
+                let _: RedisResult<Value> = mark.query_async(&mut wire).await;
+            }
+            Some(Ok(SCHEMA)) => {}
+            Some(Ok(newer)) if newer > SCHEMA => {
+                let message = format!(
+                    "the store at {host} is of version {newer}, which a newer tokenward wrote; this one knows {SCHEMA}"
+                );
+                return Err(StoreError::new(StoreErrorKind::Newer, message));
+            }
+            Some(_) => {
+                let message = format!("the store at {host}: its version cannot be read");
+                return Err(StoreError::new(StoreErrorKind::Corrupt, message));
+            }
+        }
+        Ok(Connection {
+            wire,
+            driver: Arc::new(driver),
+            run_id: field(&server, "run_id").unwrap_or_default().into(),
+            host: host.clone(),
+        })
+    }
+
+    /// A connection with a server, whatever it is; without a user, a password and a database, if it is not to be told.
+    async fn open(&self, host: &Host, tell: bool) -> Result<(MultiplexedConnection, Driver), StoreError> {
+        let mut info = RedisConnectionInfo::default().set_skip_set_lib_name();
+        if tell {
+            info = info.set_db(self.target.database.into());
+            if let Some(password) = &self.target.password {
+                info = info.set_password(password.expose_secret());
+            }
+            if let Some(user) = &self.target.user {
+                info = info.set_username(user);
+            }
+        }
+        // The limits of time are ours, for a connection that was late must not be used again.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let stream = answered(host, self.dial(host).await.map_err(RedisError::from))?;
+        let (wire, driver) = answered(
+            host,
+            MultiplexedConnection::new_with_config(&info, stream, config).await,
+        )?;
+        let mut task = JoinSet::new();
+        let handle = task.spawn(driver);
+        Ok((wire, Driver { _task: task, handle }))
+    }
+
+    async fn dial(&self, host: &Host) -> std::io::Result<Box<dyn Wire>> {
+        let stream = TcpStream::connect((host.name.as_str(), host.port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
+    }
+}
+
+fn answered<T>(host: &Host, answer: RedisResult<T>) -> Result<T, StoreError> {
+    answer.map_err(|error| judge(&host.to_string(), &error).0)
+}
+
+/// `work`'s result, or nothing where it takes longer than `limit`. What is not finished by then is dropped.
+pub(super) async fn within<T>(
+    clock: &dyn Clock,
+    limit: Duration,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    match select(pin!(work), clock.sleep(limit)).await {
+        Either::Left((done, _)) => Some(done),
+        Either::Right(_) => None,
+    }
+}

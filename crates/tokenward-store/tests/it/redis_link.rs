@@ -1,0 +1,109 @@
+//! The way to a Redis, whatever is asked over it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokenward_core::Clock as _;
+use tokenward_store::{Redis, RedisOptions, StoreErrorKind};
+use tokenward_testkit::{Program, RealClock, RedisServer};
+
+fn store(server: &RedisServer) -> Redis {
+    with(RedisOptions::new(server.url()))
+}
+
+fn with(options: RedisOptions) -> Redis {
+    Redis::new(options, Arc::new(RealClock)).unwrap()
+}
+
+#[tokio::test]
+async fn each_server_says_what_it_is() {
+    for (program, name) in [(Program::Redis, "redis 7."), (Program::Valkey, "valkey 9.")] {
+        let server = RedisServer::with(program, &["--appendonly", "yes", "--requirepass", "s3cret"]);
+        let store = store(&server);
+        assert!(!store.is_connected(), "nothing was asked yet");
+        let facts = store.check().await.unwrap();
+        assert!(facts.version.starts_with(name), "{facts:?}");
+        assert_eq!(facts.address, format!("127.0.0.1:{}", server.port()));
+        assert_eq!(facts.persistent, Some(true));
+        assert!(!facts.evicts());
+        assert!(store.is_connected());
+        assert_eq!(server.text(&["HGET", "{tokenward}:meta", "schema"]), "1");
+        assert!(!format!("{store:?}").contains("s3cret"));
+    }
+}
+
+#[tokio::test]
+async fn a_store_of_a_newer_version_is_refused() {
+    let server = RedisServer::start();
+    server.ask(&["HSET", "{tokenward}:meta", "schema", "2"]);
+    let error = store(&server).check().await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Newer);
+    assert!(error.to_string().contains("version 2"), "{error}");
+    let other = with(RedisOptions {
+        prefix: "other".to_owned(),
+        ..RedisOptions::new(server.url())
+    });
+    other.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_forgets_is_refused_or_allowed() {
+    let server = RedisServer::with(Program::Redis, &["--maxmemory-policy", "volatile-lru"]);
+    let error = store(&server).check().await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Evicting);
+    assert!(error.to_string().contains("volatile-lru"), "{error}");
+    let allowed = with(RedisOptions {
+        allow_eviction: true,
+        ..RedisOptions::new(server.url())
+    });
+    let facts = allowed.check().await.unwrap();
+    assert!(facts.evicts());
+    assert_eq!(facts.persistent, Some(false));
+    // It is asked each time.
+    let later = store(&server);
+    server.ask(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    later.check().await.unwrap();
+    server.ask(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]);
+    assert_eq!(later.check().await.unwrap_err().kind(), StoreErrorKind::Evicting);
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_is_used_again_without_an_error() {
+    let mut server = RedisServer::start();
+    let store = store(&server);
+    store.check().await.unwrap();
+    store.check().await.unwrap();
+    server.start_again();
+    tokio::task::yield_now().await;
+    // The connections ended while nobody waited for anything.
+    while store.check().await.is_err() {}
+    assert!(store.is_connected());
+}
+
+#[tokio::test]
+async fn after_three_failures_nobody_waits_and_it_works_again_within_five_seconds() {
+    let mut server = RedisServer::start();
+    let store = store(&server);
+    store.check().await.unwrap();
+    server.kill();
+    for _ in 0..5 {
+        assert_eq!(
+            store.check().await.unwrap_err().kind(),
+            StoreErrorKind::Unavailable
+        );
+    }
+    assert!(!store.is_connected());
+    let start = RealClock.steady();
+    store.check().await.unwrap_err();
+    assert!(
+        RealClock.steady().since(start) < Duration::from_millis(5),
+        "{:?}",
+        RealClock.steady().since(start)
+    );
+    server.start_again();
+    let start = RealClock.steady();
+    while !store.is_connected() {
+        tokio::task::yield_now().await;
+        assert!(RealClock.steady().since(start) < Duration::from_secs(5));
+    }
+    store.check().await.unwrap();
+}
