@@ -21,7 +21,7 @@ mod redis;
 mod token;
 mod verdicts;
 
-pub use self::redis::{Program, RedisServer};
+pub use self::redis::{Fault, Program, Proxy, RedisCluster, RedisServer, Sentinels};
 pub use chaos::{Chaos, Script, ScriptError};
 pub use clock::{ManualClock, RealClock};
 pub use idp::{Behaviour, DISCOVERY_PATH, Decider, IdpServer, JWKS_PATH, Request, Served, Validators};

@@ -3,6 +3,7 @@
 use std::{io::Write as _, path::Path, sync::Arc};
 
 use aws_lc_rs::digest;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _,
     date_time_ymd,
@@ -124,6 +125,35 @@ impl TestPki {
     /// A server configuration with a new leaf, and the SHA-256 of the leaf's SubjectPublicKeyInfo. ALPN
     /// offers `h2` and `http/1.1`.
     pub fn server(&self, leaf: Leaf) -> (Arc<ServerConfig>, [u8; 32]) {
+        let (chain, key) = self.issue(leaf);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider has the default versions")
+            .with_no_client_auth()
+            .with_single_cert(chain, private)
+            .expect("the key fits the certificate");
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        (Arc::new(config), spki(&key))
+    }
+
+    /// A new leaf's chain and its key, both in PEM, for a server that is another program.
+    #[must_use]
+    pub fn pem(&self, leaf: Leaf) -> (String, String) {
+        let (chain, key) = self.issue(leaf);
+        let chain = chain.iter().map(|certificate| {
+            let text = STANDARD.encode(certificate);
+            // OpenSSL reads no longer lines.
+            let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+            let lines = lines.join("\n");
+            format!("-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n")
+        });
+        (chain.collect(), key.serialize_pem())
+    }
+
+    /// The certificates that a server sends, its own first, and its key.
+    fn issue(&self, leaf: Leaf) -> (Vec<CertificateDer<'static>>, KeyPair) {
         let key = new_key();
         let names: &[&str] = match leaf {
             Leaf::WrongName => &["other.invalid"],
@@ -144,17 +174,7 @@ impl TestPki {
         if leaf == Leaf::GoodWithStranger {
             chain.push(self.stranger.clone());
         }
-
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("the provider has the default versions")
-            .with_no_client_auth()
-            .with_single_cert(chain, private)
-            .expect("the key fits the certificate");
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        (Arc::new(config), spki(&key))
+        (chain, key)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, select, select_ok};
 use redis::{
     AsyncConnectionConfig, RedisConnectionInfo, RedisError, RedisResult, Value, aio::MultiplexedConnection,
 };
@@ -18,6 +18,7 @@ use super::{
     address::{Host, Target, Topology},
     facts::field,
     fault::judge,
+    tls::Tls,
 };
 use crate::{StoreError, StoreErrorKind};
 
@@ -27,6 +28,7 @@ pub(super) const SCHEMA: u64 = 1;
 /// Makes connections.
 pub(super) struct Dialer {
     pub(super) target: Target,
+    pub(super) tls: Option<Tls>,
     /// The key whose hash says what is in the store.
     pub(super) meta: String,
     pub(super) clock: Arc<dyn Clock>,
@@ -69,19 +71,29 @@ impl Dialer {
         })
     }
 
+    /// All guides are asked at once, and what each points at is tried: one that is slow, gone or mistaken holds up none.
     async fn find(&self) -> Result<Connection, StoreError> {
-        match &self.target.topology {
-            Topology::Standalone(host) => self.introduced(host).await,
-            Topology::Sentinel { .. } | Topology::Cluster(_) => Err(StoreError::new(
-                StoreErrorKind::Invalid,
-                "a sentinel or a cluster cannot be the store yet",
-            )),
-        }
+        let guides = match &self.target.topology {
+            Topology::Standalone(host) => std::slice::from_ref(host),
+            Topology::Sentinel {
+                sentinels: guides, ..
+            }
+            | Topology::Cluster(guides) => guides,
+        };
+        let ways = guides.iter().map(|guide| {
+            Box::pin(async move {
+                let host = self.pointed(guide).await?;
+                self.introduced(&host).await
+            })
+        });
+        Ok(select_ok(ways).await?.0)
     }
 
     /// A connection with this server, if it is a master that holds what we understand.
     async fn introduced(&self, host: &Host) -> Result<Connection, StoreError> {
-        let (mut wire, driver) = self.open(host, true).await?;
+        let (mut wire, driver) = self
+            .open(host, self.user().set_db(self.target.database.into()))
+            .await?;
         let mut questions = redis::pipe();
         questions
             .cmd("INFO")
@@ -125,38 +137,47 @@ impl Dialer {
         })
     }
 
-    /// A connection with a server, whatever it is; without a user, a password and a database, if it is not to be told.
-    async fn open(&self, host: &Host, tell: bool) -> Result<(MultiplexedConnection, Driver), StoreError> {
-        let mut info = RedisConnectionInfo::default().set_skip_set_lib_name();
-        if tell {
-            info = info.set_db(self.target.database.into());
-            if let Some(password) = &self.target.password {
-                info = info.set_password(password.expose_secret());
-            }
-            if let Some(user) = &self.target.user {
-                info = info.set_username(user);
-            }
-        }
+    /// A connection with a server, whatever it is.
+    pub(super) async fn open(
+        &self,
+        host: &Host,
+        who: RedisConnectionInfo,
+    ) -> Result<(MultiplexedConnection, Driver), StoreError> {
         // The limits of time are ours, for a connection that was late must not be used again.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let who = who.set_skip_set_lib_name();
         let stream = answered(host, self.dial(host).await.map_err(RedisError::from))?;
-        let (wire, driver) = answered(
-            host,
-            MultiplexedConnection::new_with_config(&info, stream, config).await,
-        )?;
+        let opened = MultiplexedConnection::new_with_config(&who, stream, config).await;
+        let (wire, driver) = answered(host, opened)?;
         let mut task = JoinSet::new();
         let handle = task.spawn(driver);
         Ok((wire, Driver { _task: task, handle }))
     }
 
+    /// The user that we are.
+    pub(super) fn user(&self) -> RedisConnectionInfo {
+        let mut info = RedisConnectionInfo::default();
+        if let Some(password) = &self.target.password {
+            info = info.set_password(password.expose_secret());
+        }
+        if let Some(user) = &self.target.user {
+            info = info.set_username(user);
+        }
+        info
+    }
+
     async fn dial(&self, host: &Host) -> std::io::Result<Box<dyn Wire>> {
         let stream = TcpStream::connect((host.name.as_str(), host.port)).await?;
         stream.set_nodelay(true)?;
-        Ok(Box::new(stream))
+        match &self.tls {
+            Some(tls) => Ok(Box::new(tls.connect(host, stream).await?)),
+            None => Ok(Box::new(stream)),
+        }
     }
 }
 
-fn answered<T>(host: &Host, answer: RedisResult<T>) -> Result<T, StoreError> {
+/// What was answered, or what its error means.
+pub(super) fn answered<T>(host: &Host, answer: RedisResult<T>) -> Result<T, StoreError> {
     answer.map_err(|error| judge(&host.to_string(), &error).0)
 }
 

@@ -132,11 +132,12 @@ impl Link {
                 Fate::Broken,
             ),
         };
-        if fate == Fate::Kept {
-            shared.succeeded();
-        } else if lane.leave(&connection) && fate == Fate::Broken {
+        match fate {
+            Fate::Kept => shared.succeeded(),
+            Fate::Left => shared.leave(&connection),
             // It broke for all who use it, and that counts once.
-            shared.failed(&error);
+            Fate::Broken if lane.leave(&connection) => shared.failed(&error),
+            Fate::Broken => {}
         }
         Err(error)
     }
@@ -185,6 +186,13 @@ impl Shared {
                 self.failed(&error);
                 Err(error)
             }
+        }
+    }
+
+    /// Leaves all connections with the server at the other end of this one: it is not the right one any more.
+    fn leave(&self, connection: &Connection) {
+        for lane in &self.lanes {
+            lane.lock().take_if(|other| other.host == connection.host);
         }
     }
 

@@ -13,11 +13,13 @@ mod breaker;
 mod dial;
 mod facts;
 mod fault;
+mod guide;
 mod keys;
 mod link;
 mod script;
 mod snapshots;
 mod stored;
+mod tls;
 
 pub use facts::ServerFacts;
 
@@ -26,6 +28,7 @@ use dial::Dialer;
 use keys::Keys;
 use link::Link;
 use stored::Seal;
+use tls::Tls;
 
 /// How a [`Redis`] is reached and used.
 #[derive(Clone)]
@@ -42,6 +45,8 @@ pub struct RedisOptions {
     pub connect_timeout: Duration,
     /// How long an answer may take. A connection over which one was late is not used again. Default: 1 s.
     pub command_timeout: Duration,
+    /// Over TLS, the certificate authorities that are trusted, in PEM, in the place of the platform's. Default: none.
+    pub ca_file: Option<Vec<u8>>,
     /// How long a snapshot is kept after it was stored; at least a millisecond. Default: until it is removed.
     pub snapshot_ttl: Option<Duration>,
     /// Keys by which snapshots are told from what others put in their place: the first seals, any opens. Without any,
@@ -61,6 +66,7 @@ impl RedisOptions {
             connections: 2,
             connect_timeout: Duration::from_secs(2),
             command_timeout: Duration::from_secs(1),
+            ca_file: None,
             snapshot_ttl: None,
             integrity_keys: Vec::new(),
             allow_eviction: false,
@@ -114,16 +120,17 @@ impl Redis {
             connections,
             connect_timeout,
             command_timeout,
+            ca_file,
             snapshot_ttl,
             integrity_keys,
             allow_eviction,
         } = options;
         let keys = Keys::new(&prefix)?;
         let target = Target::parse(url.expose_secret())?;
-        if target.tls {
-            let message = "TLS to the store is not there yet";
-            return Err(StoreError::new(StoreErrorKind::Invalid, message));
-        }
+        let tls = match target.tls {
+            true => Some(Tls::new(ca_file.as_deref(), Arc::clone(&clock))?),
+            false => None,
+        };
         let invalid = |message: &str| Err(StoreError::new(StoreErrorKind::Invalid, message));
         if connections == 0 {
             return invalid("the store needs at least one connection");
@@ -134,6 +141,7 @@ impl Redis {
         let place = target.to_string();
         let dialer = Dialer {
             target,
+            tls,
             meta: keys.name("meta"),
             clock,
             connect_timeout,

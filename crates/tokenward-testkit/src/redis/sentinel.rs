@@ -1,0 +1,116 @@
+//! A master, a replica of it, and three sentinels.
+
+use std::fs;
+
+use super::{
+    server::{Program, RedisServer},
+    until,
+};
+
+/// What the sentinels call the master.
+const NAME: &str = "main";
+
+/// Two servers, of which one is the master, and three sentinels, which make the other one the master where it is gone for
+/// half a second.
+#[derive(Debug)]
+pub struct Sentinels {
+    servers: [RedisServer; 2],
+    sentinels: Vec<RedisServer>,
+    password: Option<String>,
+}
+
+impl Sentinels {
+    /// With a password for the servers and one for the sentinels, which is the same, or without.
+    ///
+    /// # Panics
+    ///
+    /// If they do not start, or do not find each other in twenty seconds.
+    #[must_use]
+    pub fn start(password: Option<&str>) -> Self {
+        let secret = |option: &str| match password {
+            Some(password) => vec![option.to_owned(), password.to_owned()],
+            None => Vec::new(),
+        };
+        let server = |more: &[String]| {
+            let arguments: Vec<String> = [
+                secret("--requirepass").as_slice(),
+                secret("--masterauth").as_slice(),
+                &["--repl-diskless-sync-delay", "0"].map(str::to_owned),
+                more,
+            ]
+            .concat();
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            RedisServer::with(Program::Redis, &arguments)
+        };
+        let master = server(&[]);
+        let replica = server(&["--replicaof".to_owned(), format!("127.0.0.1 {}", master.port())]);
+        until("the replica follows", || {
+            replica
+                .text(&["INFO", "replication"])
+                .contains("master_link_status:up")
+        });
+        let sentinels = (0..3)
+            .map(|_| {
+                RedisServer::sentinel(password, |file| {
+                    let mut text = format!("sentinel monitor {NAME} 127.0.0.1 {} 2\n", master.port());
+                    text += &format!("sentinel down-after-milliseconds {NAME} 500\n");
+                    text += &format!("sentinel failover-timeout {NAME} 2000\n");
+                    if let Some(password) = password {
+                        text += &format!(
+                            "sentinel auth-pass {NAME} {password}\nsentinel sentinel-pass {password}\n"
+                        );
+                    }
+                    fs::write(file, text).expect("a file can be written");
+                })
+            })
+            .collect();
+        let all = Self {
+            servers: [master, replica],
+            sentinels,
+            password: password.map(str::to_owned),
+        };
+        for sentinel in &all.sentinels {
+            until("the sentinels know each other", || {
+                let known = sentinel.text(&["SENTINEL", "master", NAME]);
+                known.contains("num-slaves\n1") && known.contains("num-other-sentinels\n2")
+            });
+        }
+        all
+    }
+
+    /// Where a store finds the master by them.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let who = self.password.as_ref().map(|password| format!(":{password}@"));
+        let hosts: Vec<String> = (self.sentinels.iter())
+            .map(|sentinel| format!("127.0.0.1:{}", sentinel.port()))
+            .collect();
+        format!(
+            "redis+sentinel://{}{}/{NAME}",
+            who.unwrap_or_default(),
+            hosts.join(",")
+        )
+    }
+
+    /// The servers, the first master first.
+    pub fn servers(&mut self) -> &mut [RedisServer; 2] {
+        &mut self.servers
+    }
+
+    /// The sentinels.
+    pub fn sentinels(&mut self) -> &mut [RedisServer] {
+        &mut self.sentinels
+    }
+
+    /// Waits until the second server is the master.
+    ///
+    /// # Panics
+    ///
+    /// If it is not in twenty seconds.
+    pub fn until_failed_over(&self) {
+        let [_, second] = &self.servers;
+        until("the replica is the master", || {
+            second.text(&["INFO", "replication"]).contains("role:master")
+        });
+    }
+}
