@@ -17,7 +17,7 @@ use crate::{
     jose::{Algorithm, Key, KeyFault, SigningKey},
 };
 
-pub use schedule::{MAX_PUBLISHED, Schedule, ScheduleFault};
+pub use schedule::{HELD, MAX_PUBLISHED, Schedule, ScheduleFault};
 pub use seal::{KEY_ENCRYPTION_KEY_BYTES, SealFault, Sealer};
 pub use stored::StoredFault;
 
@@ -321,7 +321,7 @@ impl Ring {
         if !force && now < until {
             return Err(RingFault::NotYet { until });
         }
-        if next.entries.len() >= MAX_PUBLISHED && next.pending().count() == 1 {
+        if next.is_full() {
             return Err(RingFault::TooMany);
         }
         let mut changes = Changes::default();
@@ -445,10 +445,21 @@ impl Ring {
             return None;
         };
         let ready = self.successor_ready()?;
-        if key.algorithm() != self.algorithm {
-            return Some(ready);
-        }
-        Some(ready.max(*since + self.schedule.rotation_interval))
+        let due = match key.algorithm() == self.algorithm {
+            true => ready.max(*since + self.schedule.rotation_interval),
+            false => ready,
+        };
+        // One more than verifiers keep would be cut off; it waits until the next one goes.
+        let room = self.entries.iter().filter_map(|entry| match entry.stage {
+            Stage::Retiring { until } if self.is_full() => Some(until),
+            _ => None,
+        });
+        Some(room.min().map_or(due, |room| room.max(due)))
+    }
+
+    /// Whether the next rotation would publish one more than may be.
+    fn is_full(&self) -> bool {
+        self.entries.len() >= MAX_PUBLISHED && self.pending().count() == 1
     }
 
     /// The pending key at `place` signs from now on.
@@ -546,6 +557,15 @@ impl PublishedKey<'_> {
         match &self.0.material {
             Material::Own(key) => key.public_jwk(),
             Material::Public { jwk, .. } => jwk,
+        }
+    }
+
+    /// The private key; none where it is in a file.
+    #[must_use]
+    pub const fn signing_key(&self) -> Option<&SigningKey> {
+        match &self.0.material {
+            Material::Own(key) => Some(key),
+            Material::Public { .. } => None,
         }
     }
 

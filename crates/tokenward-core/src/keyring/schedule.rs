@@ -8,6 +8,14 @@ pub const MAX_PUBLISHED: usize = 10;
 /// Verifiers may accept a token for this much longer than it lives.
 pub(super) const LONGEST_LEEWAY: Duration = Duration::from_secs(300);
 
+/// For how long one of several processes goes on signing with what it knows of the keys while it does not hear of the
+/// others: each key is published for so much longer after it has signed.
+pub const HELD: Duration = Duration::from_secs(3_600);
+
+/// How much longer a key is published before it signs where several processes publish it: they hear of it one after the
+/// other, and whoever made it says that it is published while it is still being stored.
+const SPREADING: Duration = Duration::from_secs(60);
+
 /// The times in the life of a signing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
@@ -92,6 +100,17 @@ impl Schedule {
             });
         }
         Ok(())
+    }
+
+    /// The same for keys that several processes of one store publish and sign with: none of their verifiers refuses a token,
+    /// whichever of them it asks for keys.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self {
+            publish_ahead: self.publish_ahead + SPREADING,
+            longest_token: self.longest_token + HELD,
+            ..self
+        }
     }
 
     /// How long a key that signs no more must be known.

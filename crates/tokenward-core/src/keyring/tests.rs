@@ -134,6 +134,52 @@ fn forcing_has_an_end() {
 }
 
 #[test]
+fn a_rotation_that_is_due_waits_for_room() {
+    let mut ring = ring();
+    let mut now = START + HOUR * 23;
+    while ring.rotate(true, now, &fresh).is_ok() {
+        now = now + SECOND;
+    }
+    let signs = signer(&ring);
+    let room = ring.next_wakeup().unwrap();
+    assert_eq!(room, START + HOUR * 25 + SECOND * 300, "the first one goes");
+    // The schedule has it rotate a day after the last rotation, and verifiers have room for all until then.
+    ring.tick(room, &fresh).unwrap();
+    assert_eq!(signer(&ring), signs);
+    // Tokens that live for long fill the ring up to the time of its rotation.
+    let long = Schedule {
+        longest_token: HOUR * 100,
+        ..schedule()
+    };
+    let mut ring = Ring::first(Algorithm::EdDsa, long, START, &fresh).unwrap();
+    while ring.rotate(true, START, &fresh).is_ok() {}
+    let (signs, room) = (signer(&ring), START + HOUR * 100 + SECOND * 300);
+    assert_eq!(ring.next_wakeup(), Some(room));
+    assert!(ring.tick(room - SECOND, &fresh).unwrap().is_empty());
+    let changes = ring.tick(room, &fresh).unwrap();
+    assert!(changes.activated.is_some() && signer(&ring) != signs);
+    assert!(stages(&ring).len() <= MAX_PUBLISHED);
+}
+
+#[test]
+fn keys_that_several_processes_publish_are_published_for_longer() {
+    let shared = schedule().shared();
+    let mut ring = Ring::first(Algorithm::EdDsa, shared, START, &fresh).unwrap();
+    let until = START + HOUR + SECOND * 60;
+    assert_eq!(
+        ring.rotate(false, until - SECOND, &fresh).unwrap_err(),
+        RingFault::NotYet { until }
+    );
+    let (first, rotated) = (signer(&ring), until);
+    ring.rotate(false, rotated, &fresh).unwrap();
+    let ended = rotated + HOUR * 2 + HELD + SECOND * 300;
+    ring.tick(ended - SECOND, &fresh).unwrap();
+    assert!(kids(&ring, "retiring").contains(&first));
+    ring.tick(ended, &fresh).unwrap();
+    assert!(!kids(&ring, "retiring").contains(&first));
+}
+
+#[test]
 fn a_revoked_key_is_gone_at_once_and_its_successor_is_the_best_known_one() {
     let mut ring = ring();
     let (first, second) = (signer(&ring), kids(&ring, "pending").remove(0));

@@ -23,7 +23,10 @@ use super::{
 use crate::{
     access::Need,
     config::Scope,
-    http::{Fault, Members, Rejected, internal, not_found, problem, problem_with, read, store_unavailable},
+    http::{
+        Fault, Members, Rejected, internal, not_found, problem, problem_with, read, store_unavailable,
+        unavailable,
+    },
     openapi::Operation,
     signer::{Published, Signer, SignerError},
 };
@@ -257,6 +260,11 @@ pub(super) fn answer(changed: Result<Changes, SignerError>) -> Response {
             "keys_changed",
             "Keys changed",
             "The keys were changed by somebody else at the same time.",
+        ),
+        Err(SignerError::Joining) => unavailable(
+            "store_joining",
+            "Store not complete yet",
+            "The store may have lost its keys, and another replica is about to bring them back: try again in a few seconds.",
         ),
         Err(SignerError::Store(error)) => {
             tracing::warn!(%error, "the signing keys cannot be stored");

@@ -24,11 +24,14 @@ use super::{
 use crate::{
     access::{About, Need, Refusal, Who},
     config::{Credential, Scope},
-    http::{Members, Rejected, internal, not_found, overtaken, read, store_unavailable, too_many_requests},
+    http::{
+        Members, Rejected, internal, not_found, overtaken, read, store_unavailable, too_many_requests,
+        unavailable,
+    },
     issue::narrow,
     openapi::{Operation, Parameter},
     revocation::{Bounds, Failed, Order, Target},
-    signer::SignerError,
+    signer::{SignerError, Unsigned},
 };
 
 /// Records on one page, and at most.
@@ -194,6 +197,9 @@ async fn create(State(admin): State<Admin>, request: Request) -> Result<Response
         Err(Failed::TooSoon) => too_many_requests(Duration::from_secs(1)),
         Err(Failed::Overtaken) => overtaken(),
         Err(Failed::Store(error)) => failed(&error),
+        Err(Failed::NoKeys) => {
+            unavailable("keys_unavailable", "Keys unavailable", Unsigned::Missing.detail())
+        }
         Err(error @ Failed::NoRandomness) => {
             tracing::error!(%error, "nothing can be revoked");
             internal()

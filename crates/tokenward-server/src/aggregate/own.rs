@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue, header};
 
 use super::{
-    metadata,
+    metadata, not_loaded,
     prepared::{self, Media, Prepared},
 };
 use crate::signer::{Keys, Signer};
@@ -42,6 +42,10 @@ impl Own {
 
     pub(super) fn answer(&self, headers: &HeaderMap) -> Response {
         let bodies = self.bodies();
+        // An empty set would be kept for as long as the first keys are waited for.
+        if bodies.keys.published.is_empty() {
+            return not_loaded();
+        }
         let count = HeaderValue::from(bodies.keys.published.len());
         let extra = [self.cache_control(), (prepared::KEY_COUNT, count)];
         bodies.set.answer(headers, Media::KeySet, &extra)
@@ -49,7 +53,11 @@ impl Own {
 
     pub(super) fn metadata(&self, headers: &HeaderMap) -> Response {
         let extra = [self.cache_control()];
-        self.bodies().metadata.answer(headers, Media::Object, &extra)
+        let bodies = self.bodies();
+        if bodies.keys.published.is_empty() {
+            return not_loaded();
+        }
+        bodies.metadata.answer(headers, Media::Object, &extra)
     }
 
     fn cache_control(&self) -> (http::HeaderName, HeaderValue) {

@@ -4,6 +4,7 @@
 //! only reads asks the registry.
 
 mod plan;
+mod stored;
 
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,7 @@ use tokio::{
 };
 
 pub(crate) use self::plan::Changed;
-use self::plan::Plan;
+use self::{plan::Plan, stored::Newer};
 use crate::config::{Config, Form, Problem};
 
 /// Changes that wait for those before them; whoever asks for one more waits to ask.
@@ -63,6 +64,7 @@ enum Ask {
     Put(Name, Vec<u8>, oneshot::Sender<Result<Put, FleetError>>),
     Remove(Name, oneshot::Sender<Result<bool, FleetError>>),
     Reload(Arc<Config>, oneshot::Sender<Result<Changed, FleetError>>),
+    Stored(oneshot::Sender<Result<(), FleetError>>),
 }
 
 /// What became of a document.
@@ -158,6 +160,13 @@ impl Fleet {
         self.ask(|done| Ask::Reload(config, done)).await
     }
 
+    /// Takes over what other processes of the store have added, changed and removed. Those that stay as they are keep their
+    /// keys, counters and schedules, and those of the configuration are not touched.
+    #[cfg_attr(not(test), expect(dead_code, reason = "whoever follows the store calls it"))]
+    pub(crate) async fn reload_stored(&self) -> Result<(), FleetError> {
+        self.ask(Ask::Stored).await
+    }
+
     /// How many identity providers the configuration has.
     pub(crate) fn configured(&self) -> usize {
         read(&self.known).file.len()
@@ -243,6 +252,9 @@ impl Worker {
                 Ask::Reload(config, done) => {
                     let _ = done.send(self.reload(config).await);
                 }
+                Ask::Stored(done) => {
+                    let _ = done.send(self.reload_stored().await);
+                }
             }
         }
     }
@@ -295,8 +307,8 @@ impl Worker {
         };
         match running {
             None if configured => return Err(FleetError::Configured),
-            None => return Ok(false),
-            Some(_) => {}
+            // Another process may have added it just now.
+            None | Some(_) => {}
         }
         let removed = self
             .ledger
@@ -352,6 +364,40 @@ impl Worker {
             }
         });
         Ok(plan.changed)
+    }
+
+    async fn reload_stored(&self) -> Result<(), FleetError> {
+        let stored = self.ledger.idps().await.map_err(FleetError::Store)?;
+        let (registry, known, form) = (self.registry.clone(), Arc::clone(&self.known), self.form.clone());
+        // It may read up to 100,000 documents.
+        let planned = spawn_blocking(move || Newer::of(stored, &form, &registry, &read(&known)));
+        let newer = planned.await.map_err(|_| FleetError::Closed)?;
+        if let Err(error) = self.registry.apply(newer.changes).await {
+            if error.kind() != tokenward::ErrorKind::Store {
+                return Err(FleetError::IssuerTaken);
+            }
+            tracing::warn!(%error, "removed key sets are still stored");
+        }
+        for (name, why) in &newer.idle {
+            // Once, and not at each change of another.
+            if read(&self.known)
+                .stored
+                .get(name)
+                .is_none_or(|stored| stored.running)
+            {
+                tracing::warn!(
+                    tenant = &*name.0,
+                    idp = &*name.1,
+                    why,
+                    "a stored identity provider does not run"
+                );
+            }
+        }
+        self.change(|known| {
+            known.next = newer.stored.len() as u64;
+            known.stored = newer.stored;
+        });
+        Ok(())
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {

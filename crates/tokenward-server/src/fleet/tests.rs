@@ -310,3 +310,119 @@ async fn a_caller_that_goes_away_leaves_nothing_half_done() {
     assert_eq!(world.names("default"), ["a", "b"]);
     assert_eq!(store.idps().await.unwrap().len(), 2);
 }
+
+#[tokio::test]
+async fn what_another_process_stores_is_taken_over_and_nothing_else_is_touched() {
+    let store = Arc::new(Memory::new());
+    let one = World::start(Arc::clone(&store) as _, &yaml(&["a"]))
+        .await
+        .unwrap();
+    let two = World::start(Arc::clone(&store) as _, &yaml(&["a"]))
+        .await
+        .unwrap();
+    for name in ["x", "y", "z"] {
+        one.put(name, &document(name)).await.unwrap();
+    }
+    assert_eq!(two.names("default"), ["a"]);
+    two.fleet.reload_stored().await.unwrap();
+    assert_eq!(two.names("default"), ["a", "x", "y", "z"]);
+    assert!(two.fleet.is_dynamic("default", "x"));
+    let idp = |name| two.registry.idp("default", name);
+    let (a, x, y, z) = (
+        idp("a").unwrap(),
+        idp("x").unwrap(),
+        idp("y").unwrap(),
+        idp("z").unwrap(),
+    );
+    // What one's own calls change is there already.
+    let generation = two.registry.generation();
+    two.fleet.reload_stored().await.unwrap();
+    assert_eq!(two.registry.generation(), generation);
+
+    one.put("y", &document("yy")).await.unwrap();
+    assert!(one.fleet.remove("default", "z").await.unwrap());
+    one.put("b", &document("b")).await.unwrap();
+    two.fleet.reload_stored().await.unwrap();
+    assert_eq!(two.names("default"), ["a", "x", "y", "b"]);
+    assert!(Arc::ptr_eq(&a, &idp("a").unwrap()) && Arc::ptr_eq(&x, &idp("x").unwrap()));
+    assert!(y.is_retired() && z.is_retired());
+    assert_eq!(idp("y").unwrap().config().issuer(), Some("https://yy.example"));
+    assert_eq!(
+        two.fleet.document("default", "y").as_deref(),
+        Some(&*document("yy"))
+    );
+    assert_eq!(two.fleet.document("default", "z"), None);
+    // One that was added there and is not known here yet can be removed here.
+    one.put("late", &document("late")).await.unwrap();
+    assert!(two.fleet.remove("default", "late").await.unwrap());
+    one.fleet.reload_stored().await.unwrap();
+    assert_eq!(one.names("default"), ["a", "x", "y", "b"]);
+    assert!(!two.fleet.remove("default", "late").await.unwrap());
+}
+
+#[tokio::test]
+async fn of_two_with_one_issuer_the_first_one_runs_on_every_process() {
+    let store = Arc::new(Memory::new());
+    let start = async |names: &[&str]| World::start(Arc::clone(&store) as _, &yaml(names)).await.unwrap();
+    let (one, two, other) = (start(&["a"]).await, start(&["a"]).await, start(&["c", "q"]).await);
+    // Neither has heard of the other's.
+    one.put("x", &document("same")).await.unwrap();
+    two.put("y", &document("same")).await.unwrap();
+    for world in [&one, &two, &other] {
+        world.fleet.reload_stored().await.unwrap();
+        assert!(world.fleet.is_dynamic("default", "x") && !world.fleet.is_dynamic("default", "y"));
+        let running = world
+            .registry
+            .idp_by_issuer("default", "https://same.example")
+            .unwrap();
+        assert_eq!(running.name(), "x");
+    }
+    // Issuers may change places, and one that is free again is taken by the one that waits for it.
+    one.put("z", &document("z")).await.unwrap();
+    two.fleet.reload_stored().await.unwrap();
+    one.put("x", &document("tmp")).await.unwrap();
+    one.put("z", &document("same")).await.unwrap();
+    one.put("x", &document("z")).await.unwrap();
+    for world in [&one, &two] {
+        world.fleet.reload_stored().await.unwrap();
+        let issuer = |name| {
+            world
+                .registry
+                .idp("default", name)
+                .unwrap()
+                .config()
+                .issuer()
+                .map(str::to_owned)
+        };
+        assert_eq!(issuer("x").as_deref(), Some("https://z.example"));
+        assert_eq!(issuer("y").as_deref(), Some("https://same.example"));
+        assert!(!world.fleet.is_dynamic("default", "z"));
+    }
+    // A configuration of its own comes first, on that process.
+    one.put("q", &document("qq")).await.unwrap();
+    one.put("w", &document("c")).await.unwrap();
+    other.fleet.reload_stored().await.unwrap();
+    assert_eq!(other.names("default")[..2], ["c", "q"]);
+    assert!(!other.fleet.is_dynamic("default", "q") && !other.fleet.is_dynamic("default", "w"));
+    assert!(one.fleet.is_dynamic("default", "q") && one.fleet.is_dynamic("default", "w"));
+}
+
+#[tokio::test]
+async fn what_this_process_cannot_read_does_not_run_here() {
+    let store = Arc::new(Memory::new());
+    let one = World::start(Arc::clone(&store) as _, "").await.unwrap();
+    let narrow = World::start(Arc::clone(&store) as _, "allowed_domains: [good.example]\n")
+        .await
+        .unwrap();
+    one.put("x", &document("good")).await.unwrap();
+    one.put("y", &document("bad")).await.unwrap();
+    narrow.fleet.reload_stored().await.unwrap();
+    assert_eq!(narrow.names("default"), ["x"]);
+    // The former one is not what anybody wants any more.
+    one.put("x", &document("worse")).await.unwrap();
+    narrow.fleet.reload_stored().await.unwrap();
+    assert_eq!(narrow.names("default"), [""; 0]);
+    one.put("x", &document("good")).await.unwrap();
+    narrow.fleet.reload_stored().await.unwrap();
+    assert_eq!(narrow.names("default"), ["x"]);
+}

@@ -5,7 +5,10 @@ use std::fmt;
 use tokenward_core::{Denial, jose::SignError, limit::Exceeded};
 use tokenward_store::StoreError;
 
-use crate::{revocation::Failed, signer::SignerError};
+use crate::{
+    revocation::Failed,
+    signer::{SignerError, Unsigned},
+};
 
 /// Why a call failed.
 #[derive(Clone, Debug)]
@@ -22,8 +25,8 @@ pub(crate) enum Failure {
     TooMany(Exceeded),
     /// As many follow the family as may.
     TooManyStreams,
-    /// The key that signs is revoked, and its successor is not stored yet.
-    NoKey,
+    /// There is no key that signs.
+    NoKey(Unsigned),
     /// The store did not take or give what it should. Nothing was changed.
     Store(StoreError),
     /// A fault of ours.
@@ -39,7 +42,7 @@ impl fmt::Display for Failure {
             Self::Overtaken => f.write_str("tokens were issued while the revocation was stored"),
             Self::TooMany(_) => f.write_str("too many renewals of one family"),
             Self::TooManyStreams => f.write_str("too many streams of one family"),
-            Self::NoKey => f.write_str("the signing key is revoked, and its successor is not stored"),
+            Self::NoKey(why) => why.fmt(f),
             Self::Store(error) => error.fmt(f),
             Self::Internal(text) => f.write_str(text),
         }
@@ -73,8 +76,15 @@ impl From<Failed> for Failure {
             Failed::TooSoon => Self::TooSoon,
             Failed::Store(error) => Self::Store(error),
             Failed::Overtaken => Self::Overtaken,
+            Failed::NoKeys => Self::NoKey(Unsigned::Missing),
             Failed::NoRandomness => Self::Internal(failed.to_string()),
         }
+    }
+}
+
+impl From<Unsigned> for Failure {
+    fn from(why: Unsigned) -> Self {
+        Self::NoKey(why)
     }
 }
 

@@ -333,6 +333,12 @@ impl TokenService {
         }
     }
 
+    /// Hears that another process of the store has recorded a child: so many has its family had.
+    #[cfg_attr(not(test), expect(dead_code, reason = "whoever follows the store calls it"))]
+    pub(crate) fn heard_child(&self, parent: &str, sequence: u64) {
+        self.0.hub.tell(parent, News::Child(sequence));
+    }
+
     /// Tells those who follow a family that its parent has expired.
     pub(super) fn expired(&self, parent: &str) {
         self.0.hub.tell(parent, News::Ended(Ending::Expired));

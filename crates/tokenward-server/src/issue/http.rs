@@ -25,6 +25,7 @@ use crate::{
         store_unavailable, too_many_requests, unavailable,
     },
     limits::Exceeding,
+    signer::Unsigned,
 };
 
 impl TokenService {
@@ -352,13 +353,12 @@ pub(super) fn failed(failure: Failure) -> Response {
         Failure::Overtaken => overtaken(),
         Failure::TooMany(exceeded) => Exceeding::new("renewals", RENEWALS, exceeded).into_response(),
         Failure::TooManyStreams => too_many_streams(),
-        Failure::NoKey => {
-            tracing::error!("the signing key is revoked, and its successor is not stored: revoke it again");
-            unavailable(
-                "keys_unavailable",
-                "Keys unavailable",
-                "The signing key is revoked, and its successor is not stored yet.",
-            )
+        Failure::NoKey(why) => {
+            match why {
+                Unsigned::Revoked => tracing::error!(%why, "nothing can be signed: revoke the key again"),
+                _ => tracing::warn!(%why, "nothing can be signed"),
+            }
+            unavailable("keys_unavailable", "Keys unavailable", why.detail())
         }
         Failure::Store(error) => {
             tracing::warn!(%error, "the store failed a call of the token service");

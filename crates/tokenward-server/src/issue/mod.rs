@@ -14,7 +14,7 @@ mod stream;
 mod worker;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use allowed::{may_know, narrow};
 use failure::Failure;

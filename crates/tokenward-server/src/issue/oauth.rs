@@ -46,6 +46,9 @@ async fn introspect(State(service): State<TokenService>, request: Request) -> Re
         Ok(token) => token,
         Err(response) => return response,
     };
+    if let Err(why) = service.knows_its_own() {
+        return oauth_unavailable("keys_unavailable", why.detail());
+    }
     let Ok(told) = service.introspect(&token) else {
         return oauth_unavailable(
             Denial::RevocationUnavailable.code(),
@@ -82,6 +85,9 @@ async fn end(State(service): State<TokenService>, request: Request) -> Response 
         Ok(token) => token,
         Err(response) => return response,
     };
+    if let Err(why) = service.knows_its_own() {
+        return oauth_unavailable("keys_unavailable", why.detail());
+    }
     let Some((verified, id)) = service.own_at_any_time(&token) else {
         // What is not known cannot be used either, so the client has what it wants (RFC 7009 section 2.2).
         return StatusCode::OK.into_response();

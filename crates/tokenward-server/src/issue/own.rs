@@ -11,8 +11,17 @@ use tokenward_core::{
 };
 
 use super::service::TokenService;
+use crate::signer::Unsigned;
 
 impl TokenService {
+    /// Lets those through who ask about a token where it is known which ones are ours.
+    pub(super) fn knows_its_own(&self) -> Result<(), Unsigned> {
+        match self.0.signer.keys().ids {
+            Some(_) => Ok(()),
+            None => Err(Unsigned::Missing),
+        }
+    }
+
     /// What a token of ours claims that is good now, of whatever type and for whomever it is, and its type. None for everything
     /// else, and nothing says why.
     ///
@@ -58,12 +67,13 @@ impl TokenService {
     fn own(&self, token: &str, now: Timestamp) -> Option<(Verified, TokenId)> {
         let inner = &self.0;
         let parsed = Token::parse(token, MAX_TOKEN_BYTES).ok()?;
-        let id = inner.signer.ids().read(parsed.claims().token_id()?)?;
+        let keys = inner.signer.keys();
+        let id = keys.ids.as_ref()?.read(parsed.claims().token_id()?)?;
         let policy = match id.token_type() {
             TokenType::Parent => &inner.parents,
             TokenType::Access | TokenType::Child => &inner.own,
         };
-        let verified = verify(token, &inner.signer.keys().set, policy, now).ok()?;
+        let verified = verify(token, &keys.set, policy, now).ok()?;
         Some((verified, id))
     }
 }

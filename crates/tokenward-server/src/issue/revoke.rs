@@ -9,12 +9,12 @@ use super::{
     hub::{Ending, News},
     service::{Inner, TokenService},
 };
-use crate::revocation::{Issuer, Order, Target};
+use crate::revocation::{Failed, Issuer, Order, Target};
 
 impl TokenService {
     /// Ends a token, and its children where it is a parent. `false`: the id is none of ours, and nothing was written.
     pub(crate) async fn revoke_token(&self, jti: &str) -> Result<bool, Failure> {
-        if self.0.signer.ids().read(jti).is_none() {
+        if self.0.signer.read_id(jti)?.is_none() {
             return Ok(false);
         }
         self.revoke(Target::Token(jti.to_owned())).await?;
@@ -44,8 +44,8 @@ impl Issuer for Inner {
         self.settings.lifetimes.max.max(signed)
     }
 
-    fn read(&self, jti: &str) -> Option<TokenId> {
-        self.signer.ids().read(jti)
+    fn read(&self, jti: &str) -> Result<Option<TokenId>, Failed> {
+        self.signer.read_id(jti).map_err(|_| Failed::NoKeys)
     }
 
     fn latest_issue(&self) -> Timestamp {

@@ -33,7 +33,7 @@ use crate::{
     access::Access,
     http::Drain,
     revocation::{Issuer, Revocations},
-    signer::Signer,
+    signer::{Signer, Unsigned},
     telemetry,
 };
 
@@ -252,6 +252,7 @@ impl TokenService {
     pub(crate) fn parent(&self, token: &str) -> Result<(Verified, TokenId), Denial> {
         let inner = &self.0;
         let keys = inner.signer.keys();
+        let ids = keys.ids.as_ref().ok_or(Denial::IssuerUnavailable)?;
         let verified = verify(token, &keys.set, &inner.parents, inner.clock.wall())?;
         // Nothing is allowed to be late: its holder asks us, who issued it, and clocks cannot be apart.
         if verified
@@ -266,7 +267,7 @@ impl TokenService {
             .marks(&inner.settings.issuer, verified.claims(), verified.kid());
         inner.index.admit(&marks, inner.clock.steady())?;
         let id = verified.claims().token_id();
-        let id = id.and_then(|id| inner.signer.ids().read(id));
+        let id = id.and_then(|id| ids.read(id));
         let id = id.filter(|id| id.token_type() == TokenType::Parent);
         id.map(|id| (verified, id)).ok_or(Denial::TypeRejected)
     }
@@ -294,21 +295,19 @@ impl TokenService {
     ) -> Result<Minted, Failure> {
         let inner = &self.0;
         let keys = inner.signer.keys();
-        // Its revocation comes before its successor, see `Signer`.
-        if inner.index.refuses_key(&inner.settings.issuer, keys.signer.kid()) {
-            return Err(Failure::NoKey);
-        }
+        let key = inner.signer.signing(&keys, stamp.expires_at())?;
+        let ids = keys.ids.as_ref().ok_or(Unsigned::Missing)?;
         let mut random = [0; 16];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| Failure::Internal("no randomness".into()))?;
-        let id = inner.signer.ids().issue(token_type, stamp.expires_at(), random);
+        let id = ids.issue(token_type, stamp.expires_at(), random);
         let claims = self.claims(client, profile, &id, parent, stamp);
         let typ = token_type.header_typ(inner.settings.typ);
-        let token = keys.signer.sign(typ, &claims)?;
+        let token = key.sign(typ, &claims)?;
         telemetry::minted(token_type.name());
         Ok(Minted {
             token,
             id: id.as_str().to_owned(),
-            kid: keys.signer.kid().to_owned(),
+            kid: key.kid().to_owned(),
             expires_at: stamp.expires_at(),
         })
     }
@@ -324,13 +323,13 @@ impl TokenService {
         stamp: Stamp,
     ) -> Result<(), Failure> {
         let inner = &self.0;
-        let id = inner
-            .signer
-            .ids()
-            .issue(TokenType::Child, stamp.expires_at(), [0; 16]);
+        let keys = inner.signer.keys();
+        let key = inner.signer.signing(&keys, stamp.expires_at())?;
+        let ids = keys.ids.as_ref().ok_or(Unsigned::Missing)?;
+        let id = ids.issue(TokenType::Child, stamp.expires_at(), [0; 16]);
         let claims = self.claims(client, profile, &id, Some(parent), stamp);
         let typ = TokenType::Child.header_typ(inner.settings.typ);
-        inner.signer.keys().signer.length(typ, &claims)?;
+        key.length(typ, &claims)?;
         Ok(())
     }
 

@@ -1,7 +1,8 @@
-mod counted;
+pub(crate) mod counted;
 mod keys_and_clocks;
 mod oauth;
 mod own;
+mod replicas;
 mod scale;
 mod streams;
 
@@ -86,6 +87,7 @@ async fn service_with(
         first: First::Generated,
         issuer: ISS.to_owned(),
         revocations: revocations.clone(),
+        shared: false,
     };
     let newest = ledger.audit(None, 1).await.unwrap();
     let newest = newest.first().map(|(_, record)| record.at);

@@ -11,7 +11,7 @@ use crate::{revocation::Issuer as _, telemetry};
 
 /// Families that are renewed between two looks at what else is due.
 const BATCH: usize = 100;
-/// After a failure.
+/// After a failure, and between two looks at what another process renews: it may end before it is done.
 const PAUSE: Duration = Duration::from_secs(1);
 /// A family that cannot be renewed is tried again after this.
 const POSTPONED: Duration = Duration::from_secs(60);
@@ -31,9 +31,11 @@ impl TokenService {
             };
             let wait = match renewed {
                 Ok(0) => match inner.ledger.next_due().await {
-                    Ok(due) => due
-                        .map_or(longest, |due| due.since(inner.clock.wall()))
-                        .min(longest),
+                    Ok(due) => match due.map_or(longest, |due| due.since(inner.clock.wall())) {
+                        // It is due, and another process is at it.
+                        Duration::ZERO => PAUSE,
+                        wait => wait.min(longest),
+                    },
                     Err(error) => self.failed(&Failure::Store(error)),
                 },
                 Ok(_) => continue,
@@ -130,7 +132,7 @@ impl TokenService {
                 self.postpone(&family.parent_jti, until).await
             }
             Ok(Next::Over(_)) => Ok(self.0.ledger.postpone(&family.parent_jti, None).await?),
-            Err(failure @ (Failure::Store(_) | Failure::NoKey)) => Err(failure),
+            Err(failure @ (Failure::Store(_) | Failure::NoKey(_))) => Err(failure),
             // One that cannot be renewed must not stop the others.
             Err(failure) => {
                 tracing::error!(parent_jti = family.parent_jti, error = %failure, "a child cannot be renewed");

@@ -62,7 +62,11 @@ pub(crate) trait Issuer: Send + Sync {
     /// The longest that one of them may live.
     fn longest(&self) -> Duration;
     /// What an id says, if it is one of ours.
-    fn read(&self, jti: &str) -> Option<TokenId>;
+    ///
+    /// # Errors
+    ///
+    /// [`Failed::NoKeys`] where nobody can know yet.
+    fn read(&self, jti: &str) -> Result<Option<TokenId>, Failed>;
     /// The latest second in which one was issued: a revocation must not be dated before it, though the clock be set back.
     fn latest_issue(&self) -> Timestamp;
     /// Hears of each revocation among them, once it is in force.
@@ -137,6 +141,8 @@ pub(crate) enum Failed {
     Store(StoreError),
     /// The system has no randomness to give.
     NoRandomness,
+    /// Which ids are ours is not known yet: there are no keys.
+    NoKeys,
 }
 
 impl fmt::Display for Failed {
@@ -146,6 +152,7 @@ impl fmt::Display for Failed {
             Self::Overtaken => f.write_str("tokens were issued while the revocation was stored"),
             Self::Store(error) => error.fmt(f),
             Self::NoRandomness => f.write_str("no randomness"),
+            Self::NoKeys => f.write_str("there are no keys yet"),
         }
     }
 }
@@ -210,7 +217,8 @@ impl Revocations {
 
     /// Whether this is the id of a token of ours.
     pub(crate) fn is_own(&self, jti: &str) -> bool {
-        self.own().is_some_and(|own| own.read(jti).is_some())
+        self.own()
+            .is_some_and(|own| own.read(jti).is_ok_and(|id| id.is_some()))
     }
 
     /// Makes known who trusts which issuer. Only the first is taken.
@@ -265,7 +273,7 @@ impl Revocations {
                 sub,
                 not_before: (self.0.clock.wall() + leeway).as_secs(),
             },
-            (Target::Token(jti), own) => match own.and_then(|own| own.read(&jti)) {
+            (Target::Token(jti), own) => match own.map(|own| own.read(&jti)).transpose()?.flatten() {
                 Some(id) => {
                     expires_at = expires_at.max(Some(id.expires_at()));
                     match id.token_type() {

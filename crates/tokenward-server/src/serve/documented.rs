@@ -64,6 +64,7 @@ async fn every_route_is_in_the_document_and_nothing_else() {
         registry: &registry,
         ledger: Arc::clone(&ledger),
         revocations: revocations.clone(),
+        shared: false,
         drain: draining(phases.clone()),
         connections: 100,
     };
@@ -94,7 +95,7 @@ async fn every_route_is_in_the_document_and_nothing_else() {
         proofs: tokenward::Dpop::allowed(),
         service: Some(service),
         generated: None,
-        readiness: Readiness::new(registry.clone(), phases),
+        readiness: Readiness::new(registry.clone(), phases, None),
         exporter: Exporter::new(telemetry::Recorder::default(), registry.clone()),
     });
     let routes = site.routes(&config);

@@ -105,6 +105,7 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
                 registry: &registry,
                 ledger: Arc::clone(&ledger),
                 revocations: revocations.clone(),
+                shared: false,
                 drain: draining(phases.clone()),
                 connections: max_connections,
             };
@@ -135,6 +136,8 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
     let access = Access::new([], Arc::clone(&failures), Arc::clone(&clock));
     let guard = Guard::new(access, audit.clone(), reach(admin.address));
     let reloads = Arc::new(ArcSwap::from_pointee(ReloadStatus::started(clock.wall())));
+    let signer = service.as_ref().map(|service| service.signer().clone());
+    let readiness = Readiness::new(registry.clone(), phases.clone(), signer.as_ref());
     let site = Site::new(Parts {
         lasting: Lasting {
             registry: registry.clone(),
@@ -143,7 +146,7 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
             fleet: fleet.clone(),
             audit,
             reloads: Arc::clone(&reloads),
-            signer: service.as_ref().map(|service| service.signer().clone()),
+            signer,
             drain: draining(phases.clone()),
             streams: Streams::default(),
         },
@@ -153,7 +156,7 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
         used: Arc::default(),
         used_by_tokens: Arc::default(),
         proofs: tokenward::Dpop::allowed(),
-        readiness: Readiness::new(registry.clone(), phases.clone()),
+        readiness,
         generated: generated.as_ref().map(|generated| generated.credential.clone()),
         exporter: exporter.clone(),
     });

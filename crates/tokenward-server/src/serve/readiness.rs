@@ -19,6 +19,7 @@ use tokenward_core::Clock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::listener::Phase;
+use crate::signer::{Signer, Unsigned};
 
 /// Untried and keyless identity providers that `?verbose` names.
 const NAMED: usize = 100;
@@ -37,6 +38,10 @@ struct Inner {
     watches: Arc<Semaphore>,
     /// Whether all were tried once: later ones do not take the process out again.
     tried: AtomicBool,
+    /// Where the first key may have to be waited for.
+    signer: Option<Signer>,
+    /// Whether a token could be signed once: all replicas lack a key together, and verify on.
+    signed: AtomicBool,
 }
 
 /// One condition.
@@ -45,10 +50,13 @@ struct Check {
     ok: bool,
     /// Tells an identity provider that does not meet it.
     fails: fn(&Idp) -> bool,
+    /// What is missing, where it is no identity provider.
+    why: Option<&'static str>,
 }
 
 impl Readiness {
-    pub(super) fn new(registry: Registry, phase: watch::Receiver<Phase>) -> Self {
+    /// The keys of a `signer` that shares its store may be yet to come.
+    pub(super) fn new(registry: Registry, phase: watch::Receiver<Phase>, signer: Option<&Signer>) -> Self {
         let clock = registry.clock();
         Self(Arc::new(Inner {
             registry,
@@ -56,6 +64,8 @@ impl Readiness {
             phase,
             watches: Arc::new(Semaphore::new(MAX_WATCHES)),
             tried: AtomicBool::new(false),
+            signer: signer.filter(|signer| signer.is_shared()).cloned(),
+            signed: AtomicBool::new(false),
         }))
     }
 
@@ -86,27 +96,44 @@ impl Readiness {
         self.checks().iter().all(|check| check.ok)
     }
 
-    fn checks(&self) -> [Check; 3] {
+    fn checks(&self) -> Vec<Check> {
         let health = self.0.registry.health();
         let tried = health.untried == 0 || self.0.tried.load(Ordering::Acquire);
         self.0.tried.store(tried, Ordering::Release);
-        [
+        let mut checks = vec![
             Check {
                 name: "idps_tried",
                 ok: tried,
                 fails: |idp| !idp.was_tried(),
+                why: None,
             },
             Check {
                 name: "required_idps_have_keys",
                 ok: health.keyless_required == 0,
                 fails: |idp| idp.config().is_required() && !idp.has_keys(),
+                why: None,
             },
             Check {
                 name: "not_draining",
                 ok: *self.0.phase.borrow() == Phase::Serving,
                 fails: |_| false,
+                why: None,
             },
-        ]
+        ];
+        checks.extend(self.signing_key());
+        checks
+    }
+
+    fn signing_key(&self) -> Option<Check> {
+        let unsigned = self.0.signer.as_ref()?.can_sign().err();
+        let ok = unsigned.is_none() || self.0.signed.load(Ordering::Acquire);
+        self.0.signed.store(ok, Ordering::Release);
+        Some(Check {
+            name: "signing_key",
+            ok,
+            fails: |_| false,
+            why: unsigned.filter(|_| !ok).map(Unsigned::detail),
+        })
     }
 
     /// Some of those that do not meet `check`.
@@ -163,6 +190,9 @@ async fn ready(State(readiness): State<Readiness>, RawQuery(query): RawQuery) ->
             };
             if let (false, Some(entry)) = (missing.is_empty(), entry.as_object_mut()) {
                 entry.insert("missing".to_owned(), Value::from(missing));
+            }
+            if let (Some(why), Some(entry)) = (check.why, entry.as_object_mut()) {
+                entry.insert("why".to_owned(), Value::from(why));
             }
             (check.name.to_owned(), entry)
         });

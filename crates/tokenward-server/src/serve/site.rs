@@ -62,8 +62,7 @@ impl Site {
 
     /// The id of the key that signs, where tokens are issued.
     pub(super) fn signing(&self) -> Option<String> {
-        let signer = self.parts.lasting.signer.as_ref()?;
-        Some(signer.keys().signer.kid().to_owned())
+        self.parts.lasting.signer.as_ref()?.kid()
     }
 
     pub(super) fn routes(&self, config: &Config) -> Routes {

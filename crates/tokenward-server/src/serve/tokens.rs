@@ -25,6 +25,8 @@ pub(super) struct World<'a> {
     pub(super) registry: &'a Registry,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) revocations: Revocations,
+    /// Whether other processes have the same store.
+    pub(super) shared: bool,
     /// Ends its streams.
     pub(super) drain: Drain,
     /// How many the listeners take at once.
@@ -47,6 +49,7 @@ pub(super) async fn start(
         registry,
         ledger,
         revocations,
+        shared,
         drain,
         connections,
     } = world;
@@ -64,6 +67,7 @@ pub(super) async fn start(
         },
         issuer: config.issuer.clone(),
         revocations: revocations.clone(),
+        shared,
         first: match file {
             Some(key) => {
                 tracing::warn!("the signing key is kept in a file: it is not rotated");
@@ -113,9 +117,13 @@ pub(super) async fn start(
     Ok(service)
 }
 
-/// Registers the own issuer with the keys that it has now.
+/// Registers the own issuer with the keys that it has now, once it has any.
 fn trust(service: &TokenService, registry: &Registry) -> Result<(), Error> {
-    let keys = Arc::clone(&service.signer().keys().set);
+    let keys = service.signer().keys();
+    if keys.published.is_empty() {
+        return Ok(());
+    }
+    let keys = Arc::clone(&keys.set);
     let config = IdpConfig::with_keys(config::OWN_IDP, keys, service.policy().clone());
     let registered = config.and_then(|config| registry.register(config));
     registered.map_err(|error| Error::token_service(&error.to_string()))?;

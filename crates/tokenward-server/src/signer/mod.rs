@@ -1,27 +1,47 @@
 //! The keys that our own tokens are signed with: kept in the store, published, and changed when they are due.
 //!
-//! A change is stored before anything acts on it: a key is never used, or shown, that a restart would not know.
+//! A change is stored before anything acts on it: a key is never used, or shown, that a restart would not know. Where several
+//! processes share the store each follows what the others change, and signs with no key that one of them may not publish yet.
 
+mod change;
+mod error;
+mod keys;
+#[cfg(test)]
+mod tests;
 mod vault;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use secrecy::ExposeSecret as _;
-use serde_json::value::RawValue;
 use tokenward_core::{
     Clock, Timestamp,
-    jose::{Algorithm, KeySet, SigningKey},
-    keyring::{Changes, Ring, RingFault, Schedule, Sealer, Stage},
-    session::IdKey,
+    jose::{Algorithm, SigningKey},
+    keyring::{Changes, HELD, Ring, Schedule, Sealer},
+    session::TokenId,
 };
-use tokenward_store::{Ledger, StoreError};
-use tokio::sync::{Mutex, watch};
+use tokenward_store::Ledger;
+use tokio::sync::{Mutex, Notify, watch};
 
-use vault::{Vault, VaultFault};
+use self::{change::Change, vault::Vault};
+pub(crate) use self::{
+    error::{SignerError, Unsigned},
+    keys::{Keys, Published},
+    vault::VaultFault,
+};
+use crate::revocation::{Order, Revocations, Target};
 
-use crate::revocation::{Failed, Order, Revocations, Target};
+/// The longest wait between two looks at what is due: civil time may be set, and what others changed may not have been heard.
+const LONGEST: Duration = Duration::from_secs(60);
+/// How often a change is tried where others change the keys at the same time.
+const ATTEMPTS: usize = 5;
 
 /// Signs, and owns the keys. Cheap to clone.
 #[derive(Clone)]
@@ -32,45 +52,32 @@ struct Inner {
     clock: Arc<dyn Clock>,
     sealer: Sealer,
     algorithm: Algorithm,
-    /// The operator's own key, where it is in a file.
-    file: Option<SigningKey>,
-    ids: IdKey,
+    schedule: Schedule,
+    first: First,
     issuer: String,
     revocations: Revocations,
+    shared: bool,
+    /// Whether the store is known to have what it should.
+    joined: AtomicBool,
+    /// Whether [`First`] was seen to.
+    begun: AtomicBool,
     stored: Mutex<Stored>,
     current: ArcSwap<Keys>,
+    /// When these were last known to be the keys of the store, in milliseconds of the clock that does not leap.
+    confirmed: AtomicI64,
     changed: watch::Sender<u64>,
+    wake: Notify,
 }
 
+/// What is known of the store.
+#[derive(Default)]
 struct Stored {
-    vault: Vault,
+    vault: Option<Vault>,
     version: u64,
-}
-
-/// The keys as they are now.
-pub(crate) struct Keys {
-    /// Signs.
-    pub(crate) signer: SigningKey,
-    /// What is published, as a key set.
-    pub(crate) document: Bytes,
-    /// The same, to verify with.
-    pub(crate) set: Arc<KeySet>,
-    /// The longest that a token of one of them may live.
-    pub(crate) longest_token: Duration,
-    /// What is published, and how it stands.
-    pub(crate) published: Vec<Published>,
-}
-
-/// One published key.
-#[derive(Clone, Debug)]
-pub(crate) struct Published {
-    pub(crate) kid: String,
-    pub(crate) algorithm: Algorithm,
-    pub(crate) stage: Stage,
-    pub(crate) published_at: Timestamp,
-    pub(crate) in_file: bool,
-    /// The public key as it is published, in JSON.
-    pub(crate) jwk: Box<RawValue>,
+    /// Whether it should be stored anew: it is not sealed as it would be now.
+    outdated: bool,
+    /// Since when each published key is known to be stored, by the clock that does not leap.
+    seen: HashMap<String, Timestamp>,
 }
 
 /// Where the first key comes from.
@@ -93,73 +100,9 @@ pub(crate) struct Settings {
     pub(crate) issuer: String,
     /// What refuses the tokens of a revoked key.
     pub(crate) revocations: Revocations,
-}
-
-/// Why keys could not be read or changed.
-#[derive(Debug)]
-pub(crate) enum SignerError {
-    /// There is none, and none may be made.
-    Missing,
-    /// What is stored cannot be used.
-    Vault(VaultFault),
-    /// The key was revoked.
-    Revoked,
-    /// The change is not possible as things stand.
-    Ring(RingFault),
-    /// The store failed.
-    Store(StoreError),
-    /// The store was changed by somebody else meanwhile.
-    Raced,
-    /// The system failed.
-    System(&'static str),
-}
-
-impl fmt::Display for SignerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => f.write_str(
-                "there is no signing key: name one by `token_service.private_key_file`, or let one be made in the store by \
-                 `token_service.generate_key: true`",
-            ),
-            Self::Vault(fault) => fault.fmt(f),
-            Self::Revoked => f.write_str("the key was revoked, and what was revoked stays so: make another one"),
-            Self::Ring(fault) => fault.fmt(f),
-            Self::Store(error) => error.fmt(f),
-            Self::Raced => f.write_str("the keys were changed by somebody else at the same time; try again"),
-            Self::System(what) => write!(f, "cannot {what}"),
-        }
-    }
-}
-
-impl std::error::Error for SignerError {}
-
-impl From<StoreError> for SignerError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<Failed> for SignerError {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Store(error) => Self::Store(error),
-            Failed::NoRandomness => Self::System("draw random numbers"),
-            // It is said of users alone.
-            Failed::TooSoon | Failed::Overtaken => Self::Raced,
-        }
-    }
-}
-
-impl From<RingFault> for SignerError {
-    fn from(fault: RingFault) -> Self {
-        Self::Ring(fault)
-    }
-}
-
-impl From<VaultFault> for SignerError {
-    fn from(fault: VaultFault) -> Self {
-        Self::Vault(fault)
-    }
+    /// Whether other processes have the same store. Then there may be no key yet, and none is made or changed before
+    /// [`Signer::set_joined`]; the store may even be out of reach.
+    pub(crate) shared: bool,
 }
 
 impl Signer {
@@ -176,84 +119,84 @@ impl Signer {
             first,
             issuer,
             revocations,
+            shared,
         } = settings;
-        let now = clock.wall();
-        let stored = ledger.keyring().await?;
-        let version = stored.as_ref().map_or(0, |(version, _)| *version);
-        let (mut vault, mut changed) = match stored {
-            Some((_, document)) => Vault::open(&document, &sealer, algorithm, schedule)?,
-            None => (Vault::empty(algorithm, schedule, random()?), true),
-        };
-        let file = match first {
-            First::File(key) => {
-                if revocations.index().refuses_key(&issuer, key.kid()) {
-                    return Err(SignerError::Revoked);
-                }
-                changed |= !vault.ring.keep_in_file(&key, now).is_empty();
-                Some(key)
-            }
-            First::Generated => {
-                let (ring, changes) = blocking(vault.ring, move |ring| {
-                    ring.keep_in_store(now, &SigningKey::generate)
-                        .map_err(RingFault::from)
-                })
-                .await?;
-                vault.ring = ring;
-                changed |= !changes.is_empty();
-                None
-            }
-            First::Stored if vault.ring.signer().is_none() => return Err(SignerError::Missing),
-            First::Stored => None,
-        };
-        // A process that ended between the revocation of a key and the change of the ring left it here.
-        let refused: Vec<String> = vault
-            .ring
-            .published()
-            .map(|key| key.kid().to_owned())
-            .filter(|kid| revocations.index().refuses_key(&issuer, kid))
-            .collect();
-        for kid in refused {
-            tracing::warn!(
-                kid,
-                "a signing key is revoked and was published still; it is taken out"
-            );
-            let (ring, _) = blocking(vault.ring, move |ring| {
-                ring.revoke(&kid, now, &SigningKey::generate)
-            })
-            .await?;
-            vault.ring = ring;
-            changed = true;
+        if let First::File(key) = &first
+            && revocations.index().refuses_key(&issuer, key.kid())
+        {
+            return Err(SignerError::Revoked);
         }
-        let version = match changed {
-            false => version,
-            true => {
-                let document = vault.seal(&sealer)?;
-                if !ledger.put_keyring(version, &document).await? {
-                    return Err(SignerError::Raced);
-                }
-                version + 1
-            }
+        let schedule = match shared {
+            true => schedule.shared(),
+            false => schedule,
         };
-        let keys = Keys::of(&vault.ring, file.as_ref()).ok_or(SignerError::Missing)?;
-        let ids = IdKey::new(vault.id_key());
-        Ok(Self(Arc::new(Inner {
+        let signer = Self(Arc::new(Inner {
+            confirmed: AtomicI64::new(clock.steady().as_millis()),
             ledger,
             clock,
             sealer,
             algorithm,
-            file,
-            ids,
+            first,
             issuer,
             revocations,
-            stored: Mutex::new(Stored { vault, version }),
-            current: ArcSwap::from_pointee(keys),
+            shared,
+            joined: AtomicBool::new(!shared),
+            begun: AtomicBool::default(),
+            stored: Mutex::default(),
+            current: ArcSwap::from_pointee(Keys::none(schedule.longest_token)),
+            schedule,
             changed: watch::Sender::new(0),
-        })))
+            wake: Notify::new(),
+        }));
+        match signer.reload().await {
+            Err(SignerError::Store(error)) if shared => {
+                tracing::warn!(%error, "the signing keys cannot be read yet");
+            }
+            read => read?,
+        }
+        if !shared {
+            signer.begin().await?;
+            if signer.keys().active().is_none() {
+                return Err(SignerError::Missing);
+            }
+        }
+        Ok(signer)
     }
 
     /// The keys as they are now.
     pub(crate) fn keys(&self) -> Arc<Keys> {
         self.0.current.load_full()
+    }
+
+    /// The one of `keys` that signs a token which ends then.
+    pub(crate) fn signing<'k>(&self, keys: &'k Keys, ends: Timestamp) -> Result<&'k SigningKey, Unsigned> {
+        let inner = &self.0;
+        let now = inner.clock.steady();
+        let confirmed = Timestamp::from_millis(inner.confirmed.load(Ordering::Acquire));
+        if inner.shared && now.since(confirmed) > HELD {
+            return Err(Unsigned::OutOfTouch);
+        }
+        let mut why = Unsigned::Missing;
+        for signs in &keys.signers {
+            if signs.from.is_some_and(|from| now < from) {
+                why = Unsigned::Unpublished;
+            } else if inner
+                .revocations
+                .index()
+                .refuses_key(&inner.issuer, signs.key.kid())
+            {
+                // Its revocation comes before its successor.
+                why = Unsigned::Revoked;
+            } else if signs.last_end.is_none_or(|last| ends <= last) {
+                return Ok(&signs.key);
+            }
+        }
+        Err(why)
+    }
+
+    /// Whether a token could be signed now, and why not.
+    pub(crate) fn can_sign(&self) -> Result<(), Unsigned> {
+        self.signing(&self.keys(), self.0.clock.wall()).map(|_| ())
     }
 
     /// Follows changes of the keys.
@@ -266,9 +209,16 @@ impl Signer {
         &self.0.issuer
     }
 
-    /// Makes and reads ids of our tokens.
-    pub(crate) fn ids(&self) -> &IdKey {
-        &self.0.ids
+    /// Whether other processes have the same store.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.0.shared
+    }
+
+    /// What an id says, if it is one of ours; nobody knows before there are keys.
+    pub(crate) fn read_id(&self, jti: &str) -> Result<Option<TokenId>, Unsigned> {
+        let keys = self.keys();
+        let ids = keys.ids.as_ref().ok_or(Unsigned::Missing)?;
+        Ok(ids.read(jti))
     }
 
     /// Seals what must not be in the store in the clear.
@@ -276,22 +226,27 @@ impl Signer {
         &self.0.sealer
     }
 
-    /// Lets the successor sign.
-    pub(crate) async fn rotate(&self, force: bool) -> Result<Changes, SignerError> {
-        self.change(move |ring, now| ring.rotate(force, now, &SigningKey::generate))
-            .await
-    }
-
     /// What new keys are for.
     pub(crate) fn algorithm(&self) -> Algorithm {
         self.0.algorithm
     }
 
-    /// Publishes a new key that signs after the active one.
+    /// The id of the operator's key, where it is in a file; otherwise of the active one.
+    pub(crate) fn kid(&self) -> Option<String> {
+        match &self.0.first {
+            First::File(key) => Some(key.kid().to_owned()),
+            First::Generated | First::Stored => self.keys().active().map(str::to_owned),
+        }
+    }
+
+    /// Lets the successor sign.
+    pub(crate) async fn rotate(&self, force: bool) -> Result<Changes, SignerError> {
+        self.change(Change::Rotate { force }).await
+    }
+
+    /// Publishes a new key that signs after the active one, or the first ones.
     pub(crate) async fn generate(&self) -> Result<Changes, SignerError> {
-        let algorithm = self.0.algorithm;
-        self.change(move |ring, now| ring.add(SigningKey::generate(algorithm)?, now))
-            .await
+        self.change(Change::Generate(self.0.algorithm)).await
     }
 
     /// Publishes the operator's key, which signs after the active one.
@@ -300,47 +255,96 @@ impl Signer {
         if self.0.revocations.index().refuses_key(&self.0.issuer, key.kid()) {
             return Err(SignerError::Revoked);
         }
-        self.change(move |ring, now| ring.add(key, now)).await
+        self.change(Change::Import(key)).await
     }
 
     /// Ends a key and its tokens at once, for good.
     pub(crate) async fn revoke(&self, kid: String) -> Result<Changes, SignerError> {
-        let name = kid.clone();
-        self.change_revoking(Some(kid), move |ring, now| {
-            ring.revoke(&name, now, &SigningKey::generate)
-        })
-        .await
+        self.change(Change::Revoke(kid)).await
     }
 
-    /// Does what is due, for ever. A failure is tried again after a minute.
+    /// Takes over what another process has stored.
+    pub(crate) async fn reload(&self) -> Result<(), SignerError> {
+        let mut stored = self.0.stored.lock().await;
+        self.take_over(&mut stored).await
+    }
+
+    /// Says whether the store is known to have what it should. Where it is not, keys are not changed: the store may have lost
+    /// them, and others be about to bring them back.
+    #[cfg_attr(not(test), expect(dead_code, reason = "whoever follows the store calls it"))]
+    pub(crate) fn set_joined(&self, joined: bool) {
+        self.0.joined.store(joined, Ordering::Release);
+        self.0.wake.notify_one();
+    }
+
+    /// Does what is due, for ever.
     pub(crate) async fn keep(self) {
-        // Civil time may be set, so the wait is never long.
-        let longest = Duration::from_secs(60);
         loop {
-            let due = self.0.stored.lock().await.vault.ring.next_wakeup();
-            let wait = due.map_or(longest, |due| due.since(self.now())).min(longest);
-            self.0.clock.sleep(wait).await;
-            if due.is_none_or(|due| due > self.now()) {
-                continue;
-            }
-            match self
-                .change(|ring, now| Ok(ring.tick(now, &SigningKey::generate)?))
-                .await
-            {
-                Ok(changes) => {
-                    tracing::info!(
-                        activated = changes.activated.as_deref(),
-                        added = ?changes.added,
-                        gone = ?changes.gone,
-                        "signing keys changed as scheduled"
-                    );
-                }
-                Err(error) => {
-                    tracing::error!(%error, "signing keys are due to change and cannot; trying again");
-                    self.0.clock.sleep(longest).await;
-                }
+            let wait = self.tend().await.unwrap_or_else(|error| {
+                tracing::error!(%error, "the signing keys cannot be looked after; trying again");
+                LONGEST
+            });
+            tokio::select! {
+                () = self.0.clock.sleep(wait) => {}
+                () = self.0.wake.notified() => {}
             }
         }
+    }
+
+    /// Does what is due now, and says how long nothing else is.
+    async fn tend(&self) -> Result<Duration, SignerError> {
+        let inner = &self.0;
+        if inner.shared {
+            self.reload().await?;
+        }
+        if !inner.joined.load(Ordering::Acquire) {
+            return Ok(LONGEST);
+        }
+        self.begin().await?;
+        if self.next_wakeup().await.is_some_and(|due| due <= self.now()) {
+            let changes = self.change(Change::Tick).await?;
+            if !changes.is_empty() {
+                tracing::info!(
+                    activated = changes.activated.as_deref(),
+                    added = ?changes.added,
+                    gone = ?changes.gone,
+                    "signing keys changed as scheduled"
+                );
+            }
+        }
+        let due = self.next_wakeup().await;
+        Ok(due.map_or(LONGEST, |due| due.since(self.now())).min(LONGEST))
+    }
+
+    async fn next_wakeup(&self) -> Option<Timestamp> {
+        self.0.stored.lock().await.vault.as_ref()?.ring.next_wakeup()
+    }
+
+    /// Sees to the first key, once, and to what a process left that ended between the revocation of a key and the change of
+    /// the ring.
+    async fn begin(&self) -> Result<(), SignerError> {
+        let inner = &self.0;
+        if !inner.begun.load(Ordering::Acquire) {
+            let change = match &inner.first {
+                First::File(key) => Change::KeepInFile(key.clone()),
+                First::Generated => Change::KeepInStore,
+                First::Stored => Change::TakeOut(Vec::new()),
+            };
+            self.change(change).await?;
+            inner.begun.store(true, Ordering::Release);
+        }
+        let refused: Vec<String> = self
+            .keys()
+            .published
+            .iter()
+            .map(|key| key.kid.clone())
+            .filter(|kid| inner.revocations.index().refuses_key(&inner.issuer, kid))
+            .collect();
+        if !refused.is_empty() {
+            tracing::warn!(kids = ?refused, "signing keys are revoked and were published still; they are taken out");
+            self.change(Change::TakeOut(refused)).await?;
+        }
+        Ok(())
     }
 
     /// A civil clock that is set forward by mistake must not take a key away whose tokens are good.
@@ -348,83 +352,115 @@ impl Signer {
         self.0.clock.wall().min(self.0.clock.steady())
     }
 
-    async fn change(
-        &self,
-        change: impl FnOnce(&mut Ring, Timestamp) -> Result<Changes, RingFault> + Send + 'static,
-    ) -> Result<Changes, SignerError> {
-        self.change_revoking(None, change).await
+    /// Changes the keys: in the store, then here. Where somebody else was quicker it is done to what they made, unless they did
+    /// the same.
+    ///
+    /// What a key signed that is to be revoked is refused once the change is known to be possible: durably, then in force, and
+    /// only then is the key taken out.
+    async fn change(&self, change: Change) -> Result<Changes, SignerError> {
+        let inner = &self.0;
+        if !inner.joined.load(Ordering::Acquire) {
+            return Err(SignerError::Joining);
+        }
+        let mut stored = inner.stored.lock().await;
+        if inner.shared {
+            self.take_over(&mut stored).await?;
+        }
+        let begun = self.ring(&stored);
+        for attempt in 0..ATTEMPTS {
+            let ring = self.ring(&stored);
+            if attempt > 0 && change.is_done(&begun, &ring) {
+                return Ok(change::between(&begun, &ring));
+            }
+            let (ring, changes) = blocking(ring, change.clone(), self.now()).await?;
+            if let Change::Revoke(kid) = &change
+                && attempt == 0
+            {
+                let order = Order::own(&inner.issuer, Target::Key(kid.clone()));
+                inner.revocations.revoke(order).await?;
+            }
+            if changes.is_empty() && !stored.outdated {
+                return Ok(changes);
+            }
+            let vault = match &stored.vault {
+                Some(vault) => vault.with(ring),
+                None => Vault::new(ring, random()?),
+            };
+            let document = vault.seal(&inner.sealer)?;
+            if inner.ledger.put_keyring(stored.version, &document).await? {
+                let version = stored.version + 1;
+                return self.adopt(&mut stored, vault, version, false).map(|()| changes);
+            }
+            if !inner.shared {
+                break;
+            }
+            self.take_over(&mut stored).await?;
+        }
+        Err(SignerError::Raced)
     }
 
-    /// What a key that is `revoked` signed is refused once the change is known to be possible: durably, then in force, and
-    /// only then is the key taken out.
-    async fn change_revoking(
-        &self,
-        revoked: Option<String>,
-        change: impl FnOnce(&mut Ring, Timestamp) -> Result<Changes, RingFault> + Send + 'static,
-    ) -> Result<Changes, SignerError> {
+    fn ring(&self, stored: &Stored) -> Ring {
+        match &stored.vault {
+            Some(vault) => vault.ring.clone(),
+            None => Ring::empty(self.0.algorithm, self.0.schedule),
+        }
+    }
+
+    async fn take_over(&self, stored: &mut Stored) -> Result<(), SignerError> {
         let inner = &self.0;
-        let mut stored = inner.stored.lock().await;
-        let now = self.now();
-        let (ring, changes) = blocking(stored.vault.ring.clone(), move |ring| change(ring, now)).await?;
-        if let Some(kid) = revoked {
-            let order = Order::own(&inner.issuer, Target::Key(kid));
-            inner.revocations.revoke(order).await?;
+        let asked = inner.clock.steady();
+        let (version, document) = match inner.ledger.keyring().await? {
+            // A store that has lost its keys gets them back from one of those who have them.
+            Some((version, document)) if version >= stored.version => (version, document),
+            Some(_) | None => return Ok(()),
+        };
+        if version > stored.version {
+            let (vault, outdated) = Vault::open(&document, &inner.sealer, inner.algorithm, inner.schedule)?;
+            self.adopt(stored, vault, version, outdated)?;
         }
-        if changes.is_empty() {
-            return Ok(changes);
-        }
-        let vault = stored.vault.with(ring);
-        let keys = Keys::of(&vault.ring, inner.file.as_ref()).ok_or(SignerError::Missing)?;
-        let document = vault.seal(&inner.sealer)?;
-        if !inner.ledger.put_keyring(stored.version, &document).await? {
-            return Err(SignerError::Raced);
-        }
+        inner.confirmed.store(asked.as_millis(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Goes on with what is stored now.
+    fn adopt(
+        &self,
+        stored: &mut Stored,
+        vault: Vault,
+        version: u64,
+        outdated: bool,
+    ) -> Result<(), SignerError> {
+        let inner = &self.0;
+        let now = inner.clock.steady();
+        let seen = vault.ring.published().map(|key| {
+            let seen = stored.seen.get(key.kid()).copied().unwrap_or(now);
+            (key.kid().to_owned(), seen)
+        });
+        let seen = seen.collect();
+        let file = match &inner.first {
+            First::File(key) => Some(key),
+            First::Generated | First::Stored => None,
+        };
+        let keys = Keys::of(&vault, file, inner.shared.then_some(&seen)).ok_or(VaultFault::Malformed)?;
         *stored = Stored {
-            vault,
-            version: stored.version + 1,
+            vault: Some(vault),
+            version,
+            outdated,
+            seen,
         };
         inner.current.store(Arc::new(keys));
         inner.changed.send_modify(|count| *count += 1);
-        Ok(changes)
-    }
-}
-
-impl Keys {
-    fn of(ring: &Ring, file: Option<&SigningKey>) -> Option<Self> {
-        let signer = ring.signer().or(file)?.clone();
-        let (mut texts, mut published) = (Vec::new(), Vec::new());
-        for key in ring.published() {
-            texts.push(key.jwk().to_owned());
-            published.push(Published {
-                kid: key.kid().to_owned(),
-                algorithm: key.algorithm()?,
-                stage: key.stage(),
-                published_at: key.published_at(),
-                in_file: key.is_kept_in_file(),
-                jwk: RawValue::from_string(key.jwk().to_owned()).ok()?,
-            });
-        }
-        let document: Bytes = format!(r#"{{"keys":[{}]}}"#, texts.join(",")).into();
-        Some(Self {
-            signer,
-            set: Arc::new(KeySet::parse(&document).ok()?),
-            document,
-            longest_token: ring.longest_token(),
-            published,
-        })
+        Ok(())
     }
 }
 
 /// Changes a ring where it may take its time: making an RSA key takes up to seconds.
-async fn blocking(
-    mut ring: Ring,
-    change: impl FnOnce(&mut Ring) -> Result<Changes, RingFault> + Send + 'static,
-) -> Result<(Ring, Changes), SignerError> {
+async fn blocking(mut ring: Ring, change: Change, now: Timestamp) -> Result<(Ring, Changes), SignerError> {
     let changed = tokio::task::spawn_blocking(move || {
-        let changes = change(&mut ring)?;
-        Ok::<_, RingFault>((ring, changes))
+        let changes = change.apply(&mut ring, now)?;
+        Ok::<_, SignerError>((ring, changes))
     });
-    Ok(changed.await.map_err(|_| SignerError::System("make a key"))??)
+    changed.await.map_err(|_| SignerError::System("make a key"))?
 }
 
 /// Random bytes.

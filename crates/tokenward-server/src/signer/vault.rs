@@ -55,19 +55,16 @@ impl fmt::Display for VaultFault {
 impl std::error::Error for VaultFault {}
 
 impl Vault {
-    pub(super) fn empty(algorithm: Algorithm, schedule: Schedule, id_key: [u8; ID_KEY_BYTES]) -> Self {
+    pub(super) fn new(ring: Ring, id_key: [u8; ID_KEY_BYTES]) -> Self {
         Self {
-            ring: Ring::empty(algorithm, schedule),
+            ring,
             id_key: SecretBox::new(Box::new(id_key)),
         }
     }
 
     /// The same with another ring.
     pub(super) fn with(&self, ring: Ring) -> Self {
-        Self {
-            ring,
-            id_key: SecretBox::new(Box::new(*self.id_key())),
-        }
+        Self::new(ring, *self.id_key())
     }
 
     pub(super) fn id_key(&self) -> &[u8; ID_KEY_BYTES] {

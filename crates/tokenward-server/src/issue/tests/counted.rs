@@ -15,18 +15,24 @@ use tokenward_store::{
 };
 use tokenward_testkit::ManualClock;
 
-pub(super) struct Counted {
+pub(crate) struct Counted {
     ledger: Arc<dyn Ledger>,
     reads: AtomicUsize,
     writes: AtomicUsize,
     /// Each revocation takes two seconds by this clock.
     pub(super) slow: Mutex<Option<ManualClock>>,
     /// No revocation is stored.
-    pub(super) revocations_fail: AtomicBool,
+    pub(crate) revocations_fail: AtomicBool,
     /// No record of the audit log is.
-    pub(super) audit_fails: AtomicBool,
+    pub(crate) audit_fails: AtomicBool,
     /// The next change of the keyring is not, and those after it are.
-    pub(super) keyring_fails_once: AtomicBool,
+    pub(crate) keyring_fails_once: AtomicBool,
+    /// The next change of the keyring is stored, and nobody is told.
+    pub(crate) keyring_answer_is_lost_once: AtomicBool,
+    /// Whatever is due is another process's at the moment.
+    pub(crate) all_is_claimed: AtomicBool,
+    /// The keyring cannot be read.
+    pub(crate) keyring_is_out_of_reach: AtomicBool,
 }
 
 fn unless(fails: &AtomicBool) -> Result<(), StoreError> {
@@ -37,7 +43,7 @@ fn unless(fails: &AtomicBool) -> Result<(), StoreError> {
 }
 
 impl Counted {
-    pub(super) fn new(ledger: Arc<dyn Ledger>) -> Arc<Self> {
+    pub(crate) fn new(ledger: Arc<dyn Ledger>) -> Arc<Self> {
         Arc::new(Self {
             ledger,
             reads: AtomicUsize::new(0),
@@ -46,11 +52,14 @@ impl Counted {
             revocations_fail: AtomicBool::default(),
             audit_fails: AtomicBool::default(),
             keyring_fails_once: AtomicBool::default(),
+            keyring_answer_is_lost_once: AtomicBool::default(),
+            keyring_is_out_of_reach: AtomicBool::default(),
+            all_is_claimed: AtomicBool::default(),
         })
     }
 
     /// Reads and writes since the last time it was asked.
-    pub(super) fn counts(&self) -> (usize, usize) {
+    pub(crate) fn counts(&self) -> (usize, usize) {
         (
             self.reads.swap(0, Ordering::Relaxed),
             self.writes.swap(0, Ordering::Relaxed),
@@ -91,6 +100,10 @@ impl Ledger for Counted {
     }
 
     async fn due_families(&self, now: Timestamp, limit: usize) -> Result<Vec<Family>, StoreError> {
+        let limit = match self.all_is_claimed.load(Ordering::Relaxed) {
+            true => 0,
+            false => limit,
+        };
         self.read().due_families(now, limit).await
     }
 
@@ -107,6 +120,7 @@ impl Ledger for Counted {
     }
 
     async fn keyring(&self) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        unless(&self.keyring_is_out_of_reach)?;
         self.read().keyring().await
     }
 
@@ -160,10 +174,13 @@ impl Ledger for Counted {
     }
 
     async fn put_keyring(&self, expected: u64, bytes: &[u8]) -> Result<bool, StoreError> {
-        unless(&AtomicBool::new(
-            self.keyring_fails_once.swap(false, Ordering::Relaxed),
-        ))?;
-        self.write().put_keyring(expected, bytes).await
+        let once = |fails: &AtomicBool| unless(&AtomicBool::new(fails.swap(false, Ordering::Relaxed)));
+        once(&self.keyring_fails_once)?;
+        // Who asks at the same time gets a turn before it is stored.
+        tokio::task::yield_now().await;
+        let put = self.write().put_keyring(expected, bytes).await?;
+        once(&self.keyring_answer_is_lost_once)?;
+        Ok(put)
     }
 
     async fn prune(&self, now: Timestamp) -> Result<usize, StoreError> {

@@ -1,0 +1,155 @@
+//! Several processes of one store.
+
+use std::sync::atomic::Ordering;
+
+use axum::extract::{RawQuery, State};
+use http_body_util::BodyExt as _;
+use tokenward_core::revocation::Rule;
+use tokio::task::JoinSet;
+
+use super::{super::stream::stream, counted::Counted, *};
+use crate::revocation::Issuer as _;
+
+/// The same store in another process, which counts what it asks for.
+async fn another(world: &World) -> (World, Arc<Counted>) {
+    let counted = Counted::new(Arc::clone(&world.ledger) as _);
+    let (index, service) = service(Arc::clone(&counted) as _, &world.clock).await;
+    let other = World {
+        clock: world.clock.clone(),
+        ledger: Arc::clone(&world.ledger),
+        index,
+        service,
+    };
+    (other, counted)
+}
+
+/// The next event of a stream.
+async fn next(body: &mut axum::body::Body) -> Option<String> {
+    let frame = body.frame().await?.unwrap().into_data().unwrap();
+    Some(String::from_utf8(frame.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn a_stream_hears_of_children_and_ends_of_other_processes_without_asking_for_them() {
+    let here = World::new().await;
+    let (there, counted) = another(&here).await;
+    let pair = here.pair(r#"{"user_id":"a","auto_renew":false}"#).await;
+    let request = ::http::Request::builder()
+        .header("authorization", format!("Bearer {}", pair.parent.token))
+        .body(axum::body::Body::empty())
+        .unwrap();
+    let response = stream(State(there.service.clone()), RawQuery(None), request).await;
+    let mut body = response.into_body();
+    assert!(next(&mut body).await.unwrap().contains("event: connected"));
+    counted.counts();
+
+    let child = here.renew(&pair.parent.token).await.unwrap();
+    assert!(next(&mut body).now_or_never().is_none(), "nobody polls");
+    assert_eq!(counted.counts(), (0, 0));
+    // Told twice it is sent once, and what is told is no older than what was sent.
+    there.service.heard_child(&pair.parent.id, child.sequence);
+    let event = next(&mut body).await.unwrap();
+    assert!(
+        event.contains(&child.child.id) && event.contains("id: 1\n"),
+        "{event}"
+    );
+    assert_eq!(counted.counts(), (1, 0));
+    there.service.heard_child(&pair.parent.id, child.sequence);
+    there.service.heard_child("another", 7);
+    assert!(next(&mut body).now_or_never().is_none());
+    assert_eq!(counted.counts(), (0, 0));
+    // What is minted here and told by the store as well is sent once, too.
+    there.pass(Duration::from_secs(10));
+    let second = there.renew(&pair.parent.token).await.unwrap();
+    assert!(next(&mut body).await.unwrap().contains(&second.child.id));
+    there.service.heard_child(&pair.parent.id, second.sequence);
+    assert!(next(&mut body).now_or_never().is_none());
+
+    here.service.revoke_token(&pair.parent.id).await.unwrap();
+    assert!(next(&mut body).now_or_never().is_none());
+    let rule = Rule::Family(pair.parent.id.clone());
+    there.index.insert(ISS, &rule, None);
+    there.service.0.revoked(&rule);
+    assert!(next(&mut body).await.unwrap().contains("event: revoked"));
+    assert_eq!(next(&mut body).await, None);
+}
+
+#[tokio::test]
+async fn a_user_who_is_revoked_by_another_process_hears_of_it() {
+    let here = World::new().await;
+    let (there, _) = another(&here).await;
+    let pair = here.pair(r#"{"user_id":"a"}"#).await;
+    let mut follower = there.service.follow(&pair.parent.id).await.unwrap();
+    here.service.revoke_user("a").await.unwrap();
+    let (_, record) = here.ledger.revocations(0, 1).await.unwrap().remove(0);
+    let RevocationRule::Subject { sub, not_before } = record.rule else {
+        panic!("{record:?}");
+    };
+    let rule = Rule::Subject {
+        sub,
+        not_before: not_before.as_secs(),
+    };
+    there.index.insert(ISS, &rule, record.expires_at);
+    there.service.0.revoked(&rule);
+    follower.changed().await;
+    assert!(!there.service.still_good(&follower));
+    assert_eq!(
+        there.renew(&pair.parent.token).await.unwrap_err(),
+        Denial::SubjectRevoked
+    );
+}
+
+#[tokio::test]
+async fn workers_of_one_store_mint_one_child_for_each_due_time_and_lose_none_when_one_ends() {
+    const FAMILIES: usize = 1_000;
+    let one = World::new().await;
+    let ((two, _), (three, _)) = (another(&one).await, another(&one).await);
+    // Born at different times, with children of 90 seconds that are renewed each minute.
+    let mut parents = Vec::new();
+    for n in 0..FAMILIES {
+        let world = [&one, &two, &three][n % 3];
+        let body = r#"{"user_id":"a","child_expires_in":90,"include_child":true}"#;
+        parents.push((world.pair(body).await.parent.id, world.clock.wall()));
+        world.pass(Duration::from_millis(25));
+    }
+    let mut workers = JoinSet::new();
+    let mut first = JoinSet::new();
+    first.spawn(one.service.clone().keep_renewing(Duration::from_secs(30)));
+    for world in [&two, &three] {
+        workers.spawn(world.service.clone().keep_renewing(Duration::from_secs(30)));
+    }
+    one.clock.run_for(Duration::from_secs(200)).await;
+    // Wherever it is.
+    first.shutdown().await;
+    one.clock.run_for(Duration::from_secs(400)).await;
+    workers.shutdown().await;
+    let now = one.clock.wall();
+    for (parent, born) in parents {
+        let family = one.ledger.family(&parent).await.unwrap().unwrap();
+        // The first at once, then one each minute from the second in which it was born.
+        let minutes = now.as_secs().abs_diff(born.as_secs()) / 60;
+        assert_eq!(family.sequence, 1 + minutes, "{parent}");
+        let latest = family.latest.unwrap();
+        let age = now.as_secs().abs_diff(latest.issued_at.as_secs());
+        assert!(age < 60, "{age}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_waits_while_another_one_is_at_what_is_due() {
+    let here = World::new().await;
+    let (there, counted) = another(&here).await;
+    let pair = here.pair(r#"{"user_id":"a"}"#).await;
+    counted.all_is_claimed.store(true, Ordering::Relaxed);
+    counted.counts();
+    let mut worker = JoinSet::new();
+    worker.spawn(there.service.clone().keep_renewing(HOUR));
+    here.clock.run_for(Duration::from_secs(15)).await;
+    let (reads, _) = counted.counts();
+    assert!((16..=40).contains(&reads), "two looks a second: {reads}");
+    // The other one has ended, and its claim with it.
+    counted.all_is_claimed.store(false, Ordering::Relaxed);
+    here.clock.run_for(Duration::from_secs(1)).await;
+    let family = here.ledger.family(&pair.parent.id).await.unwrap().unwrap();
+    assert_eq!(family.sequence, 1);
+}
