@@ -19,7 +19,7 @@ mod snapshots;
 mod sqlite;
 
 #[cfg(feature = "redis")]
-pub use self::redis::{Redis, RedisOptions, ServerFacts};
+pub use self::redis::{Change, Feed, Redis, RedisOptions, RemovedIdp, ServerFacts, Tombstone};
 pub use error::{StoreError, StoreErrorKind};
 pub use ledger::{
     AUDIT_KEPT, AuditRecord, Child, Family, Ledger, PRUNED, PutIdp, Recorded, Revocation, RevocationRule,

@@ -220,7 +220,7 @@ impl RevocationRule {
     }
 
     /// The time that the rule compares with, where it has one.
-    #[cfg(feature = "sqlite")]
+    #[cfg(any(feature = "redis", feature = "sqlite"))]
     pub(crate) fn time(&self) -> Option<Timestamp> {
         match self {
             Self::Subject { not_before: time, .. } | Self::IssuedBefore(time) => Some(*time),
@@ -229,7 +229,7 @@ impl RevocationRule {
     }
 
     /// The rule that [`RevocationRule::key`] and [`RevocationRule::time`] were taken from.
-    #[cfg(feature = "sqlite")]
+    #[cfg(any(feature = "redis", feature = "sqlite"))]
     pub(crate) fn from_parts(kind: &str, value: String, time: Option<Timestamp>) -> Option<Self> {
         match (kind, time) {
             ("jti", None) => Some(Self::Jti(value)),

@@ -27,6 +27,7 @@ pub(super) fn judge(place: &str, error: &RedisError) -> (StoreError, Fate) {
             | "WRONGPASS" | "UNBLOCKED",
         ) => (StoreErrorKind::Unavailable, Fate::Left),
         Some("BUSY" | "NOREPLICAS") => (StoreErrorKind::Unavailable, Fate::Kept),
+        Some("NEWER") => (StoreErrorKind::Newer, Fate::Kept),
         Some("CORRUPT") => (StoreErrorKind::Corrupt, Fate::Kept),
         Some(_) => (StoreErrorKind::Io, Fate::Kept),
         None => match error.kind() {
@@ -115,6 +116,7 @@ mod tests {
             ("-OOM command not allowed\r\n", StoreErrorKind::Io, Fate::Kept),
             ("-MISCONF cannot persist\r\n", StoreErrorKind::Io, Fate::Kept),
             ("-WRONGTYPE Operation\r\n", StoreErrorKind::Io, Fate::Kept),
+            ("-NEWER the store\r\n", StoreErrorKind::Newer, Fate::Kept),
             ("-CORRUPT a family\r\n", StoreErrorKind::Corrupt, Fate::Kept),
             ("-ERR anything\r\n", StoreErrorKind::Io, Fate::Kept),
         ] {

@@ -10,18 +10,30 @@ use crate::{StoreError, StoreErrorKind};
 
 mod address;
 mod breaker;
+mod call;
+mod codec;
 mod dial;
 mod facts;
+mod families;
 mod fault;
+mod feed;
 mod guide;
+mod idps;
 mod keys;
+mod ledger;
 mod link;
+mod reassert;
+mod revocations;
 mod script;
+mod scripts;
 mod snapshots;
 mod stored;
 mod tls;
 
+pub use codec::Tombstone;
 pub use facts::ServerFacts;
+pub use feed::{Change, Feed};
+pub use reassert::RemovedIdp;
 
 use address::Target;
 use dial::Dialer;
@@ -101,6 +113,10 @@ pub struct Redis(Arc<Inner>);
 struct Inner {
     link: Link,
     keys: Keys,
+    /// Those that the scripts of the ledger get.
+    ledger_keys: [String; scripts::KEYS.len()],
+    /// Tells the families that this handle and its clones renew from those of others.
+    holder: String,
     place: String,
     seal: Seal,
     snapshot_ttl: Option<Duration>,
@@ -148,6 +164,8 @@ impl Redis {
         };
         Ok(Self(Arc::new(Inner {
             link: Link::new(dialer, connections, command_timeout),
+            holder: holder()?,
+            ledger_keys: scripts::KEYS.map(|key| keys.name(key)),
             keys,
             place,
             seal: Seal::new(&integrity_keys),
@@ -202,6 +220,14 @@ impl fmt::Debug for Redis {
             .field("place", &self.0.place)
             .finish_non_exhaustive()
     }
+}
+
+/// A name that no other handle has.
+fn holder() -> Result<String, StoreError> {
+    let mut random = [0; 16];
+    aws_lc_rs::rand::fill(&mut random)
+        .map_err(|error| StoreError::new(StoreErrorKind::Io, "there is no randomness").because(error))?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A text that the server answered with.

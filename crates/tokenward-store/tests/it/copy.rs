@@ -10,9 +10,13 @@ use std::{
 
 use tokenward_core::Timestamp;
 use tokenward_store::{Ledger, Memory, Migrated, RevocationRule, Snapshots, Sqlite, StoreErrorKind, migrate};
-use tokenward_testkit::conformance::{audit_record, child, family, revocation, snapshot, stored_idp};
+use tokenward_testkit::{
+    RedisServer,
+    conformance::{audit_record, child, family, revocation, snapshot, stored_idp},
+};
 
 use crate::{
+    redis_ledger::replica,
     sqlite::{database, tamper},
     upgrade,
 };
@@ -55,7 +59,9 @@ async fn same(one: &(impl Snapshots + Ledger), other: &(impl Snapshots + Ledger)
         other.due_families(Timestamp::MAX, 9).await.unwrap()
     );
     let revocations = async |store: &dyn Ledger| {
-        let page = store.revocations(0, 9).await.unwrap();
+        let mut page = store.revocations(0, 9).await.unwrap();
+        // Those that are copied together get their places as they come.
+        page.sort_by(|a, b| a.1.id.cmp(&b.1.id));
         page.into_iter().map(|(_, one)| one).collect::<Vec<_>>()
     };
     assert_eq!(revocations(one).await, revocations(other).await);
@@ -364,6 +370,46 @@ async fn a_migration_copies_everything() {
     assert_eq!((copied.families, copied.revocations), (1202, 1203));
     assert_eq!(back.families("", usize::MAX).await.unwrap().len(), 1202);
     assert_eq!(back.revocations(0, usize::MAX).await.unwrap().len(), 1203);
+}
+
+#[tokio::test]
+async fn a_migration_to_redis_and_back_copies_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let store = Sqlite::open(&path("old")).unwrap();
+    fill(&store).await;
+    let time = Timestamp::from_secs(5);
+    store.prune(time).await.unwrap();
+    let server = RedisServer::start();
+    let copied = migrate(&store, &replica(&server)).await.unwrap();
+    let everything = Migrated {
+        snapshots: 2,
+        idps: 2,
+        families: 2,
+        revocations: 3,
+        audit_records: 2,
+    };
+    assert_eq!(copied, everything);
+    same(&store, &replica(&server)).await;
+    assert_eq!(replica(&server).pruned_at().await.unwrap(), Some(time));
+
+    // And back, and more than goes at once.
+    let shared = replica(&server);
+    for n in 0..1200 {
+        let name = format!("more-{n:04}");
+        shared.open_family(&family(&name, None)).await.unwrap();
+        let rule = RevocationRule::Kid(name.clone());
+        shared.revoke(&revocation(&name, rule)).await.unwrap();
+    }
+    let back = Sqlite::open(&path("new")).unwrap();
+    let copied = migrate(&shared, &back).await.unwrap();
+    assert_eq!((copied.families, copied.revocations), (1202, 1203));
+    assert_eq!(
+        back.families("", usize::MAX).await.unwrap(),
+        shared.families("", usize::MAX).await.unwrap()
+    );
+    assert_eq!(back.revocations(0, usize::MAX).await.unwrap().len(), 1203);
+    assert_eq!(back.pruned_at().await.unwrap(), Some(time));
 }
 
 #[tokio::test]
