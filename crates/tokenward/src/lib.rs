@@ -32,7 +32,7 @@ pub use events::{Event, EventKind};
 pub use extract::{Actors, Proven, Token, TokenClaims};
 #[cfg(feature = "tonic")]
 pub use layer::{GrpcTokenLayer, GrpcTokenService};
-pub use layer::{Issuers, PeerAddress, ProxyHeaders, TokenLayer, TokenService, caller_of};
+pub use layer::{Issuers, PeerAddress, ProxyHeaders, TokenLayer, TokenService, caller_of, client_behind};
 pub use registry::{
     Changes, DEFAULT_MAX_CONCURRENT_FETCHES, Health, Idp, IdpDetails, IdpStatus, Registry, RegistryBuilder,
 };

@@ -4,9 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{Extensions, HeaderMap};
 use ipnet::IpNet;
-
-/// Addresses of a forwarding chain that are looked at, from the right. No honest chain comes near it.
-const MAX_HOPS: usize = 32;
+use tokenward::client_behind;
 
 /// The other end of the connection. The listener puts it into each request's extensions.
 #[derive(Clone, Copy, Debug)]
@@ -33,47 +31,11 @@ impl TrustedProxies {
 
     /// The same for a request that `peer` only tells of, which it got from `source`.
     pub(crate) fn behind(&self, peer: IpAddr, source: Option<IpAddr>, headers: &HeaderMap) -> IpAddr {
-        let mut caller = peer.to_canonical();
-        if !self.trusts(caller) {
-            return caller;
-        }
-        if let Some(source) = source {
-            caller = source.to_canonical();
-            if !self.trusts(caller) {
-                return caller;
-            }
-        }
-        let chain = headers.get_all("x-forwarded-for");
-        let hops = chain
-            .iter()
-            .rev()
-            .flat_map(|value| value.to_str().unwrap_or("").rsplit(','));
-        for hop in hops.take(MAX_HOPS) {
-            // Beyond an entry that is no address nothing can be told, so the last known hop stands for all.
-            let Some(address) = address(hop.trim()) else { break };
-            caller = address;
-            if !self.trusts(caller) {
-                break;
-            }
-        }
-        caller
+        let peer = peer.to_canonical();
+        let trusted = self.0.iter().any(|network| network.contains(&peer));
+        let last = source.filter(|_| trusted).unwrap_or(peer);
+        client_behind(last, headers, &self.0)
     }
-
-    fn trusts(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(&address))
-    }
-}
-
-/// An address, or an address with a port as some proxies write it.
-fn address(text: &str) -> Option<IpAddr> {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(text);
-    bare.parse::<IpAddr>()
-        .or_else(|_| text.parse::<SocketAddr>().map(|socket| socket.ip()))
-        .ok()
-        .map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -127,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_long_chain_is_not_followed_to_its_end() {
-        let chain = format!("198.51.100.7{}", ", 10.0.0.2".repeat(MAX_HOPS));
+        let chain = format!("198.51.100.7{}", ", 10.0.0.2".repeat(32));
         assert_eq!(caller(&["10.0.0.0/8"], "10.0.0.1", &[&chain]), "10.0.0.2");
     }
 }

@@ -4,6 +4,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
     panic::AssertUnwindSafe,
     sync::Arc,
+    time::Duration,
 };
 
 use axum::{
@@ -13,7 +14,7 @@ use axum::{
     response::Response,
 };
 use futures_util::FutureExt as _;
-use http::{Extensions, HeaderValue, Method, Version, header};
+use http::{Extensions, HeaderValue, Method, StatusCode, Version, header};
 use tokenward_core::Clock;
 
 use super::{TrustedProxies, body_too_large, internal, oauth_too_large, rest, trace::Ids};
@@ -114,6 +115,11 @@ pub(crate) async fn observe(State(observer): State<Observer>, mut request: Reque
     }
     ids.tell(response.headers_mut());
 
+    // Where a proxy asks about a request, it is that request's.
+    let caller = response
+        .extensions()
+        .get()
+        .map_or(caller, |Caller(caller)| *caller);
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     let took = observer.clock.steady().since(started);
     let status = response.status().as_u16();
@@ -134,6 +140,16 @@ pub(crate) async fn observe(State(observer): State<Observer>, mut request: Reque
         );
     }
     response
+}
+
+/// Counts and logs a request that no route has heard of: the listener refused its head by itself.
+pub(crate) fn refused_head(listener: &'static str, caller: IpAddr, status: StatusCode, log: bool) {
+    let (method, route, status) = ("other", "unmatched", status.as_u16());
+    telemetry::request(listener, route, method, status, Duration::ZERO);
+    if log {
+        let reason = "request_malformed";
+        tracing::info!(listener, method, route, status, duration_ms = 0, %caller, reason, "request");
+    }
 }
 
 /// One of a closed set, since a client may send any word as its method.

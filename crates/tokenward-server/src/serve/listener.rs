@@ -7,6 +7,7 @@ use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::D
 
 use arc_swap::ArcSwap;
 use axum::{Router, body::Body};
+use http::StatusCode;
 use hyper::{
     Request, Response,
     body::Incoming,
@@ -29,7 +30,7 @@ use super::{
     message::{Answer, names_one_host},
 };
 use crate::{
-    http::{Peer, bad_request, within},
+    http::{Peer, bad_request, refused_head, within},
     telemetry,
 };
 
@@ -68,6 +69,8 @@ pub(crate) enum Phase {
 pub(crate) struct Served {
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) routes: Router,
+    /// Whether each request gets a log line.
+    pub(crate) log: bool,
 }
 
 /// A bound socket, and what is served on it.
@@ -174,10 +177,17 @@ async fn converse<S>(
         protocol,
     });
     let requests = Arc::clone(&activity);
+    let of_heads = Arc::clone(&served);
+    let refused = move |status| refused_head(name, peer.ip().to_canonical(), status, of_heads.load().log);
+    let of_hosts = refused.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let in_flight = requests.begin();
         request.extensions_mut().insert(Peer(peer));
-        let answer = names_one_host(&request).then(|| {
+        let well_formed = names_one_host(&request);
+        if !well_formed {
+            of_hosts(StatusCode::BAD_REQUEST);
+        }
+        let answer = well_formed.then(|| {
             let mut routes = served.load().routes.clone();
             routes.call(request.map(Body::new))
         });
@@ -232,6 +242,12 @@ async fn converse<S>(
         ),
     };
     if let Err(error) = result {
+        // hyper has answered so. HTTP/2 tells only the peer of what it refuses.
+        if error.is_parse_too_large() {
+            refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        } else if error.is_parse() {
+            refused(StatusCode::BAD_REQUEST);
+        }
         tracing::debug!(listener = name, %peer, %error, "connection failed");
     }
 }

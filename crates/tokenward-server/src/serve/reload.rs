@@ -87,12 +87,13 @@ impl Doors {
 }
 
 fn served(routes: Routes, tls: Acceptors) -> [Arc<Served>; 3] {
+    let log = routes.log;
     [
         (routes.public, tls.public),
         (routes.admin, tls.admin),
         (routes.grpc, tls.grpc),
     ]
-    .map(|(routes, tls)| Arc::new(Served { tls, routes }))
+    .map(|(routes, tls)| Arc::new(Served { tls, routes, log }))
 }
 
 /// The signal that asks for a reload.

@@ -50,6 +50,8 @@ pub(super) struct Routes {
     pub(super) public: Router,
     pub(super) admin: Router,
     pub(super) grpc: Router,
+    /// Whether each request gets a log line.
+    pub(super) log: bool,
 }
 
 impl Site {
@@ -81,6 +83,7 @@ impl Site {
             public: self.public(config, Arc::clone(&engine)),
             admin: self.admin(config),
             grpc: self.grpc(config, engine),
+            log: config.logging.requests,
         }
     }
 

@@ -84,7 +84,11 @@ impl Running {
             name: "test",
             socket,
             plain: Protocol::Http1,
-            served: Arc::new(ArcSwap::from_pointee(Served { tls, routes })),
+            served: Arc::new(ArcSwap::from_pointee(Served {
+                tls,
+                routes,
+                log: false,
+            })),
             max_connections,
             clock: Arc::clone(&clock) as _,
         };

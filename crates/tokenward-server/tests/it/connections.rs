@@ -67,6 +67,60 @@ async fn each_listener_has_so_many_connections() {
 }
 
 #[tokio::test]
+async fn heads_that_the_listener_refuses_by_itself_are_logged_and_counted() {
+    let many: String = (0..101).map(|n| format!("x-{n}: a\r\n")).collect();
+    let long = format!("x: {}\r\n", "a".repeat(33 * 1024));
+    for log in [true, false] {
+        let program = Program::start(&config(&format!("logging: {{ requests: {log} }}\n"))).await;
+        for (headers, status) in [
+            (format!("host: a\r\n{many}"), "431"),
+            (format!("host: a\r\n{long}"), "431"),
+            ("host: a\r\nhost: b\r\n".to_owned(), "400"),
+            ("host: a\r\nx y: z\r\n".to_owned(), "400"),
+        ] {
+            let mut connection = TcpStream::connect(program.public).await.unwrap();
+            let head = format!("GET /livez HTTP/1.1\r\n{headers}\r\n");
+            connection.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = [0; 12];
+            connection.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer[9..], status.as_bytes());
+            drop(connection);
+        }
+        let counted = |status| {
+            format!(
+                "tokenward_http_requests_total{{listener=\"public\",route=\"unmatched\",method=\"other\",status=\"{status}\"}} 2"
+            )
+        };
+        let mut metrics = String::new();
+        for _ in 0..500 {
+            metrics = program.admin("/metrics").await.text();
+            if metrics.contains(&counted(400)) && metrics.contains(&counted(431)) {
+                break;
+            }
+            pause().await;
+        }
+        assert!(
+            metrics.contains(&counted(400)) && metrics.contains(&counted(431)),
+            "{metrics}"
+        );
+        let lines = program.logged("request");
+        let refused = lines.iter().filter(|line| line["route"] == "unmatched");
+        let mut told: Vec<_> = refused
+            .map(|line| {
+                assert_eq!(
+                    (&line["listener"], &line["caller"], &line["reason"]),
+                    (&"public".into(), &"127.0.0.1".into(), &"request_malformed".into())
+                );
+                line["status"].as_u64().unwrap()
+            })
+            .collect();
+        told.sort_unstable();
+        let expected: &[u64] = if log { &[400, 400, 431, 431] } else { &[] };
+        assert_eq!(told, expected);
+    }
+}
+
+#[tokio::test]
 async fn connections_leave_descriptors_for_all_else() {
     let upstream = IdpServer::spawn();
     upstream.set_keys(&[&TestKey::es256(0)]);

@@ -24,7 +24,7 @@ use tokenward_testkit::{IdpServer, TestKey, TokenBuilder, proof};
 use tokio::{net::TcpStream, task::JoinSet};
 use tokio_rustls::TlsConnector;
 
-use crate::program::{Program, command, config};
+use crate::program::{Program, command, config, wait_for};
 
 #[path = "../../src/authorize/grpc/messages.rs"]
 mod messages;
@@ -495,13 +495,23 @@ async fn a_trusted_proxy_names_the_caller_whose_share_of_unknown_keys_is_used() 
         }),
     };
     // Of two fetches, one caller can cause one.
-    for (server, fetches) in [("", 1), ("trusted_proxies: [127.0.0.0/8],", 2)] {
-        let (_program, upstream, grpc) = start(server, "").await;
+    for (server, fetches, callers) in [
+        ("", 1, ["127.0.0.1", "127.0.0.1"]),
+        ("trusted_proxies: [127.0.0.0/8],", 2, ["192.0.2.1", "192.0.2.2"]),
+    ] {
+        let (program, upstream, grpc) = start(server, "").await;
         let mut client = Client::connect(grpc).await;
         let before = upstream.requests().len();
         client.ask(&question("192.0.2.1", "one")).await;
         client.ask(&question("192.0.2.2", "two")).await;
         assert_eq!(upstream.requests().len(), before + fetches, "{server}");
+        let logged = wait_for(|| {
+            let lines = program.logged("request").into_iter();
+            let lines: Vec<_> = lines.filter(|line| line["listener"] == "grpc").collect();
+            (lines.len() == 2).then_some(lines)
+        });
+        let logged = logged.await.unwrap();
+        assert_eq!(callers, [0, 1].map(|n| logged[n]["caller"].as_str().unwrap()));
     }
 }
 

@@ -33,7 +33,7 @@ use crate::{
 
 #[cfg(feature = "tonic")]
 pub use grpc::{GrpcTokenLayer, GrpcTokenService};
-pub use proxies::ProxyHeaders;
+pub use proxies::{ProxyHeaders, client_behind};
 pub use service::TokenService;
 
 /// The address of the peer, where the server puts it into the request's extensions. It tells callers apart

@@ -69,15 +69,7 @@ impl Proxies {
     }
 
     fn customary(&self, peer: IpAddr, headers: &HeaderMap) -> Forwarded {
-        let mut client = peer;
-        for hop in from_the_right(headers, "x-forwarded-for").take(MAX_HOPS) {
-            // Beyond an entry that is no address nothing can be told, so the last known hop stands for all.
-            let Some(address) = address(hop) else { break };
-            client = address;
-            if !self.trusts(client) {
-                break;
-            }
-        }
+        let client = client_behind(peer, headers, &self.networks);
         let last = |name| from_the_right(headers, name).next().map(str::to_owned);
         Forwarded {
             client: Some(client),
@@ -113,8 +105,37 @@ impl Proxies {
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
-        self.networks.iter().any(|network| network.contains(&address))
+        trusts(&self.networks, address)
     }
+}
+
+/// The address of the client that `peer` asks for, by `X-Forwarded-For`: the right-most one of the chain, `peer` included, that
+/// no proxy of `trusted` has. A client can write what it likes to the left of that one. Where `peer` is not trusted it is the
+/// client; of a chain 32 hops are looked at, and none beyond one that is no address.
+///
+/// ```
+/// let trusted = ["10.0.0.0/8".parse().unwrap()];
+/// let mut headers = http::HeaderMap::new();
+/// headers.insert("x-forwarded-for", "203.0.113.66, 198.51.100.7, 10.1.2.3".parse().unwrap());
+/// let client = tokenward::client_behind("10.0.0.1".parse().unwrap(), &headers, &trusted);
+/// assert_eq!(client.to_string(), "198.51.100.7");
+/// ```
+#[must_use]
+pub fn client_behind(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let mut client = peer.to_canonical();
+    for hop in from_the_right(headers, "x-forwarded-for").take(MAX_HOPS) {
+        if !trusts(trusted, client) {
+            break;
+        }
+        // Beyond an entry that is no address nothing can be told, so the last known hop stands for all.
+        let Some(address) = address(hop) else { break };
+        client = address;
+    }
+    client
+}
+
+fn trusts(networks: &[IpNet], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&address))
 }
 
 /// The elements of a list in all headers of that name, the last one first.

@@ -24,7 +24,7 @@ use tonic::body::Body;
 
 use super::engine::{Accepted, Allowed, Asked, Door, Engine, Refused};
 use crate::{
-    http::{Peer, Reason, TrustedProxies, grpc},
+    http::{Caller, Peer, Reason, TrustedProxies, grpc},
     telemetry,
 };
 use messages::{
@@ -73,18 +73,27 @@ pub(crate) fn routes(engine: Arc<Engine>, proxies: Arc<TrustedProxies>) -> Route
 async fn check(State(checks): State<Checks>, request: Request) -> http::Response<Body> {
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
     let body = request.into_body();
+    let mut caller = peer;
     let (reason, answer) = match grpc::question(body, MAX_QUESTION, checks.engine.clock()).await {
-        Some(question) => checks.answer(question, peer).await,
+        Some(question) => checks.answer(question, &mut caller).await,
         None => malformed(),
     };
     let mut response = grpc::answers(stream::once(ready(Ok(answer))));
     response.extensions_mut().insert(Reason(reason));
+    // The request log has whom the question is about, and not the proxy that asks.
+    if let Some(caller) = caller {
+        response.extensions_mut().insert(Caller(caller));
+    }
     response
 }
 
 impl Checks {
-    /// What is decided, and the code of it.
-    async fn answer(&self, question: CheckRequest, peer: Option<IpAddr>) -> (&'static str, CheckResponse) {
+    /// What is decided, and the code of it. `caller` is the peer, and then the one whom the question is about.
+    async fn answer(
+        &self,
+        question: CheckRequest,
+        caller: &mut Option<IpAddr>,
+    ) -> (&'static str, CheckResponse) {
         let attributes = question.attributes.unwrap_or_default();
         let source = source(&attributes);
         let http = attributes.request.and_then(|request| request.http);
@@ -92,7 +101,7 @@ impl Checks {
         let Some(headers) = headers(&http) else {
             return malformed();
         };
-        let caller = peer.map(|peer| self.proxies.behind(peer, source, &headers));
+        *caller = caller.map(|peer| self.proxies.behind(peer, source, &headers));
         let asked = Asked {
             door: Door::EnvoyGrpc,
             facts: Facts {

@@ -56,6 +56,13 @@ const TABLE: &[(Fault, [u16; 4])] = &[
         Fault::Says("HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n"),
         [429, 500, 429, 429],
     ),
+    // What the listener says by itself of a head that is too large.
+    (
+        Fault::Says(
+            "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+        ),
+        [431, 500, 431, 431],
+    ),
     (
         Fault::Says("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1/\r\ncontent-length: 0\r\n\r\n"),
         [302, 500, 302, 302],
