@@ -19,7 +19,9 @@ const AT_ONCE: usize = 4;
 
 /// What became of a revocation.
 enum Joined {
-    /// It is in force.
+    /// It is in force as it was.
+    Was(Revoked),
+    /// It is in force, which is news.
     Is(Revoked),
     /// It was deleted after it was asked for.
     Deleted,
@@ -51,7 +53,7 @@ impl Redis {
             .await?
             .pop()
         {
-            Some(Joined::Is(revoked)) => Ok(revoked),
+            Some(Joined::Was(revoked) | Joined::Is(revoked)) => Ok(revoked),
             Some(Joined::Damaged) => Err(is_damaged(&codec::rule_name(
                 &revocation.issuer,
                 &revocation.rule,
@@ -64,7 +66,7 @@ impl Redis {
     }
 
     /// Writes back what the store may have lost, with new sequences, but what was deleted later than it was asked for;
-    /// and tells how many records are as they should be now. What cannot be stored is reported in the log: it must not
+    /// and tells how many records are new or grew. What cannot be stored is reported in the log: it must not
     /// stop the others. A hundred thousand take about two seconds.
     ///
     /// # Errors
@@ -77,7 +79,7 @@ impl Redis {
                 for (joined, revocation) in self.join_all("assert", chunk).await?.iter().zip(chunk) {
                     match joined {
                         Joined::Is(_) => asserted += 1,
-                        Joined::Deleted => {}
+                        Joined::Was(_) | Joined::Deleted => {}
                         Joined::Taken | Joined::Damaged => tracing::error!(
                             id = revocation.id,
                             "A revocation is not written back: the store holds something else in its place"
@@ -117,7 +119,7 @@ impl Redis {
                 let is_same = one.former.as_ref().is_some_and(|former| former.asked == next);
                 if let (true, Some(former), None) = (is_same, &one.former, one.parent()) {
                     let (sequence, effective) = (former.sequence, next.revocation);
-                    set(one.at, Joined::Is(Revoked { sequence, effective }));
+                    set(one.at, Joined::Was(Revoked { sequence, effective }));
                     continue;
                 }
                 one.pass(&next, &mut args);
@@ -130,13 +132,21 @@ impl Redis {
             pending = Vec::new();
             for ((one, next), answer) in asking.into_iter().zip(answers) {
                 match answer.first().map(Vec::as_slice) {
-                    Some(b"stored") => set(
-                        one.at,
-                        Joined::Is(Revoked {
+                    Some(b"stored") => {
+                        let grew = one.grows_to(&next);
+                        let revoked = Revoked {
                             sequence: number(answer.get(1))?,
                             effective: next.revocation,
-                        }),
-                    ),
+                        };
+                        set(
+                            one.at,
+                            if grew {
+                                Joined::Is(revoked)
+                            } else {
+                                Joined::Was(revoked)
+                            },
+                        );
+                    }
                     Some(b"other") => match Former::read(&one.rule, answer)? {
                         Some(former) => pending.push(Pending { former, ..one }),
                         None => set(one.at, Joined::Damaged),
@@ -202,6 +212,12 @@ impl Pending<'_> {
         }
     }
 
+    /// Whether what is to be stored says more than what is.
+    fn grows_to(&self, next: &Asked) -> bool {
+        let former = self.former.as_ref();
+        former.is_none_or(|former| former.asked.revocation != next.revocation)
+    }
+
     /// The parent whose family goes with it.
     fn parent(&self) -> Option<&str> {
         match &self.revocation.rule {
@@ -213,7 +229,6 @@ impl Pending<'_> {
     /// Passes it to the script.
     fn pass(&self, next: &Asked, args: &mut Args) {
         let former = self.former.as_ref();
-        let grew = former.is_none_or(|former| former.asked.revocation != next.revocation);
         args.add(self.rule.as_str());
         args.add(next.revocation.id.as_str());
         args.add(former.map(|former| former.value.clone()).unwrap_or_default());
@@ -225,7 +240,7 @@ impl Pending<'_> {
                 .map(|parent| format!("p{parent}"))
                 .unwrap_or_default(),
         );
-        args.add(if grew { "1" } else { "0" });
+        args.add(if self.grows_to(next) { "1" } else { "0" });
     }
 }
 

@@ -76,7 +76,7 @@ async fn over_tls_only_what_a_trusted_authority_issued_for_the_host_is_spoken_to
 }
 
 /// What the documentation says that a user of the store needs.
-fn documented_rights() -> Vec<&'static str> {
+pub(crate) fn documented_rights() -> Vec<&'static str> {
     let page = include_str!("../../../../docs/operations.md");
     let line = page
         .lines()
