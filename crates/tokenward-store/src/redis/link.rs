@@ -165,18 +165,21 @@ impl Shared {
             connect_timeout: limit,
             ..
         } = &self.dialer;
-        let start = clock.steady();
-        let Some(_turn) = within(&**clock, *limit, lane.dialing.lock()).await else {
-            return Err(unavailable(format!(
-                "the store at {}: no connection in time",
-                self.dialer.target
-            )));
-        };
+        let end = clock.steady() + *limit;
+        // Whoever is before us began earlier, and ends before we would.
+        let _turn = lane.dialing.lock().await;
         self.breaker().pass()?;
         if let Some(connection) = lane.usable() {
             return Ok(connection);
         }
-        let left = limit.saturating_sub(clock.steady().since(start));
+        let left = end.since(clock.steady());
+        if left < *limit / 10 {
+            // It would hardly be enough, and that would say nothing of the server.
+            return Err(unavailable(format!(
+                "the store at {}: no connection in time",
+                self.dialer.target
+            )));
+        }
         match self.dialer.connect(left).await {
             Ok(connection) => {
                 lane.put(connection.clone());

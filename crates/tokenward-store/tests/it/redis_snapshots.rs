@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokenward_core::{Clock as _, Timestamp};
 use tokenward_store::{Claim, Redis, RedisOptions, Snapshot, Snapshots as _, StoreErrorKind};
 use tokenward_testkit::{
-    Program, RealClock, RedisServer,
+    Fault, Program, Proxy, RealClock, RedisServer,
     conformance::{self, snapshot},
 };
 
@@ -102,6 +102,31 @@ async fn a_snapshot_ends_with_its_time() {
 }
 
 #[tokio::test]
+async fn one_that_is_stored_anew_meanwhile_stays_listed() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port()).await;
+    let (near, far) = (
+        replica(&server),
+        with(RedisOptions {
+            connections: 1,
+            ..RedisOptions::new(format!("redis://127.0.0.1:{}", proxy.port()))
+        }),
+    );
+    near.put(&snapshot("t", "a")).await.unwrap();
+    server.ask(&["DEL", &server.text(&["KEYS", "*:snapshot:*"])]);
+    assert_eq!(far.get("t", "a").await.unwrap(), None);
+    proxy.set(Fault::Slow(Duration::from_millis(200)));
+    let put = async {
+        // The list was read, and that there is nothing is on its way.
+        RealClock.sleep(Duration::from_millis(300)).await;
+        near.put(&snapshot("t", "a")).await.unwrap();
+    };
+    let (found, ()) = futures_util::future::join(far.load_all(), put).await;
+    assert_eq!(found.unwrap(), []);
+    assert_eq!(near.load_all().await.unwrap(), [snapshot("t", "a")]);
+}
+
+#[tokio::test]
 async fn what_others_made_of_a_snapshot_is_absent() {
     let server = RedisServer::start();
     let keyed = |keys: &[[u8; 32]]| {
@@ -178,6 +203,7 @@ async fn an_older_snapshot_does_not_take_the_place_of_a_newer_one() {
         },
         Snapshot {
             config_hash: [8; 32],
+            url: "https://other.test/".to_owned(),
             ..at(500, "config")
         },
     ] {
