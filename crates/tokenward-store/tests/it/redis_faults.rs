@@ -4,8 +4,13 @@ use std::{error::Error as _, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokenward_core::Clock as _;
-use tokenward_store::{Redis, RedisOptions, Snapshot, Snapshots as _, StoreError, StoreErrorKind};
-use tokenward_testkit::{Fault, Program, Proxy, RealClock, RedisServer, conformance::snapshot};
+use tokenward_store::{
+    Ledger as _, Redis, RedisOptions, RevocationRule, Snapshot, Snapshots as _, StoreError, StoreErrorKind,
+};
+use tokenward_testkit::{
+    Fault, Program, Proxy, RealClock, RedisServer,
+    conformance::{revocation, snapshot},
+};
 
 /// With short limits, so that the tests are short.
 const CONNECT: Duration = Duration::from_millis(400);
@@ -238,7 +243,7 @@ async fn where_the_memory_ends_a_write_fails_and_nothing_is_stored() {
             program,
             &["--maxmemory", "8mb", "--maxmemory-policy", "noeviction"],
         );
-        let store = at(server.url());
+        let store = Redis::new(RedisOptions::new(server.url()), Arc::new(RealClock)).unwrap();
         let large = |name: &str| Snapshot {
             body: vec![b'x'; 1 << 20],
             ..snapshot("t", name)
@@ -260,6 +265,18 @@ async fn where_the_memory_ends_a_write_fails_and_nothing_is_stored() {
         for name in &stored {
             assert!(store.get("t", name).await.unwrap().is_some(), "{name}");
         }
+        // So it is with what must not be lost.
+        let refused = revocation("full", RevocationRule::Jti("x".to_owned()));
+        assert_eq!(
+            store.revoke(&refused).await.unwrap_err().kind(),
+            StoreErrorKind::Io
+        );
+        assert_eq!(store.revocation(&refused.id).await.unwrap(), None);
+        assert_eq!(
+            store.put_keyring(0, b"ring").await.unwrap_err().kind(),
+            StoreErrorKind::Io
+        );
+        assert_eq!(store.keyring().await.unwrap(), None);
         assert!(store.is_connected());
         store.remove("t", &stored[0]).await.unwrap();
         store.put(&snapshot("t", "small")).await.unwrap();

@@ -31,6 +31,12 @@ async fn until_it_works(store: &Redis) -> Duration {
     RealClock.steady().since(start)
 }
 
+async fn conforms(store: &Redis) {
+    conformance::snapshots(store).await;
+    conformance::ledger(store).await;
+    conformance::tokens(store).await;
+}
+
 #[tokio::test]
 async fn over_tls_only_what_a_trusted_authority_issued_for_the_host_is_spoken_to() {
     let pki = TestPki::new();
@@ -193,7 +199,7 @@ async fn in_a_cluster_the_node_with_our_keys_is_found_wherever_they_go() {
         let mut cluster = RedisCluster::start(program, "{tokenward}:meta");
         let store = at(cluster.url());
         store.check().await.unwrap();
-        conformance::snapshots(&store).await;
+        conforms(&store).await;
         store.put(&snapshot("t", "before")).await.unwrap();
         // Any node tells where they are.
         for seed in cluster.url().replace("redis+cluster://", "").split(',') {

@@ -14,6 +14,9 @@ use crate::{Leaf, TestPki};
 /// How often a server is asked whether it is there.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// How long an answer may take, on a machine that has much to do.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// How many looks one has to start.
 const LOOKS: usize = 1000;
 
@@ -273,7 +276,8 @@ impl RedisServer {
 
     pub(super) fn try_ask(&self, command: &[&str]) -> redis::RedisResult<redis::Value> {
         let client = redis::Client::open(self.url())?;
-        let mut connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
+        let mut connection = client.get_connection_with_timeout(PATIENCE)?;
+        connection.set_read_timeout(Some(PATIENCE))?;
         let mut question = redis::Cmd::new();
         for word in command {
             question.arg(*word);
