@@ -8,6 +8,8 @@ pub mod carrier;
 pub mod discovery;
 pub mod fetch;
 pub mod random;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod respond;
 pub mod telemetry;
 
@@ -54,6 +56,6 @@ pub use verifier::{DEFAULT_CACHE_BYTES, Explanation, Terms, VerifiedToken, Verif
 struct Readme;
 
 /// The programs of the guide run.
-#[cfg(all(doctest, feature = "axum", feature = "tonic"))]
+#[cfg(all(doctest, feature = "axum", feature = "redis", feature = "tonic"))]
 #[doc = include_str!("../../../docs/library.md")]
 struct Guide;

@@ -13,6 +13,7 @@ use super::{
     keep::Turns,
     lock,
     shards::Index,
+    sharing::Silence,
     tenants::Tenants,
 };
 use crate::{
@@ -98,6 +99,7 @@ impl RegistryBuilder {
             tally: Tally::default(),
             writer: Mutex::default(),
             turns: Turns::default(),
+            silence: Silence::default(),
             inbox: Inbox::default(),
             generation: AtomicU64::new(0),
             changed: watch::Sender::new(0),

@@ -144,7 +144,6 @@ impl Driver {
             self.ended(ended);
         }
         self.flights.shutdown().await;
-        self.save();
         // Each has its deadline.
         while self.writes.join_next().await.is_some() {}
     }

@@ -41,6 +41,7 @@ use self::{
     health::Tally,
     keep::Turns,
     shards::Index,
+    sharing::Silence,
     tenants::{Generation, Tenants, UNARRANGED},
 };
 pub(crate) use self::{
@@ -83,6 +84,7 @@ pub(crate) struct Inner {
     /// Serialises those who change the indexes. Readers never take it.
     writer: Mutex<Writer>,
     turns: Turns,
+    silence: Silence,
     inbox: Inbox,
     generation: AtomicU64,
     changed: watch::Sender<u64>,

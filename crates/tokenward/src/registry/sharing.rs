@@ -1,6 +1,9 @@
 //! What registries on one store do for each other: one fetches, and all have it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures_util::future::{Either, select};
 use tokenward_core::{
@@ -8,12 +11,16 @@ use tokenward_core::{
     freshness::{Errand, FetchPlan, Share},
 };
 use tokenward_store::{Claim, FETCH_LEASE, Snapshots, StoreError, StoreErrorKind};
+use tokio::task::JoinSet;
 
-use super::{Inner, Source, search::MAX_WAIT};
+use super::{Inner, Source, lock, search::MAX_WAIT};
 use crate::{config::IdpConfig, telemetry};
 
 /// How long the store may take for one answer. Whoever needs keys must not wait for a store that hangs.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How much longer an answer is waited for by nobody. Until then, or until it comes, nothing else is asked.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// How often a fetch that waits for another's looks at the store: this, and up to as long again.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -104,7 +111,7 @@ impl Inner {
             }
         }
         if let Errand::Kid { share, .. } = &plan.errand
-            && let Ok(false) = peers.take(share).await
+            && let Ok(false) = peers.take(*share).await
         {
             source.metrics.shared("refused");
             return Course::Over(lease);
@@ -129,11 +136,13 @@ impl Inner {
     /// Hands a lease back.
     pub(super) async fn release(&self, source: &Source, lease: &Lease) {
         if let Some(peers) = Peers::of(self, source) {
-            let (tenant, name) = (peers.config.tenant(), peers.config.name());
-            let (hash, fence) = (&lease.config_hash, lease.fence);
-            let released = peers.store.release(tenant, name, hash, fence, lease.failed_for);
+            let (hash, fence, failed_for) = (lease.config_hash, lease.fence, lease.failed_for);
+            let released = peers.ask(move |store, config| async move {
+                let (tenant, name) = (config.tenant(), config.name());
+                store.release(tenant, name, &hash, fence, failed_for).await
+            });
             // Where that fails, it ends by itself.
-            let _ = peers.ask(released).await;
+            let _ = released.await;
         }
     }
 
@@ -143,18 +152,36 @@ impl Inner {
     }
 }
 
+/// Calls that took too long and are still under way.
+#[derive(Default)]
+pub(super) struct Silence(Mutex<JoinSet<()>>);
+
+impl Silence {
+    /// Whether the store owes an answer. Asking for another one would only be waiting once more.
+    fn is_there(&self) -> bool {
+        let mut calls = lock(&self.0);
+        while calls.try_join_next().is_some() {}
+        !calls.is_empty()
+    }
+
+    /// Lets a call go on. Dropped, it would tell the store's client nothing of how the server does.
+    fn keep(&self, call: impl Future<Output = ()> + Send + 'static) {
+        lock(&self.0).spawn(call);
+    }
+}
+
 /// The others, as far as one provider is concerned.
 struct Peers<'a> {
     inner: &'a Inner,
     source: &'a Source,
-    store: &'a dyn Snapshots,
+    store: Arc<dyn Snapshots>,
     config: Arc<IdpConfig>,
     config_hash: [u8; 32],
 }
 
 impl<'a> Peers<'a> {
     fn of(inner: &'a Inner, source: &'a Source) -> Option<Self> {
-        let store = &**inner.shared_store()?;
+        let store = Arc::clone(inner.shared_store()?);
         let config = source.config();
         Some(Self {
             inner,
@@ -167,8 +194,9 @@ impl<'a> Peers<'a> {
 
     /// Takes over what another one has stored, if it is newer. What is left to be done of `plan`, if anything.
     async fn look(&self, plan: FetchPlan) -> Result<Option<FetchPlan>, Alone> {
-        let stored = self.store.get(self.config.tenant(), self.config.name());
-        let stored = self.ask(stored).await?;
+        let stored = self
+            .ask(|store, config| async move { store.get(config.tenant(), config.name()).await })
+            .await?;
         let ours = stored.filter(|snapshot| snapshot.config_hash == self.config_hash);
         Ok(match ours {
             Some(snapshot) => self.source.adopt(self.inner, plan, snapshot),
@@ -177,15 +205,18 @@ impl<'a> Peers<'a> {
     }
 
     async fn claim(&self) -> Result<Claim, Alone> {
-        let (tenant, name) = (self.config.tenant(), self.config.name());
-        self.ask(self.store.claim(tenant, name, &self.config_hash)).await
+        let hash = self.config_hash;
+        self.ask(move |store, config| async move { store.claim(config.tenant(), config.name(), &hash).await })
+            .await
     }
 
-    async fn take(&self, share: &Share) -> Result<bool, Alone> {
-        let (tenant, name) = (self.config.tenant(), self.config.name());
-        let (caller, size, refill) = (share.caller.number(), share.size, share.refill);
-        self.ask(self.store.take(tenant, name, caller, size, refill))
-            .await
+    async fn take(&self, share: Share) -> Result<bool, Alone> {
+        let Share { caller, size, refill } = share;
+        self.ask(move |store, config| async move {
+            let (tenant, name) = (config.tenant(), config.name());
+            store.take(tenant, name, caller.number(), size, refill).await
+        })
+        .await
     }
 
     fn lease(&self, fence: u64) -> Lease {
@@ -197,10 +228,26 @@ impl<'a> Peers<'a> {
         }
     }
 
-    async fn ask<T>(&self, answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, Alone> {
-        let answer = match select(Box::pin(answer), self.inner.clock.sleep(PATIENCE)).await {
-            Either::Left((answer, _)) => answer,
-            Either::Right(_) => Err(StoreError::new(StoreErrorKind::Io, "no answer in time")),
+    async fn ask<T, F>(&self, call: impl FnOnce(Arc<dyn Snapshots>, Arc<IdpConfig>) -> F) -> Result<T, Alone>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let late = || StoreError::new(StoreErrorKind::Io, "no answer in time");
+        let answer = if self.inner.silence.is_there() {
+            Err(late())
+        } else {
+            let call = Box::pin(call(Arc::clone(&self.store), Arc::clone(&self.config)));
+            match select(call, self.inner.clock.sleep(PATIENCE)).await {
+                Either::Left((answer, _)) => answer,
+                Either::Right((_, call)) => {
+                    let limit = self.inner.clock.sleep(SILENCE);
+                    self.inner.silence.keep(async move {
+                        select(call, limit).await;
+                    });
+                    Err(late())
+                }
+            }
         };
         answer.map_err(|error| {
             self.source.metrics.shared("alone");

@@ -22,6 +22,7 @@ mod layer;
 mod layer_options;
 mod lifecycle;
 mod promises;
+mod redis;
 mod registering;
 mod replicas;
 mod resolving;

@@ -44,6 +44,8 @@ struct Held {
 pub(crate) struct Shared {
     clock: ManualClock,
     health: Mutex<Health>,
+    /// How long a write takes.
+    pub(crate) put_takes: Mutex<Duration>,
     state: Mutex<State>,
     pub(crate) calls: AtomicU64,
 }
@@ -57,6 +59,7 @@ impl Shared {
         Self {
             clock: clock.clone(),
             health: Mutex::default(),
+            put_takes: Mutex::default(),
             state: Mutex::default(),
             calls: AtomicU64::new(0),
         }
@@ -100,6 +103,8 @@ impl Shared {
 #[async_trait]
 impl Snapshots for Shared {
     async fn put(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        let takes = *self.put_takes.lock().unwrap();
+        self.clock.sleep(takes).await;
         self.answer(|state, _| {
             let key = name(&snapshot.tenant, &snapshot.name);
             let newer = state.snapshots.get(&key).is_some_and(|stored| {

@@ -21,12 +21,12 @@ use crate::{
     world::World,
 };
 
-/// Counters by name, labels aside.
+/// Counters by name, and by name and result where that is told; other labels aside.
 #[derive(Clone, Default)]
-struct Counters(Arc<Mutex<BTreeMap<String, Arc<AtomicU64>>>>);
+pub(crate) struct Counters(Arc<Mutex<BTreeMap<String, Arc<AtomicU64>>>>);
 
 impl Counters {
-    fn read(&self, name: &str) -> u64 {
+    pub(crate) fn read(&self, name: &str) -> u64 {
         let counters = self.0.lock().unwrap();
         counters
             .get(name)
@@ -41,7 +41,12 @@ impl Recorder for Counters {
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
         let mut counters = self.0.lock().unwrap();
-        Counter::from_arc(Arc::clone(counters.entry(key.name().to_owned()).or_default()))
+        let result = key.labels().find(|label| label.key() == "result");
+        let name = match result {
+            Some(result) => format!("{} {}", key.name(), result.value()),
+            None => key.name().to_owned(),
+        };
+        Counter::from_arc(Arc::clone(counters.entry(name).or_default()))
     }
 
     fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {

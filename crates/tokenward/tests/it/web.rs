@@ -97,6 +97,15 @@ impl Web {
         }
     }
 
+    /// Another registry with the same pages and the same store.
+    pub(crate) fn beside(&self) -> Self {
+        Self::begin(
+            self.clock.clone(),
+            Arc::clone(&self.pages),
+            Arc::clone(&self.store),
+        )
+    }
+
     /// The same pages and the same store under another registry, with its snapshots read.
     pub(crate) async fn restart(self) -> Self {
         self.registry.shutdown().await;

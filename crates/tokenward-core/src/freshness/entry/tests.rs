@@ -1017,6 +1017,17 @@ fn what_another_fetched_is_adopted_with_its_age_where_it_is_newer() {
             .is_none()
     );
 
+    // What was asked without conditions cannot be confirmed.
+    let plan = entry.begin_fetch(Cause::Scheduled, at(13_000)).unwrap();
+    let other = Restored {
+        validators: Validators::default(),
+        ..theirs(&[("b", 2)], at(9_100))
+    };
+    let left = entry.adopt(plan.ticket, other, at(13_000), 0.0).unwrap().plan;
+    assert_eq!(left.unwrap().validators, None);
+    let finished = entry.finish_fetch(plan.ticket, not_modified(), at(13_001), 0.0);
+    assert_eq!(finished.unwrap().error, Some("not_modified_unexpected"));
+
     // A little ahead of our clock is now.
     let plan = entry.begin_fetch(Cause::Scheduled, at(20_000)).unwrap();
     assert!(
