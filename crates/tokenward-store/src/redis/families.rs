@@ -167,7 +167,9 @@ impl Redis {
     }
 
     pub(super) async fn next_unclaimed(&self) -> Result<Option<Timestamp>, StoreError> {
-        let args = Args::default().of(self.0.holder.as_str());
+        let args = Args::default()
+            .of(self.0.holder.as_str())
+            .of(CLAIM.as_millis().to_string());
         let score: Option<f64> = self.run(&scripts::NEXT_DUE, args).await?;
         Ok(score.map(time_of))
     }

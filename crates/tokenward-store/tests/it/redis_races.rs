@@ -282,6 +282,11 @@ async fn what_one_has_claimed_is_not_given_to_another_for_fifteen_seconds() {
     let_pass(&server, 6_000);
     assert_eq!(two.next_due().await.unwrap(), Some(Timestamp::from_secs(1)));
     assert_eq!(parents(&two.due_families(NOW, 9).await.unwrap()), ["b"]);
+    // One that was made when the clock was ahead does not stand.
+    let_pass(&server, -2_000);
+    let three = replica(&server);
+    assert_eq!(three.next_due().await.unwrap(), Some(Timestamp::from_secs(1)));
+    assert_eq!(parents(&three.due_families(NOW, 9).await.unwrap()), ["b"]);
     // Nothing stays of claims once the families are gone.
     two.revoke(&revocation("b", RevocationRule::Parent("b".to_owned())))
         .await

@@ -279,3 +279,17 @@ async fn a_marker_is_set_in_the_place_of_the_one_that_was_seen() {
     assert!(store.set_generation(Some("a"), "b").await.unwrap());
     assert_eq!(store.changes(0).await.unwrap().generation.as_deref(), Some("b"));
 }
+
+#[tokio::test]
+async fn of_removed_idps_the_newest_hundred_thousand_are_known() {
+    let server = RedisServer::start();
+    let store = replica(&server);
+    let fill = "for i = 1, 100000 do redis.call('ZADD', KEYS[1], i, '1:t' .. i) end";
+    server.ask(&["EVAL", fill, "1", "{tokenward}:idps:removed"]);
+    store.put_idp(&stored_idp("t", "a"), 9).await.unwrap();
+    assert!(store.remove_idp("t", "a").await.unwrap());
+    let removed = store.removed_idps().await.unwrap();
+    assert_eq!(removed.len(), 100_000);
+    assert_eq!(removed.first().map(|idp| idp.name.as_str()), Some("2"));
+    assert_eq!(removed.last().map(|idp| idp.name.as_str()), Some("a"));
+}

@@ -71,6 +71,16 @@ local function remove_revocation(rule, value)
     call('ZREM', revocations_expiry, rule)
 end
 
+-- When the claim of another than `holder` ends; nil where none stands. One that lasts longer than any may was made when
+-- the clock was ahead.
+local function claimed(claim, holder, time, lease)
+    local ends, by = string.match(claim or '', '^(%d+) (.*)$')
+    ends = tonumber(ends)
+    if ends and by ~= holder and ends > time and ends <= time + lease then
+        return ends
+    end
+end
+
 -- `time` is empty where there is none.
 local function schedule(key, time, member)
     if time == '' then

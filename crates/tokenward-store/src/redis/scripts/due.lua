@@ -11,8 +11,7 @@ while #taken < most do
     looked_at = looked_at + #page
     local claims = call('HMGET', families_claims, unpack(page))
     for i, parent in ipairs(page) do
-        local ends, by = string.match(claims[i] or '0 ', '^(%d+) (.*)$')
-        if #taken < most and (not ends or tonumber(ends) <= time or by == holder) then
+        if #taken < most and not claimed(claims[i], holder, time, lease) then
             taken[#taken + 1] = parent
         end
     end

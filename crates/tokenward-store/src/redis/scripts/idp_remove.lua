@@ -15,6 +15,8 @@ else
 end
 local sequence = next_sequence()
 call('ZADD', idps_removed, at, name)
+-- The newest of them are enough for a replica that was away.
+call('ZREMRANGEBYRANK', idps_removed, 0, -100001)
 call('HDEL', idps, name)
 call('ZREM', idps_order, name)
 announce(sequence, 'kind', 'idps')

@@ -1,5 +1,6 @@
--- When the next family is due for ARGV[1]: one that another has claimed, not before that claim has run out.
-local holder = ARGV[1]
+-- When the next family is due for ARGV[1]: one that another has claimed, which lasts ARGV[2] milliseconds at most, not
+-- before that claim has run out.
+local holder, lease = ARGV[1], tonumber(ARGV[2])
 local time = now()
 local soonest, looked_at = nil, 0
 while true do
@@ -18,9 +19,9 @@ while true do
         if soonest and soonest <= due then
             return text(soonest)
         end
-        local ends, by = string.match(claims[i] or '0 ', '^(%d+) (.*)$')
-        if ends and tonumber(ends) > time and by ~= holder then
-            due = math.max(due, tonumber(ends))
+        local ends = claimed(claims[i], holder, time, lease)
+        if ends then
+            due = math.max(due, ends)
             soonest = math.min(soonest or due, due)
         else
             return text(due)
