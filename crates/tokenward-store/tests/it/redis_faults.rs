@@ -265,7 +265,8 @@ async fn where_the_memory_ends_a_write_fails_and_nothing_is_stored() {
         for name in &stored {
             assert!(store.get("t", name).await.unwrap().is_some(), "{name}");
         }
-        // So it is with what must not be lost.
+        // So it is with what must not be lost, and with what is small where there is no room at all.
+        server.ask(&["CONFIG", "SET", "maxmemory", "1mb"]);
         let refused = revocation("full", RevocationRule::Jti("x".to_owned()));
         assert_eq!(
             store.revoke(&refused).await.unwrap_err().kind(),
@@ -278,6 +279,7 @@ async fn where_the_memory_ends_a_write_fails_and_nothing_is_stored() {
         );
         assert_eq!(store.keyring().await.unwrap(), None);
         assert!(store.is_connected());
+        server.ask(&["CONFIG", "SET", "maxmemory", "8mb"]);
         store.remove("t", &stored[0]).await.unwrap();
         store.put(&snapshot("t", "small")).await.unwrap();
     }
