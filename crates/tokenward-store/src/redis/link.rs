@@ -66,11 +66,12 @@ impl Link {
         Ok(self.send(work).await?.0)
     }
 
-    /// Sends commands together, with one answer for each. Others may be carried out between them; where one fails, the
-    /// rest may have taken effect.
-    pub(super) async fn pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
+    /// Sends commands together, with one answer for each, and where they were answered. Others may be carried out between
+    /// them; where one fails, the rest may have taken effect.
+    pub(super) async fn pipeline(&self, pipeline: &Pipeline) -> Result<(Vec<Value>, String), StoreError> {
         let work = |mut wire: MultiplexedConnection| async move { pipeline.query_async(&mut wire).await };
-        Ok(self.send(work).await?.0)
+        let (answers, connection) = self.send(work).await?;
+        Ok((answers, connection.host.to_string()))
     }
 
     /// Runs a script, as a whole: nothing comes between its steps.
@@ -96,13 +97,14 @@ impl Link {
             call
         };
         let (known, new) = (call("EVALSHA", script.name()), call("EVAL", script.source));
-        self.send(|mut wire: MultiplexedConnection| async move {
+        let work = |mut wire: MultiplexedConnection| async move {
             match known.query_async(&mut wire).await {
                 Err(error) if is_unknown_script(&error) => new.query_async(&mut wire).await,
                 answer => answer,
             }
-        })
-        .await
+        };
+        let (answer, connection) = self.send(work).await?;
+        Ok((answer, connection.run_id))
     }
 
     /// Whether what was asked last was answered, be it with no.
@@ -110,10 +112,19 @@ impl Link {
         self.0.used.load(Ordering::Relaxed) && self.0.breaker().is_well()
     }
 
+    /// How many connections there are, and how many there may be.
+    pub(super) fn connections(&self) -> (usize, usize) {
+        let lanes = &self.0.lanes;
+        (
+            lanes.iter().filter(|lane| lane.usable().is_some()).count(),
+            lanes.len(),
+        )
+    }
+
     async fn send<T, F>(
         &self,
         work: impl FnOnce(MultiplexedConnection) -> F,
-    ) -> Result<(T, Arc<str>), StoreError>
+    ) -> Result<(T, Connection), StoreError>
     where
         F: Future<Output = RedisResult<T>>,
     {
@@ -124,7 +135,7 @@ impl Link {
         let (error, fate) = match within(&*shared.dialer.clock, shared.command_timeout, work).await {
             Some(Ok(answer)) => {
                 shared.succeeded();
-                return Ok((answer, connection.run_id));
+                return Ok((answer, connection));
             }
             Some(Err(error)) => judge(&connection.host.to_string(), &error),
             None => (

@@ -186,16 +186,14 @@ impl Redis {
         for section in ["server", "memory", "persistence"] {
             questions.cmd("INFO").arg(section);
         }
-        let info: Vec<String> = (link.pipeline(&questions).await?.into_iter())
-            .map(text)
-            .collect::<Option<_>>()
-            .unwrap_or_default();
+        let (answers, address) = link.pipeline(&questions).await?;
+        let info: Vec<String> = answers.into_iter().filter_map(text).collect();
         let saves = link.command(redis::cmd("CONFIG").arg("GET").arg("save")).await;
         let save = match saves {
             Ok(Value::Array(pair)) => pair.into_iter().nth(1).and_then(text),
             _ => None,
         };
-        let facts = ServerFacts::read(self.0.place.clone(), &info.concat(), save.as_deref())?;
+        let facts = ServerFacts::read(address, &info.concat(), save.as_deref())?;
         if facts.evicts() && !self.0.allow_eviction {
             let message = format!(
                 "the store at {} has maxmemory-policy {}, by which it forgets what was acknowledged: set noeviction, or allow it",
@@ -204,6 +202,12 @@ impl Redis {
             return Err(StoreError::new(StoreErrorKind::Evicting, message));
         }
         Ok(facts)
+    }
+
+    /// How many connections there are now, and how many there may be: [`RedisOptions::connections`].
+    #[must_use]
+    pub fn connections(&self) -> (usize, usize) {
+        self.0.link.connections()
     }
 
     /// Whether the server answered what it was asked last.

@@ -20,12 +20,22 @@ async fn each_server_says_what_it_is() {
         let server = RedisServer::with(program, &["--appendonly", "yes", "--requirepass", "s3cret"]);
         let store = store(&server);
         assert!(!store.is_connected(), "nothing was asked yet");
+        assert_eq!(store.connections(), (0, 2));
         let facts = store.check().await.unwrap();
         assert!(facts.version.starts_with(name), "{facts:?}");
         assert_eq!(facts.address, format!("127.0.0.1:{}", server.port()));
         assert_eq!(facts.persistent, Some(true));
         assert!(!facts.evicts());
         assert!(store.is_connected());
+        for _ in 0..10 {
+            store.check().await.unwrap();
+        }
+        assert_eq!(store.connections(), (2, 2));
+        let clients = server.text(&["INFO", "clients"]);
+        assert!(
+            clients.contains("connected_clients:3"),
+            "and that of the test: {clients}"
+        );
         assert_eq!(server.text(&["HGET", "{tokenward}:meta", "schema"]), "1");
         assert!(!format!("{store:?}").contains("s3cret"));
     }
@@ -87,6 +97,8 @@ async fn after_three_failures_nobody_waits_and_it_works_again_within_five_second
     let store = store(&server);
     store.check().await.unwrap();
     server.kill();
+    RealClock.sleep(Duration::from_millis(50)).await;
+    assert_eq!(store.connections(), (0, 2));
     for _ in 0..5 {
         assert_eq!(
             store.check().await.unwrap_err().kind(),

@@ -180,6 +180,25 @@ async fn by_sentinels_the_new_master_is_found() {
 }
 
 #[tokio::test]
+async fn a_master_that_stands_still_is_replaced_and_not_fallen_for_when_it_wakes() {
+    let mut sentinels = Sentinels::start(None);
+    let store = at(sentinels.url());
+    let first = format!("127.0.0.1:{}", sentinels.servers()[0].port());
+    let second = format!("127.0.0.1:{}", sentinels.servers()[1].port());
+    assert_eq!(store.check().await.unwrap().address, first);
+    sentinels.servers()[0].pause();
+    until_it_works(&store).await;
+    assert_eq!(store.check().await.unwrap().address, second);
+    sentinels.servers()[0].go_on();
+    for _ in 0..100 {
+        store.put(&snapshot("t", "a")).await.unwrap();
+        RealClock.sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(store.check().await.unwrap().address, second);
+    assert_eq!(at(sentinels.url()).check().await.unwrap().address, second);
+}
+
+#[tokio::test]
 async fn sentinels_that_know_no_such_master_say_so() {
     let sentinels = Sentinels::start(None);
     let error = at(sentinels.url().replace("/main", "/other"))
