@@ -82,8 +82,36 @@ impl AccessTyp {
     }
 }
 
+/// What a token is to others.
+#[derive(Clone, Copy, Debug)]
+pub enum Kin<'a> {
+    /// An access token, which stands alone.
+    Alone,
+    /// A parent.
+    Parent {
+        /// How long its children live, in seconds.
+        child_lifetime: u64,
+        /// Whether they are renewed without being asked for.
+        auto_renew: bool,
+    },
+    /// A child of the parent with this id.
+    ChildOf(&'a str),
+}
+
+impl Kin<'_> {
+    /// The type of such a token.
+    #[must_use]
+    pub const fn token_type(self) -> TokenType {
+        match self {
+            Self::Alone => TokenType::Access,
+            Self::Parent { .. } => TokenType::Parent,
+            Self::ChildOf(_) => TokenType::Child,
+        }
+    }
+}
+
 /// Names that only we write: a custom claim cannot have one of them.
-pub(super) const RESERVED: [&str; 27] = [
+pub(super) const RESERVED: [&str; 30] = [
     "iss",
     "sub",
     "aud",
@@ -99,6 +127,9 @@ pub(super) const RESERVED: [&str; 27] = [
     "scp",
     "token_type",
     "parent_jti",
+    "child_aud",
+    "child_expires_in",
+    "auto_renew",
     "cnf",
     "act",
     "may_act",
@@ -168,8 +199,8 @@ pub struct Issued<'a> {
     pub profile: &'a Profile,
     /// Its id, which says what it is.
     pub id: &'a TokenId,
-    /// The parent's id, for a child.
-    pub parent: Option<&'a str>,
+    /// Whose parent or child it is.
+    pub kin: Kin<'a>,
     /// Its times.
     pub stamp: Stamp,
 }
@@ -178,20 +209,31 @@ impl Issued<'_> {
     /// The payload: registered claims first, custom ones behind them.
     #[must_use]
     pub fn claims(&self) -> String {
-        let (profile, token_type) = (self.profile, self.id.token_type());
+        let profile = self.profile;
         let mut claims = Map::new();
         let mut put = |name: &str, value: Value| {
             claims.insert(name.to_owned(), value);
         };
         put("iss", self.issuer.into());
         put("sub", profile.user_id.as_str().into());
-        // Addressed to us alone: no other verifier takes a parent for a token of its own.
-        let audience = match (token_type, profile.audience.as_slice()) {
-            (TokenType::Parent, _) => self.issuer.into(),
-            (_, [one]) => one.as_str().into(),
-            (_, many) => many.into(),
+        // A parent is addressed to us alone: no other verifier takes one for a token of its own.
+        let audience = match profile.audience.as_slice() {
+            [one] => Value::from(one.as_str()),
+            many => many.into(),
         };
-        put("aud", audience);
+        match self.kin {
+            Kin::Alone | Kin::ChildOf(_) => put("aud", audience),
+            Kin::Parent {
+                child_lifetime,
+                auto_renew,
+            } => {
+                put("aud", self.issuer.into());
+                // What its children are like is in the parent too, should the store lose it.
+                put("child_aud", audience);
+                put("child_expires_in", child_lifetime.into());
+                put("auto_renew", auto_renew.into());
+            }
+        }
         put("iat", self.stamp.issued_at.into());
         put("nbf", self.stamp.issued_at.into());
         put("exp", self.stamp.expires_at.into());
@@ -203,8 +245,8 @@ impl Issued<'_> {
         if let Some(scope) = &profile.scope {
             put("scope", scope.as_str().into());
         }
-        put("token_type", token_type.name().into());
-        if let Some(parent) = self.parent {
+        put("token_type", self.kin.token_type().name().into());
+        if let Kin::ChildOf(parent) = self.kin {
             put("parent_jti", parent.into());
         }
         for (name, value) in &profile.claims {
@@ -223,7 +265,7 @@ mod tests {
     use super::*;
     use crate::{
         claims::Claims,
-        session::{IdKey, Lifetimes, TokenRequest},
+        session::{IdKey, Lifetimes, PairRequest, TokenRequest},
     };
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_700);
@@ -240,16 +282,21 @@ mod tests {
         request.unwrap().profile
     }
 
-    fn claims(body: &Value, token_type: TokenType, parent: Option<&str>) -> Value {
+    const PARENT: Kin<'_> = Kin::Parent {
+        child_lifetime: 90,
+        auto_renew: false,
+    };
+
+    fn claims(body: &Value, kin: Kin<'_>) -> Value {
         let profile = profile(body);
         let stamp = Stamp::new(NOW, None, 60);
-        let id = IdKey::new(&[1; 32]).issue(token_type, stamp.expires_at(), [7; 16]);
+        let id = IdKey::new(&[1; 32]).issue(kin.token_type(), stamp.expires_at(), [7; 16]);
         let issued = Issued {
             issuer: "https://me",
             client: "ops",
             profile: &profile,
             id: &id,
-            parent,
+            kin,
             stamp,
         };
         let text = issued.claims();
@@ -270,19 +317,19 @@ mod tests {
             "iat": 1_800_000_000, "nbf": 1_800_000_000, "exp": 1_800_000_060_i64, "network": "default",
             "rate_limit": 100, "token_type": "access", "email": "e",
         });
-        assert_eq!(claims(&body, TokenType::Access, None), expected);
+        assert_eq!(claims(&body, Kin::Alone), expected);
     }
 
     #[test]
     fn a_parent_is_for_its_issuer_alone_and_a_child_names_it() {
         let body = json!({"user_id": "a"});
-        let parent = claims(&body, TokenType::Parent, None);
+        let parent = claims(&body, PARENT);
         assert_eq!(
             (&parent["aud"], &parent["token_type"]),
             (&json!("https://me"), &json!("parent"))
         );
         assert!(parent.get("scope").is_none() && parent.get("parent_jti").is_none());
-        let child = claims(&body, TokenType::Child, Some("p"));
+        let child = claims(&body, Kin::ChildOf("p"));
         assert_eq!(
             (&child["aud"], &child["token_type"]),
             (&json!("my-api"), &json!("child"))
@@ -296,14 +343,50 @@ mod tests {
     }
 
     #[test]
+    fn a_parent_says_what_its_pair_was_asked_for() {
+        let hour = Duration::from_secs(3_600);
+        let lifetimes = Lifetimes {
+            token: hour,
+            parent: hour,
+            child: hour,
+            max: hour,
+        };
+        for body in [
+            json!({"user_id": "a"}),
+            json!({"user_id": "a", "audience": ["p", "q"], "scope": "x y", "network": "n", "rate_limit": 7,
+                "claims": {"email": "e", "list": [1, null]}, "parent_expires_in": 600, "child_expires_in": 90, "auto_renew": false}),
+        ] {
+            let asked =
+                PairRequest::parse(body.to_string().as_bytes(), &lifetimes, &["my-api".to_owned()]).unwrap();
+            let stamp = Stamp::new(NOW, None, asked.parent_lifetime);
+            let issued = Issued {
+                issuer: "https://me",
+                client: "ops",
+                profile: &asked.profile,
+                id: &IdKey::new(&[1; 32]).issue(TokenType::Parent, stamp.expires_at(), [7; 16]),
+                kin: Kin::Parent {
+                    child_lifetime: asked.child_lifetime,
+                    auto_renew: asked.auto_renew,
+                },
+                stamp,
+            };
+            let claims = Claims::parse(issued.claims().as_bytes()).unwrap();
+            assert_eq!(PairRequest::of_parent(&claims), Some(asked));
+        }
+        // One of an earlier version does not, nor does any other token.
+        for kin in [Kin::Alone, Kin::ChildOf("p")] {
+            let claims = Claims::parse(claims(&json!({"user_id": "a"}), kin).to_string().as_bytes()).unwrap();
+            assert_eq!(PairRequest::of_parent(&claims), None);
+        }
+    }
+
+    #[test]
     fn every_claim_that_we_write_is_reserved() {
         let body = json!({"user_id": "a", "scope": "x"});
-        for name in claims(&body, TokenType::Child, Some("p"))
-            .as_object()
-            .unwrap()
-            .keys()
-        {
-            assert!(RESERVED.contains(&name.as_str()), "{name}");
+        for kin in [Kin::ChildOf("p"), PARENT] {
+            for name in claims(&body, kin).as_object().unwrap().keys() {
+                assert!(RESERVED.contains(&name.as_str()), "{name}");
+            }
         }
     }
 

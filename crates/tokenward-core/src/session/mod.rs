@@ -5,7 +5,7 @@ mod family;
 mod id;
 mod request;
 
-pub use claims::{AccessTyp, Issued, Stamp, TokenType};
+pub use claims::{AccessTyp, Issued, Kin, Stamp, TokenType};
 pub use family::{RENEWALS, Renewal, first_renewal, next_renewal};
 pub use id::{ID_KEY_BYTES, IdKey, TokenId};
 pub use request::{Lifetimes, PairRequest, Profile, RequestFault, TokenRequest, is_user_id};

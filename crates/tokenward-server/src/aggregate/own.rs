@@ -82,3 +82,33 @@ impl Own {
             })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+    use crate::signer::{First, tests::World};
+
+    #[tokio::test]
+    async fn nobody_is_given_an_empty_set_to_keep() {
+        let world = World::new();
+        let signer = world.joined(First::Stored).await;
+        let own = Own::new(signer.clone(), Duration::from_secs(60));
+        for answer in [own.answer(&HeaderMap::new()), own.metadata(&HeaderMap::new())] {
+            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_ne!(
+                answer.headers().get(header::CACHE_CONTROL),
+                Some(&own.cache_control().1)
+            );
+        }
+        signer.generate().await.unwrap();
+        for answer in [own.answer(&HeaderMap::new()), own.metadata(&HeaderMap::new())] {
+            assert_eq!(answer.status(), StatusCode::OK);
+            assert_eq!(
+                answer.headers().get(header::CACHE_CONTROL),
+                Some(&own.cache_control().1)
+            );
+        }
+    }
+}

@@ -27,6 +27,8 @@ pub(crate) enum Failure {
     TooManyStreams,
     /// There is no key that signs.
     NoKey(Unsigned),
+    /// It is not known yet whether the store is complete.
+    Joining,
     /// The store did not take or give what it should. Nothing was changed.
     Store(StoreError),
     /// A fault of ours.
@@ -43,6 +45,7 @@ impl fmt::Display for Failure {
             Self::TooMany(_) => f.write_str("too many renewals of one family"),
             Self::TooManyStreams => f.write_str("too many streams of one family"),
             Self::NoKey(why) => why.fmt(f),
+            Self::Joining => f.write_str("the store is not known to be complete yet"),
             Self::Store(error) => error.fmt(f),
             Self::Internal(text) => f.write_str(text),
         }

@@ -7,11 +7,11 @@ use futures_util::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokenward_core::{
-    Denial, Timestamp,
+    Denial, Timestamp, Verified,
     claims::Claims,
     jose::{MAX_TOKEN_BYTES, Token},
     revocation::Marks,
-    session::{PairRequest, Profile, RENEWALS, Stamp, TokenId, TokenType, first_renewal, next_renewal},
+    session::{Kin, PairRequest, Profile, RENEWALS, Stamp, TokenId, first_renewal, next_renewal},
 };
 use tokenward_store::{Child, Family, Recorded};
 
@@ -22,6 +22,16 @@ use super::{
     service::{Minted, Pair, Renewed, TokenService, lock, unanswered},
 };
 use crate::{config::Credential, signer, telemetry::Parent};
+
+/// A parent token that was shown, and is good.
+pub(crate) type Shown = (Verified, TokenId);
+
+/// A family that somebody asks about.
+pub(super) struct Asked {
+    pub(super) parent: String,
+    /// By what the holder shows.
+    pub(super) shown: Option<Shown>,
+}
 
 /// One renewal under way.
 pub(super) type Flight = Shared<BoxFuture<'static, Result<Renewed, Failure>>>;
@@ -44,7 +54,7 @@ struct Template {
 }
 
 impl Template {
-    fn of(client: &str, request: &PairRequest, stamp: Stamp, kid: &str) -> Self {
+    fn of(client: &str, request: &PairRequest, issued_at: Timestamp, kid: &str) -> Self {
         let profile = request.profile.clone();
         Self {
             client: client.to_owned(),
@@ -54,11 +64,15 @@ impl Template {
             scope: profile.scope,
             audience: profile.audience,
             claims: profile.claims,
-            issued_at: stamp.issued_at().as_secs(),
+            issued_at: issued_at.as_secs(),
             kid: kid.to_owned(),
             child_lifetime: request.child_lifetime,
             auto_renew: request.auto_renew,
         }
+    }
+
+    fn write(&self) -> Result<Vec<u8>, Failure> {
+        serde_json::to_vec(self).map_err(|error| Failure::Internal(error.to_string()))
     }
 
     fn read(family: &Family) -> Result<Self, Failure> {
@@ -91,7 +105,11 @@ impl TokenService {
         let inner = &self.0;
         let profile = &request.profile;
         let stamp = self.stamp(&profile.user_id, request.parent_lifetime);
-        let parent = self.sign(client, profile, TokenType::Parent, None, stamp)?;
+        let kin = Kin::Parent {
+            child_lifetime: request.child_lifetime,
+            auto_renew: request.auto_renew,
+        };
+        let parent = self.sign(client, profile, kin, stamp)?;
         let child = match request.include_child {
             true => Some(self.child(
                 client,
@@ -118,8 +136,7 @@ impl TokenService {
             .auto_renew
             .then(|| first_renewal(renewal, inner.clock.wall(), times, parent.expires_at))
             .flatten();
-        let template = serde_json::to_vec(&Template::of(client, request, stamp, &parent.kid))
-            .map_err(|error| Failure::Internal(error.to_string()))?;
+        let template = Template::of(client, request, stamp.issued_at(), &parent.kid).write()?;
         let family = Family {
             parent_jti: parent.id.clone(),
             user_id: profile.user_id.clone(),
@@ -141,12 +158,17 @@ impl TokenService {
         })
     }
 
-    /// The next child of the family of `parent`, whose good token is `parent_token`, or the latest one where it was minted
-    /// just now. For any number of parallel calls there is one.
-    pub(crate) async fn renew_by(&self, parent_token: &str, parent: &TokenId) -> Result<Renewed, Failure> {
-        let renewed = self.flight(parent.as_str()).await?;
+    /// The next child of the family of a parent that is good, whose token is `parent_token`, or the latest one where it was
+    /// minted just now. For any number of parallel calls there is one.
+    pub(crate) async fn renew_by(&self, parent_token: &str, parent: &Shown) -> Result<Renewed, Failure> {
+        let id = parent.1.as_str();
+        let mut renewed = self.flight(id).await;
+        if is_lost(&renewed) && self.reopen(parent).await? {
+            renewed = self.flight(id).await;
+        }
+        let renewed = renewed?;
         // What was revoked while it was minted is not handed out.
-        self.check_parent(parent_token)?;
+        self.parent(parent_token)?;
         Ok(renewed)
     }
 
@@ -208,6 +230,77 @@ impl TokenService {
             Some(latest) => self.given_again(&family, latest),
             None => Ok(None),
         }
+    }
+
+    /// The latest child of a family that somebody asks about, if there is one.
+    pub(super) async fn latest_of(&self, asked: &Asked) -> Result<Option<Renewed>, Failure> {
+        let latest = self.latest(&asked.parent).await;
+        match &asked.shown {
+            Some(parent) if is_lost(&latest) && self.reopen(parent).await? => {
+                self.latest(&asked.parent).await
+            }
+            _ => latest,
+        }
+    }
+
+    /// Follows a family that somebody asks about.
+    pub(super) async fn follow_of(&self, asked: &Asked) -> Result<Follower, Failure> {
+        let follower = self.follow(&asked.parent).await;
+        match &asked.shown {
+            Some(parent) if is_lost(&follower) && self.reopen(parent).await? => {
+                self.follow(&asked.parent).await
+            }
+            _ => follower,
+        }
+    }
+
+    /// Opens the family of a parent that is good anew, where a store that several processes share has lost it. `false`: there is
+    /// none, since the parent is revoked or the store loses nothing.
+    async fn reopen(&self, (parent, id): &Shown) -> Result<bool, Failure> {
+        let inner = &self.0;
+        // Until the store is known to be complete, what is not revoked in it may be.
+        if !inner.signer.is_joined() {
+            return Err(Failure::Joining);
+        }
+        let claims = parent.claims();
+        let (Some(request), Some(issued_at), Some(ends)) = (
+            PairRequest::of_parent(claims),
+            claims.issued_at(),
+            claims.expires_at(),
+        ) else {
+            return Ok(false);
+        };
+        let client = claims.all().get("client_id").and_then(Value::as_str);
+        let template = Template::of(
+            client.unwrap_or_default(),
+            &request,
+            issued_at,
+            parent.kid().unwrap_or_default(),
+        );
+        let now = inner.clock.wall();
+        let first = first_renewal(&inner.settings.renewal, now, None, ends);
+        let family = Family {
+            parent_jti: id.as_str().to_owned(),
+            user_id: request.profile.user_id,
+            profile: template.write()?,
+            expires_at: ends,
+            // Those who follow have seen children of the lost one: it had fewer of them than milliseconds have passed.
+            sequence: u64::try_from(now.as_millis()).unwrap_or(0),
+            latest: None,
+            next_renewal: first.filter(|_| request.auto_renew),
+        };
+        let reopened = inner
+            .ledger
+            .reopen_family(&inner.settings.issuer, &family)
+            .await?;
+        if reopened {
+            tracing::info!(
+                parent_jti = family.parent_jti,
+                "a family that the store had lost is there again"
+            );
+            inner.wake.notify_one();
+        }
+        Ok(reopened)
     }
 
     /// Lets `credential` read a family that it may read.
@@ -392,7 +485,7 @@ impl TokenService {
             .stamp(&profile.user_id, lifetime)
             .ending_by(parent_ends)
             .ok_or(Denial::TokenExpired)?;
-        let minted = self.sign(client, profile, TokenType::Child, Some(parent), stamp)?;
+        let minted = self.sign(client, profile, Kin::ChildOf(parent), stamp)?;
         Ok((minted, stamp))
     }
 
@@ -404,6 +497,11 @@ impl TokenService {
             expires_at: stamp.expires_at(),
         })
     }
+}
+
+/// Whether a family was not found; its parent may be revoked, too.
+fn is_lost<T>(found: &Result<T, Failure>) -> bool {
+    matches!(found, Err(Failure::Denied(Denial::TokenRevoked)))
 }
 
 /// What became of a renewal.

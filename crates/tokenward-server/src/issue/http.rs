@@ -16,7 +16,7 @@ use tokenward_core::{
     session::{PairRequest, RENEWALS, RequestFault, TokenRequest, is_user_id},
 };
 
-use super::{Failure, Renewed, TokenService, allowed, oauth, stream};
+use super::{Failure, Renewed, TokenService, allowed, family::Asked, oauth, stream};
 use crate::{
     access::{Effect, Guard, Holder, Need, Who, guarded, recorded},
     config::Scope,
@@ -172,9 +172,9 @@ async fn renew(State(service): State<TokenService>, request: Request) -> Respons
         Ok(None) => return denial(Denial::TokenMissing),
         Err(rejected) => return rejected.into_response(),
     };
-    let parent = match service.check_parent(&token) {
+    let parent = match service.parent(&token) {
         Ok(parent) => parent,
-        Err(failure) => return failed(failure),
+        Err(denied) => return denial(denied),
     };
     let response = match service.renew_by(&token, &parent).await {
         Ok(Renewed { child, .. }) => ok(json!({
@@ -184,7 +184,7 @@ async fn renew(State(service): State<TokenService>, request: Request) -> Respons
         })),
         Err(failure) => failed(failure),
     };
-    held(response, parent.as_str())
+    held(response, parent.1.as_str())
 }
 
 /// Notes for the audit log whose token opened a call.
@@ -224,16 +224,16 @@ async fn latest(
     request: Request,
 ) -> Response {
     let (parts, _) = request.into_parts();
-    let parent = match family_of(&service, query.as_deref(), &parts).await {
-        Ok(parent) => parent,
+    let asked = match family_of(&service, query.as_deref(), &parts).await {
+        Ok(asked) => asked,
         Err(response) => return response,
     };
-    let response = match service.latest(&parent).await {
+    let response = match service.latest_of(&asked).await {
         Ok(Some(renewed)) => ok(child(&renewed)),
         Ok(None) => not_found("This family has no child yet."),
         Err(failure) => failed(failure),
     };
-    held(response, &parent)
+    held(response, &asked.parent)
 }
 
 /// A family's latest child.
@@ -251,7 +251,7 @@ pub(super) async fn family_of(
     service: &TokenService,
     query: Option<&str>,
     request: &Parts,
-) -> Result<String, Response> {
+) -> Result<Asked, Response> {
     let mut named = None;
     for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         if name != "parent_jti" || named.replace(value.into_owned()).is_some() {
@@ -261,13 +261,20 @@ pub(super) async fn family_of(
     if let Some(Who(client)) = request.extensions.get() {
         let named = named.ok_or_else(|| bad_request("The parameter parent_jti is missing."))?;
         service.let_read(client, &named).await.map_err(failed)?;
-        return Ok(named);
+        return Ok(Asked {
+            parent: named,
+            shown: None,
+        });
     }
     let token = shown(&request.headers).map_err(denial)?;
-    let parent = service.check_parent(token.unwrap_or_default()).map_err(failed)?;
+    let shown = service.parent(token.unwrap_or_default()).map_err(denial)?;
+    let parent = shown.1.as_str().to_owned();
     match named {
-        Some(named) if named != parent.as_str() => Err(denial(Denial::InsufficientScope)),
-        _ => Ok(parent.as_str().to_owned()),
+        Some(named) if named != parent => Err(denial(Denial::InsufficientScope)),
+        _ => Ok(Asked {
+            parent,
+            shown: Some(shown),
+        }),
     }
 }
 
@@ -360,6 +367,7 @@ pub(super) fn failed(failure: Failure) -> Response {
             }
             unavailable("keys_unavailable", "Keys unavailable", why.detail())
         }
+        Failure::Joining => store_unavailable(),
         Failure::Store(error) => {
             tracing::warn!(%error, "the store failed a call of the token service");
             store_unavailable()

@@ -12,13 +12,14 @@ use std::{
 
 use quick_cache::sync::Cache;
 use tokenward_core::{
-    Clock, Denial, Timestamp, Verified,
+    Clock, Denial, Timestamp,
     jose::{AlgorithmSet, SigningKey},
     limit::Limit,
     policy::{Audiences, Policy, PolicyError},
     revocation::{Index, MAX_AHEAD},
     session::{
-        AccessTyp, Issued, Lifetimes, PairRequest, Profile, Renewal, Stamp, TokenId, TokenRequest, TokenType,
+        AccessTyp, Issued, Kin, Lifetimes, PairRequest, Profile, Renewal, Stamp, TokenId, TokenRequest,
+        TokenType,
     },
     verify,
 };
@@ -28,7 +29,12 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{failure::Failure, family::Flight, hub::Hub, stream::Places};
+use super::{
+    failure::Failure,
+    family::{Flight, Shown},
+    hub::Hub,
+    stream::Places,
+};
 use crate::{
     access::Access,
     http::Drain,
@@ -216,7 +222,7 @@ impl TokenService {
     /// Mints a single token. Nothing of it is stored.
     pub(crate) fn mint(&self, client: &str, request: &TokenRequest) -> Result<Minted, Failure> {
         let stamp = self.stamp(&request.profile.user_id, request.lifetime);
-        self.sign(client, &request.profile, TokenType::Access, None, stamp)
+        self.sign(client, &request.profile, Kin::Alone, stamp)
     }
 
     /// Opens a family: its parent and, if it is wanted, its first child. Durable when this returns.
@@ -243,13 +249,8 @@ impl TokenService {
         answer
     }
 
-    /// The id of a parent token that is good now, its revocation included.
-    pub(crate) fn check_parent(&self, token: &str) -> Result<TokenId, Failure> {
-        Ok(self.parent(token)?.1)
-    }
-
     /// A parent token that is good now, its revocation included, and its id.
-    pub(crate) fn parent(&self, token: &str) -> Result<(Verified, TokenId), Denial> {
+    pub(crate) fn parent(&self, token: &str) -> Result<Shown, Denial> {
         let inner = &self.0;
         let keys = inner.signer.keys();
         let ids = keys.ids.as_ref().ok_or(Denial::IssuerUnavailable)?;
@@ -289,18 +290,17 @@ impl TokenService {
         &self,
         client: &str,
         profile: &Profile,
-        token_type: TokenType,
-        parent: Option<&str>,
+        kin: Kin<'_>,
         stamp: Stamp,
     ) -> Result<Minted, Failure> {
-        let inner = &self.0;
+        let (inner, token_type) = (&self.0, kin.token_type());
         let keys = inner.signer.keys();
         let key = inner.signer.signing(&keys, stamp.expires_at())?;
         let ids = keys.ids.as_ref().ok_or(Unsigned::Missing)?;
         let mut random = [0; 16];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| Failure::Internal("no randomness".into()))?;
         let id = ids.issue(token_type, stamp.expires_at(), random);
-        let claims = self.claims(client, profile, &id, parent, stamp);
+        let claims = self.claims(client, profile, &id, kin, stamp);
         let typ = token_type.header_typ(inner.settings.typ);
         let token = key.sign(typ, &claims)?;
         telemetry::minted(token_type.name());
@@ -327,26 +327,19 @@ impl TokenService {
         let key = inner.signer.signing(&keys, stamp.expires_at())?;
         let ids = keys.ids.as_ref().ok_or(Unsigned::Missing)?;
         let id = ids.issue(TokenType::Child, stamp.expires_at(), [0; 16]);
-        let claims = self.claims(client, profile, &id, Some(parent), stamp);
+        let claims = self.claims(client, profile, &id, Kin::ChildOf(parent), stamp);
         let typ = TokenType::Child.header_typ(inner.settings.typ);
         key.length(typ, &claims)?;
         Ok(())
     }
 
-    fn claims(
-        &self,
-        client: &str,
-        profile: &Profile,
-        id: &TokenId,
-        parent: Option<&str>,
-        stamp: Stamp,
-    ) -> String {
+    fn claims(&self, client: &str, profile: &Profile, id: &TokenId, kin: Kin<'_>, stamp: Stamp) -> String {
         let issued = Issued {
             issuer: &self.0.settings.issuer,
             client,
             profile,
             id,
-            parent,
+            kin,
             stamp,
         };
         issued.claims()

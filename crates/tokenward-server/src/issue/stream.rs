@@ -110,10 +110,11 @@ pub(super) async fn stream(
     request: Request,
 ) -> Response {
     let (parts, _) = request.into_parts();
-    let parent = match family_of(&service, query.as_deref(), &parts).await {
-        Ok(parent) => parent,
+    let asked = match family_of(&service, query.as_deref(), &parts).await {
+        Ok(asked) => asked,
         Err(response) => return response,
     };
+    let parent = asked.parent.clone();
     let credential = parts
         .extensions
         .get()
@@ -122,7 +123,7 @@ pub(super) async fn stream(
     let Some(place) = service.streams().take(name) else {
         return held(too_many_streams(), &parent);
     };
-    let follower = match service.follow(&parent).await {
+    let follower = match service.follow_of(&asked).await {
         Ok(follower) => follower,
         Err(failure) => return held(failed(failure), &parent),
     };

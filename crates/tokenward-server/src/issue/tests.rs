@@ -1,6 +1,7 @@
 pub(crate) mod counted;
 mod keys_and_clocks;
 mod left;
+mod lost;
 mod oauth;
 mod own;
 mod replicas;
@@ -73,6 +74,18 @@ async fn service_with(
     settings: Settings,
     sealer: Sealer,
 ) -> (Arc<Index>, TokenService) {
+    service_on(ledger, clock, settings, sealer, First::Generated, false).await
+}
+
+/// With a store that other processes have too, or not.
+async fn service_on(
+    ledger: Arc<dyn Ledger>,
+    clock: &ManualClock,
+    settings: Settings,
+    sealer: Sealer,
+    first: First,
+    shared: bool,
+) -> (Arc<Index>, TokenService) {
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
     let revocations = Revocations::load(Arc::clone(&ledger), Arc::clone(&clock));
     let revocations = revocations.await.unwrap();
@@ -86,10 +99,10 @@ async fn service_with(
             longest_token: HOUR * 720,
         },
         sealer,
-        first: First::Generated,
+        first,
         issuer: ISS.to_owned(),
         revocations: revocations.clone(),
-        shared: false,
+        shared,
     };
     let newest = ledger.audit(None, 1).await.unwrap();
     let newest = newest.first().map(|(_, record)| record.at);
@@ -112,7 +125,7 @@ async fn service_with(
 impl TokenService {
     /// As its holder renews.
     async fn renew(&self, parent_token: &str) -> Result<Renewed, Failure> {
-        let parent = self.check_parent(parent_token)?;
+        let parent = self.parent(parent_token)?;
         self.renew_by(parent_token, &parent).await
     }
 }

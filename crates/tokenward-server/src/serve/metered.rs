@@ -61,6 +61,11 @@ impl Ledger for Metered {
         self.timed("open_family", self.ledger.open_family(family)).await
     }
 
+    async fn reopen_family(&self, issuer: &str, family: &Family) -> Result<bool, StoreError> {
+        let reopened = self.ledger.reopen_family(issuer, family);
+        self.timed("reopen_family", reopened).await
+    }
+
     async fn family(&self, parent_jti: &str) -> Result<Option<Family>, StoreError> {
         self.timed("family", self.ledger.family(parent_jti)).await
     }

@@ -220,3 +220,47 @@ fn answer(status: StatusCode, body: &Value) -> Response {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::signer::{First, tests::World};
+
+    #[tokio::test]
+    async fn a_replica_is_ready_once_it_can_sign() {
+        let world = World::new();
+        let signer = world.joined(First::Stored).await;
+        let (_phase, phases) = watch::channel(Phase::Serving);
+        let registry = Registry::builder().build().unwrap();
+        let readiness = Readiness::new(registry, phases, Some(&signer));
+        let why = || {
+            let checks = readiness.checks();
+            let check = checks
+                .into_iter()
+                .find(|check| check.name == "signing_key")
+                .unwrap();
+            assert_eq!(check.ok, readiness.is_ready());
+            check.why
+        };
+        assert_eq!(why(), Some(Unsigned::Missing.detail()));
+        let answer = ready(State(readiness.clone()), RawQuery(Some("verbose".to_owned()))).await;
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let body = axum::body::to_bytes(answer.into_body(), 10_000).await.unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let told = &body["checks"]["signing_key"];
+        assert_eq!(told, &json!({ "ok": false, "why": Unsigned::Missing.detail() }));
+        signer.generate().await.unwrap();
+        assert_eq!(why(), Some(Unsigned::Unpublished.detail()));
+        world.clock.advance(Duration::from_secs(3));
+        assert_eq!(why(), None);
+        // It verifies on while nothing can be signed.
+        let published = signer.keys().published.clone();
+        for key in published.iter().rev() {
+            signer.revoke(key.kid.clone()).await.unwrap();
+        }
+        assert!(signer.can_sign().is_err());
+        assert_eq!(why(), None);
+    }
+}

@@ -7,7 +7,7 @@ mod change;
 mod error;
 mod keys;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod vault;
 
 use std::{
@@ -40,8 +40,9 @@ use crate::revocation::{Order, Revocations, Target};
 
 /// The longest wait between two looks at what is due: civil time may be set, and what others changed may not have been heard.
 const LONGEST: Duration = Duration::from_secs(60);
-/// How often a change is tried where others change the keys at the same time.
-const ATTEMPTS: usize = 5;
+/// How often a change is tried where others change the keys at the same time, and how long what they stored is waited for.
+const ATTEMPTS: usize = 10;
+const HEARING: Duration = Duration::from_millis(200);
 
 /// Signs, and owns the keys. Cheap to clone.
 #[derive(Clone)]
@@ -209,6 +210,11 @@ impl Signer {
         &self.0.issuer
     }
 
+    /// Whether the store is known to have what it should.
+    pub(crate) fn is_joined(&self) -> bool {
+        self.0.joined.load(Ordering::Acquire)
+    }
+
     /// Whether other processes have the same store.
     pub(crate) fn is_shared(&self) -> bool {
         self.0.shared
@@ -297,7 +303,7 @@ impl Signer {
         if inner.shared {
             self.reload().await?;
         }
-        if !inner.joined.load(Ordering::Acquire) {
+        if !self.is_joined() {
             return Ok(LONGEST);
         }
         self.begin().await?;
@@ -359,7 +365,7 @@ impl Signer {
     /// only then is the key taken out.
     async fn change(&self, change: Change) -> Result<Changes, SignerError> {
         let inner = &self.0;
-        if !inner.joined.load(Ordering::Acquire) {
+        if !self.is_joined() {
             return Err(SignerError::Joining);
         }
         let mut stored = inner.stored.lock().await;
@@ -394,7 +400,12 @@ impl Signer {
             if !inner.shared {
                 break;
             }
+            let former = stored.version;
             self.take_over(&mut stored).await?;
+            if stored.version == former {
+                // What somebody else stored is not heard of yet.
+                inner.clock.sleep(HEARING).await;
+            }
         }
         Err(SignerError::Raced)
     }

@@ -19,8 +19,8 @@ const KNOWN: Duration = Duration::from_secs(3);
 const TOKEN: Duration = Duration::from_secs(60);
 const MAX_AGE: Duration = Duration::from_secs(60);
 
-struct World {
-    clock: ManualClock,
+pub(crate) struct World {
+    pub(crate) clock: ManualClock,
     ledger: Arc<Counted>,
 }
 
@@ -35,7 +35,7 @@ struct Replica {
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             clock: ManualClock::new(Timestamp::from_secs(1_800_000_000)),
             ledger: Counted::new(Arc::new(Memory::new())),
@@ -65,7 +65,7 @@ impl World {
         Signer::open(ledger, clock, settings).await.unwrap()
     }
 
-    async fn joined(&self, first: First) -> Signer {
+    pub(crate) async fn joined(&self, first: First) -> Signer {
         let signer = self.open(first).await;
         signer.set_joined(true);
         signer
@@ -292,6 +292,22 @@ async fn replicas_that_rotate_at_once_rotate_once() {
 }
 
 #[tokio::test]
+async fn whoever_changes_the_keys_begins_with_what_is_stored() {
+    let world = World::new();
+    let (one, two) = (
+        world.joined(First::Generated).await,
+        world.joined(First::Generated).await,
+    );
+    one.tend().await.unwrap();
+    two.tend().await.unwrap();
+    // One after the other, before the second has heard of it: both are meant.
+    let first = one.rotate(true).await.unwrap();
+    let second = two.rotate(true).await.unwrap();
+    assert_ne!(first.activated, second.activated);
+    assert_eq!(first.added, second.activated.into_iter().collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_first_key_signs_once_all_can_publish_it() {
     let world = World::new();
     let (one, two) = (
@@ -321,6 +337,18 @@ async fn a_first_key_signs_once_all_can_publish_it() {
         [1; 16],
     );
     assert_eq!(two.read_id(id.as_str()).unwrap().as_ref(), Some(&id));
+}
+
+#[tokio::test]
+async fn a_first_key_may_be_the_operators() {
+    let world = World::new();
+    let signer = world.joined(First::Stored).await;
+    let key = SigningKey::generate(Algorithm::EdDsa).unwrap();
+    let changes = signer.import(key.clone()).await.unwrap();
+    assert_eq!(changes.activated.as_deref(), Some(key.kid()));
+    world.pass(KNOWN);
+    assert_eq!(world.signs(&signer), Ok(key.kid().to_owned()));
+    assert_eq!(published(&signer).len(), 2, "it has a successor");
 }
 
 #[tokio::test]
@@ -446,7 +474,19 @@ async fn a_store_that_is_out_of_reach_at_the_start_is_read_later_and_one_that_wa
     }));
     lost.reload().await.unwrap();
     assert_eq!((active(&lost), published(&lost)), (kid, before));
-    assert!(matches!(lost.rotate(true).await, Err(SignerError::Raced)));
+    // An older one, as of a store that was restored, is no sign that the keys are those of the store.
+    lost.0.ledger.put_keyring(0, b"older").await.unwrap();
+    world.pass(HELD + KNOWN);
+    lost.reload().await.unwrap();
+    assert_eq!(world.signs(&lost), Err(Unsigned::OutOfTouch));
+    let mut refused = std::pin::pin!(lost.rotate(true));
+    let refused = loop {
+        tokio::select! {
+            refused = &mut refused => break refused,
+            () = world.clock.run_for(SECOND) => {}
+        }
+    };
+    assert!(matches!(refused, Err(SignerError::Raced)));
 }
 
 #[tokio::test]

@@ -46,6 +46,13 @@ pub trait Ledger: Send + Sync + 'static {
     /// Opens a family, unless there is one of this parent, which stays as it is.
     async fn open_family(&self, family: &Family) -> Result<(), StoreError>;
 
+    /// Opens the family of a parent of `issuer` anew, which the store has lost, unless the parent is or was revoked; says whether
+    /// there is one then. An engine that loses nothing has no such family, and says that there is none.
+    async fn reopen_family(&self, issuer: &str, family: &Family) -> Result<bool, StoreError> {
+        let _ = (issuer, family);
+        Ok(false)
+    }
+
     /// The family of a parent.
     async fn family(&self, parent_jti: &str) -> Result<Option<Family>, StoreError>;
 

@@ -66,12 +66,18 @@ impl Ledger for Memory {
     }
 
     async fn open_family(&self, family: &Family) -> Result<(), StoreError> {
-        let mut state = self.lock();
-        if !state.families.contains_key(&family.parent_jti) {
-            state.schedule(&family.parent_jti, None, family.next_renewal);
-            state.families.insert(family.parent_jti.clone(), family.clone());
-        }
+        self.lock().open_family(family);
         Ok(())
+    }
+
+    async fn reopen_family(&self, issuer: &str, family: &Family) -> Result<bool, StoreError> {
+        let parent = (issuer.to_owned(), family.parent_jti.clone());
+        let mut state = self.lock();
+        if state.ended.contains_key(&parent) {
+            return Ok(false);
+        }
+        state.open_family(family);
+        Ok(true)
     }
 
     async fn family(&self, parent_jti: &str) -> Result<Option<Family>, StoreError> {
@@ -141,6 +147,8 @@ impl Ledger for Memory {
         let mut state = self.lock();
         if let RevocationRule::Parent(parent_jti) = &revocation.rule {
             state.remove_family(parent_jti);
+            let parent = (revocation.issuer.clone(), parent_jti.clone());
+            state.ended.insert(parent, revocation.expires_at);
         }
         let key = rule_key(revocation);
         let former = state.rules.get(&key).copied();
@@ -229,6 +237,7 @@ impl Ledger for Memory {
         for parent_jti in &families {
             state.remove_family(parent_jti);
         }
+        state.ended.retain(|_, end| end.is_none_or(|end| end > now));
         for sequence in &revocations {
             state.remove_revocation(*sequence);
         }
@@ -245,6 +254,13 @@ impl Ledger for Memory {
 }
 
 impl State {
+    fn open_family(&mut self, family: &Family) {
+        if !self.families.contains_key(&family.parent_jti) {
+            self.schedule(&family.parent_jti, None, family.next_renewal);
+            self.families.insert(family.parent_jti.clone(), family.clone());
+        }
+    }
+
     fn schedule(&mut self, parent_jti: &str, former: Option<Timestamp>, next: Option<Timestamp>) {
         if let Some(former) = former {
             self.due.remove(&(former, parent_jti.to_owned()));

@@ -32,6 +32,8 @@ struct State {
     /// The numbers of the records of each kind, oldest first.
     audit_kinds: HashMap<(String, bool), VecDeque<u64>>,
     families: BTreeMap<String, Family>,
+    /// Parents that were revoked, by issuer, and until when that is kept: their families do not come back.
+    ended: HashMap<(String, String), Option<Timestamp>>,
     /// When which family is due, for all that have a time.
     due: BTreeSet<(Timestamp, String)>,
     /// By sequence.

@@ -28,14 +28,21 @@ enum Changed {
 }
 
 impl Redis {
-    pub(super) async fn store_family(&self, family: &Family) -> Result<(), StoreError> {
-        let args = Args::default()
+    /// With a `rule` it is opened unless a revocation is or was kept under it; says whether there is one then.
+    pub(super) async fn store_family(
+        &self,
+        family: &Family,
+        rule: Option<String>,
+    ) -> Result<bool, StoreError> {
+        let mut args = Args::default()
             .of(family.parent_jti.as_str())
             .of(codec::write_family(family))
             .of(score(family.expires_at))
             .of(score_or_none(family.next_renewal));
-        let _: bool = self.run(&scripts::FAMILY_OPEN, args).await?;
-        Ok(())
+        if let Some(rule) = rule {
+            args = args.of(rule);
+        }
+        self.run(&scripts::FAMILY_OPEN, args).await
     }
 
     pub(super) async fn read_family(&self, parent_jti: &str) -> Result<Option<Family>, StoreError> {

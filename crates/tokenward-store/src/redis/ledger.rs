@@ -9,8 +9,8 @@ use super::{
     codec, scripts,
 };
 use crate::{
-    AUDIT_KEPT, AuditRecord, Child, Family, Ledger, PRUNED, PutIdp, Recorded, Revocation, Revoked,
-    StoreError, StoredIdp,
+    AUDIT_KEPT, AuditRecord, Child, Family, Ledger, PRUNED, PutIdp, Recorded, Revocation, RevocationRule,
+    Revoked, StoreError, StoredIdp,
 };
 
 /// Records of the audit log that are written, or read, at once.
@@ -84,7 +84,13 @@ impl Ledger for Redis {
     }
 
     async fn open_family(&self, family: &Family) -> Result<(), StoreError> {
-        self.store_family(family).await
+        self.store_family(family, None).await.map(drop)
+    }
+
+    async fn reopen_family(&self, issuer: &str, family: &Family) -> Result<bool, StoreError> {
+        let parent = RevocationRule::Parent(family.parent_jti.clone());
+        let rule = codec::rule_name(issuer, &parent);
+        self.store_family(family, Some(rule)).await
     }
 
     async fn family(&self, parent_jti: &str) -> Result<Option<Family>, StoreError> {

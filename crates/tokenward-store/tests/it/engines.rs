@@ -6,6 +6,7 @@ async fn memory_conforms() {
     conformance::snapshots(&Memory::new()).await;
     conformance::ledger(&Memory::new()).await;
     conformance::tokens(&Memory::new()).await;
+    conformance::reopening(&Memory::new()).await;
 }
 
 #[tokio::test]
@@ -15,6 +16,10 @@ async fn sqlite_conforms() {
     conformance::snapshots(&store).await;
     conformance::ledger(&store).await;
     conformance::tokens(&store).await;
+    // It loses nothing: what is not there was revoked.
+    let lost = conformance::family("lost", None);
+    assert!(!store.reopen_family("https://idp.test", &lost).await.unwrap());
+    assert_eq!(store.family("lost").await.unwrap(), None);
 }
 
 #[tokio::test]

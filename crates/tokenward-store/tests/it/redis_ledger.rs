@@ -37,6 +37,7 @@ async fn redis_and_valkey_conform() {
             conformance::ledger(&store).await;
             conformance::tokens(&store).await;
         }
+        conformance::reopening(&replica(&RedisServer::with(program, &[]))).await;
         let keys = server.text(&["KEYS", "*"]);
         assert!(keys.lines().all(|key| key.starts_with("{tokenward}:")), "{keys}");
         // What was deleted leaves nothing but what is meant to stay.

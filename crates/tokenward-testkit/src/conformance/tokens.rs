@@ -72,6 +72,38 @@ pub async fn tokens(store: &dyn Ledger) {
     assert_eq!(ok(store.revocations(0, 9).await), [], "the cases clean up");
 }
 
+/// Runs the case of an engine that several processes share, which may lose families.
+///
+/// # Panics
+///
+/// If the engine fails it.
+pub async fn reopening(store: &dyn Ledger) {
+    let due = Some(Timestamp::from_secs(1_800_000_000));
+    let lost = family("lost", due);
+    let issuer = "https://idp.test";
+    let reopen = async |issuer| ok(store.reopen_family(issuer, &lost).await);
+    assert!(reopen(issuer).await);
+    assert_eq!(ok(store.family("lost").await), Some(lost.clone()));
+    assert_eq!(ok(store.next_due().await), due);
+    // One that is there stays as it is.
+    ok(store.record_child("lost", 0, &child("c"), None).await);
+    assert!(reopen(issuer).await);
+    assert_eq!(
+        ok(store.family("lost").await).map(|family| family.sequence),
+        Some(1)
+    );
+    // One that was revoked does not come back, not even once that is deleted; that of another issuer does.
+    let parent = revocation("lost", RevocationRule::Parent("lost".to_owned()));
+    ok(store.revoke(&parent).await);
+    assert!(!reopen(issuer).await);
+    assert!(ok(store.delete_revocation("lost").await));
+    assert!(!reopen(issuer).await);
+    assert_eq!(ok(store.family("lost").await), None);
+    assert_eq!(ok(store.next_due().await), None);
+    assert!(reopen("https://other.test").await);
+    ok(store.prune(FAR).await);
+}
+
 async fn every_field_of_a_family_comes_back(store: &dyn Ledger) {
     let bare = Family {
         user_id: String::new(),

@@ -8,7 +8,10 @@ use tokenward_core::revocation::Rule;
 use tokio::task::JoinSet;
 
 use super::{super::stream::stream, counted::Counted, *};
-use crate::revocation::Issuer as _;
+use crate::{
+    revocation::{Failed, Issuer as _},
+    signer::Unsigned,
+};
 
 /// The same store in another process, which counts what it asks for.
 async fn another(world: &World) -> (World, Arc<Counted>) {
@@ -21,6 +24,65 @@ async fn another(world: &World) -> (World, Arc<Counted>) {
         service,
     };
     (other, counted)
+}
+
+#[tokio::test]
+async fn without_keys_nothing_is_minted_judged_or_ended_and_all_of_it_once_there_are() {
+    let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_700));
+    let ledger: Arc<dyn Ledger> = Arc::new(Memory::new());
+    let start = async || {
+        let sealer = Sealer::new([&[7; 32]]);
+        service_on(
+            Arc::clone(&ledger),
+            &clock,
+            settings(),
+            sealer,
+            First::Stored,
+            true,
+        )
+        .await
+        .1
+    };
+    let (one, two) = (start().await, start().await);
+    let mint = |service: &TokenService| {
+        let settings = service.settings();
+        let request = TokenRequest::parse(br#"{"user_id":"a"}"#, &settings.lifetimes, &settings.audience);
+        service.mint("ops", &request.unwrap())
+    };
+    let pair = async |service: &TokenService| {
+        let settings = service.settings();
+        let request = PairRequest::parse(br#"{"user_id":"a"}"#, &settings.lifetimes, &settings.audience);
+        service.pair("ops", request.unwrap()).await
+    };
+    let missing = |failure| matches!(failure, Failure::NoKey(Unsigned::Missing));
+    assert!(missing(mint(&one).unwrap_err()) && missing(pair(&one).await.unwrap_err()));
+    // What another process issued would be taken for a stranger's.
+    assert!(missing(one.revoke_token("x").await.unwrap_err()));
+    let order = Order::own(ISS, Target::Token("x".into()));
+    assert!(matches!(
+        one.0.revocations.revoke(order).await,
+        Err(Failed::NoKeys)
+    ));
+    assert_eq!(one.parent("x").unwrap_err(), Denial::IssuerUnavailable);
+    assert_eq!(one.knows_its_own(), Err(Unsigned::Missing));
+    assert_eq!(ledger.revocations(0, 10).await.unwrap(), []);
+
+    for service in [&one, &two] {
+        service.signer().set_joined(true);
+    }
+    one.signer().generate().await.unwrap();
+    let early = mint(&one).unwrap_err();
+    assert!(matches!(early, Failure::NoKey(Unsigned::Unpublished)), "{early}");
+    two.signer().reload().await.unwrap();
+    clock.advance(Duration::from_secs(3));
+    let (token, parent) = (mint(&one).unwrap(), pair(&two).await.unwrap().parent);
+    assert!(two.introspect(&token.token).unwrap().is_some());
+    assert_eq!(one.knows_its_own(), Ok(()));
+    assert!(two.revoke_token(&token.id).await.unwrap());
+    assert!(one.renew(&parent.token).await.is_ok());
+    assert!(one.revoke_token(&parent.id).await.unwrap());
+    let (_, record) = ledger.revocations(1, 10).await.unwrap().pop().unwrap();
+    assert_eq!(record.rule, RevocationRule::Parent(parent.id));
 }
 
 /// The next event of a stream.
