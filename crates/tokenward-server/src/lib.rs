@@ -1,10 +1,12 @@
-//! The `tokenward` program, as a library that only the program itself and the fuzz targets use: it has no interface
+//! The `tokenward` program, as a library that only the program itself, the fuzz targets and the benchmarks use: it has no interface
 //! to rely on, and its one promise is [`run`].
 
 mod access;
 mod admin;
 mod aggregate;
 mod authorize;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod cli;
 mod config;
 mod fleet;

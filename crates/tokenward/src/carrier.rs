@@ -130,7 +130,10 @@ fn keep<'a>(found: &mut Option<Found<'a>>, token: Cow<'a, str>, scheme: Scheme) 
 /// `Bearer` credential out of the grammar: a comma may be two headers that a proxy joined, and picking one of
 /// them would be a guess.
 pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Denial> {
-    credentials(headers, &[Scheme::Bearer]).map(|found| found.map(|(_, token)| token))
+    match single(headers, &AUTHORIZATION)? {
+        Some(value) => Ok(credentials(value, &[Scheme::Bearer])?.map(|(_, token)| token)),
+        None => Ok(None),
+    }
 }
 
 /// The token of the `Authorization` header under either scheme, as [`bearer`] reads it.
@@ -139,16 +142,14 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Denial> {
 ///
 /// [`Denial::TokenMissing`] where the header is there but empty, [`Denial::RequestMalformed`] as of [`bearer`].
 fn authorization(headers: &HeaderMap) -> Result<Option<(Scheme, &str)>, Denial> {
-    if single(headers, &AUTHORIZATION)? == Some("") {
-        return Err(Denial::TokenMissing);
+    match single(headers, &AUTHORIZATION)? {
+        None => Ok(None),
+        Some("") => Err(Denial::TokenMissing),
+        Some(value) => credentials(value, &[Scheme::Bearer, Scheme::Dpop]),
     }
-    credentials(headers, &[Scheme::Bearer, Scheme::Dpop])
 }
 
-fn credentials<'a>(headers: &'a HeaderMap, schemes: &[Scheme]) -> Result<Option<(Scheme, &'a str)>, Denial> {
-    let Some(value) = single(headers, &AUTHORIZATION)? else {
-        return Ok(None);
-    };
+fn credentials<'a>(value: &'a str, schemes: &[Scheme]) -> Result<Option<(Scheme, &'a str)>, Denial> {
     let (name, rest) = value.split_once(' ').unwrap_or((value, ""));
     let scheme = schemes.iter().find(|scheme| match scheme {
         Scheme::Bearer => name.eq_ignore_ascii_case("bearer"),
@@ -238,10 +239,11 @@ pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'
 /// `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`, RFC 6750 section 2.1.
 fn is_b64token(token: &str) -> bool {
     let body = token.trim_end_matches('=');
-    !body.is_empty()
-        && body.bytes().all(|byte| {
-            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
-        })
+    // Without a way out in the middle, so that many bytes are looked at together.
+    let all = body.bytes().fold(true, |all, byte| {
+        all & (byte.is_ascii_alphanumeric() | matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/'))
+    });
+    all && !body.is_empty()
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ impl Program {
             "server: {{ host: 127.0.0.1, port: {}, admin: \"{admin}\" }}\n\
              store: {{ url: \"sqlite:./data\" }}\n\
              credentials: [{{ name: bench, secret_file: {}, scopes: [admin] }}]\n\
+             limits: {{ token_api: {{ per_credential: off, per_address: off }} }}\n\
              token_service: {{ issuer: \"https://auth.example\", audience: [my-api], algorithm: {algorithm}, \
              generate_key: true, allow_plaintext_keys: true }}\n",
             public.port(),

@@ -13,7 +13,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Part
 use tokenward::caller_of;
 use tokenward_core::authz::{Facts, Told};
 
-use super::engine::{Allowed, Asked, Door, Engine};
+use super::{
+    engine::{Allowed, Asked, Door, Engine},
+    identity::Name,
+};
 use crate::http::{Caller, Reason, denial_as};
 
 /// Where Envoy is told to put the original path behind.
@@ -148,7 +151,7 @@ impl Doors {
         response.extensions_mut().insert(Reason("allow"));
         let own = match door {
             Door::Envoy => {
-                let names: Vec<_> = self.engine.removed(&allowed).map(HeaderName::as_str).collect();
+                let names: Vec<_> = self.engine.removed(&allowed).map(Name::as_str).collect();
                 HeaderValue::try_from(names.join(","))
                     .ok()
                     .map(|names| (TO_REMOVE, names))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 use tokenward::{
     DEFAULT_TENANT, Dpop, DpopMode, DpopRequest, Terms, VerifiedToken, Verifier,
     carrier::{Found, Scheme, Unread},
@@ -15,7 +15,10 @@ use tokenward_core::{
     session::TokenType,
 };
 
-use super::{carriers::Carriers, identity::Identity};
+use super::{
+    carriers::Carriers,
+    identity::{Identity, Name},
+};
 use crate::{
     config,
     limits::{self, Exceeding},
@@ -271,10 +274,8 @@ impl Engine {
     }
 
     /// Every header that an upstream might take for one of the identity's and that `allowed` does not set.
-    pub(crate) fn removed<'a>(&'a self, allowed: &'a Allowed) -> impl Iterator<Item = &'a HeaderName> {
-        self.identity
-            .names()
-            .filter(|name| !allowed.identity.contains_key(*name))
+    pub(crate) fn removed<'a>(&'a self, allowed: &'a Allowed) -> impl Iterator<Item = &'a Name> {
+        self.identity.beside(&allowed.identity)
     }
 
     /// Takes one of the requests that the token of an allowed one is good for. What is refused costs none.

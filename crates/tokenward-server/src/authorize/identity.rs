@@ -1,5 +1,6 @@
 //! The headers that tell an upstream whom an allowed request is from.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header::CONNECTION};
 use serde_json::Value;
 use tokenward_core::{Denial, claims::Claims};
@@ -15,24 +16,64 @@ const MAX_VALUE: usize = 4 * 1024;
 /// Which headers say whom a request is from.
 pub(super) struct Identity {
     mapped: Vec<(HeaderName, String)>,
-    /// Those names, and every spelling that an upstream may take for one of them.
-    names: Vec<HeaderName>,
+    /// Their names.
+    names: Vec<Name>,
+    /// Every other spelling that an upstream may take for one of them.
+    spellings: Vec<Name>,
+}
+
+/// A name that answers are made of.
+pub(crate) struct Name {
+    header: HeaderName,
+    text: Bytes,
+}
+
+impl Name {
+    pub(crate) fn as_str(&self) -> &str {
+        self.header.as_str()
+    }
+
+    /// Shared with everybody who asks.
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        self.text.clone()
+    }
+}
+
+impl From<HeaderName> for Name {
+    fn from(header: HeaderName) -> Self {
+        Self {
+            text: Bytes::copy_from_slice(header.as_str().as_bytes()),
+            header,
+        }
+    }
 }
 
 impl Identity {
     /// Our own headers, and those that hold a claim.
     pub(super) fn new(mapped: Vec<(HeaderName, String)>) -> Self {
         let own = [SUBJECT, ISSUER, TOKEN_ID, SCOPE];
-        let names = own.iter().chain(mapped.iter().map(|(name, _)| name));
+        let names: Vec<HeaderName> = own
+            .into_iter()
+            .chain(mapped.iter().map(|(name, _)| name.clone()))
+            .collect();
+        let others = names.iter().flat_map(spellings);
+        let others = others
+            .filter(|spelling| !names.contains(spelling))
+            .map(Name::from);
         Self {
-            names: names.flat_map(spellings).collect(),
+            spellings: others.collect(),
+            names: names.into_iter().map(Name::from).collect(),
             mapped,
         }
     }
 
-    /// Every name that must not come from a client.
-    pub(super) fn names(&self) -> impl Iterator<Item = &HeaderName> {
-        self.names.iter()
+    /// Every name that must not come from a client, and that `identity` does not set.
+    pub(super) fn beside<'a>(&'a self, identity: &'a HeaderMap) -> impl Iterator<Item = &'a Name> {
+        let unset = self
+            .names
+            .iter()
+            .filter(|name| !identity.contains_key(&name.header));
+        unset.chain(&self.spellings)
     }
 
     /// Whether `Connection` names one of them.
@@ -41,8 +82,8 @@ impl Identity {
         let mut options = values.flat_map(|value| value.split(|byte| *byte == b','));
         options.any(|option| {
             let option = option.trim_ascii();
-            let mut names = self.names.iter().map(|name| name.as_str().as_bytes());
-            names.any(|name| name.eq_ignore_ascii_case(option))
+            let mut names = self.names.iter().chain(&self.spellings);
+            names.any(|name| name.text.eq_ignore_ascii_case(option))
         })
     }
 
@@ -123,7 +164,7 @@ fn encode(value: &str) -> Result<HeaderValue, Denial> {
             return Err(Denial::ClaimRejected);
         }
     }
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(encoded)).map_err(|_| Denial::ClaimRejected)
+    HeaderValue::from_maybe_shared(Bytes::from(encoded)).map_err(|_| Denial::ClaimRejected)
 }
 
 #[cfg(test)]
@@ -135,7 +176,8 @@ mod tests {
     #[test]
     fn every_spelling_of_a_name_is_known() {
         let identity = Identity::new(vec![(HeaderName::from_static("x_user"), "sub".to_owned())]);
-        let names: Vec<_> = identity.names().map(HeaderName::as_str).collect();
+        let nobody = HeaderMap::new();
+        let names: Vec<_> = identity.beside(&nobody).map(Name::as_str).collect();
         for name in [
             "x-tokenward-subject",
             "x_tokenward_subject",

@@ -163,7 +163,7 @@ fn by_variable(environment: &Environment, variable: &str) -> Option<(PathBuf, St
 /// # Errors
 ///
 /// Everything that is wrong with it, all at once.
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, fuzzing, feature = "bench"))]
 pub(crate) fn parse_text(text: &str, dev: bool, environment: &Environment) -> Result<Config, Problems> {
     parse(text, None, environment, None, &Context::new(dev))
 }

@@ -135,7 +135,7 @@ pub(crate) async fn observe(State(observer): State<Observer>, mut request: Reque
             %caller,
             reason,
             request_id = ids.request_id,
-            trace_id = ids.trace_id,
+            trace_id = ids.trace_id(),
             "request"
         );
     }

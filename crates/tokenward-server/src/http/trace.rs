@@ -1,7 +1,5 @@
 //! Ids that tie a request to its log lines: `x-request-id`, and W3C Trace Context's `traceparent`.
 
-use std::fmt::Write as _;
-
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -14,10 +12,8 @@ const MAX_REQUEST_ID: usize = 128;
 #[derive(Clone, Debug)]
 pub(crate) struct Ids {
     pub(crate) request_id: String,
-    /// 32 hexadecimal digits.
-    pub(crate) trace_id: String,
-    span_id: String,
-    flags: String,
+    /// `00-`, the trace's id, that of a span of our own, and flags.
+    traceparent: String,
 }
 
 impl Ids {
@@ -32,20 +28,21 @@ impl Ids {
         let (trace_id, flags) = parent.unwrap_or((trace, "00"));
         Self {
             request_id: request_id(headers).unwrap_or(request).to_owned(),
-            trace_id: trace_id.to_owned(),
-            span_id: span.to_owned(),
-            flags: flags.to_owned(),
+            traceparent: ["00", trace_id, span, flags].join("-"),
         }
+    }
+
+    /// 32 hexadecimal digits.
+    pub(crate) fn trace_id(&self) -> &str {
+        self.traceparent.split('-').nth(1).unwrap_or_default()
     }
 
     /// Writes both ids into the response's headers.
     pub(crate) fn tell(&self, headers: &mut HeaderMap) {
-        if let Ok(value) = HeaderValue::from_str(&self.request_id) {
-            headers.insert(REQUEST_ID, value);
-        }
-        let traceparent = format!("00-{}-{}-{}", self.trace_id, self.span_id, self.flags);
-        if let Ok(value) = HeaderValue::from_str(&traceparent) {
-            headers.insert(TRACEPARENT, value);
+        for (name, id) in [(REQUEST_ID, &self.request_id), (TRACEPARENT, &self.traceparent)] {
+            if let Ok(value) = HeaderValue::from_str(id) {
+                headers.insert(name, value);
+            }
         }
     }
 }
@@ -85,10 +82,11 @@ fn random_hex() -> String {
     let mut bytes = [0; 40];
     // Without randomness the ids are all zeros: a worse log, but no reason to refuse a request.
     let _ = aws_lc_rs::rand::fill(&mut bytes);
-    bytes.iter().fold(String::with_capacity(80), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
 }
 
 #[cfg(test)]

@@ -223,6 +223,34 @@ async fn bind(name: &'static str, address: SocketAddr) -> Result<Bound, Error> {
     bound.await.map_err(|source| Error::bind(name, address, source))
 }
 
+/// A listener without the program around it.
+#[cfg(feature = "bench")]
+pub(crate) async fn bare(
+    address: SocketAddr,
+    spoken: crate::bench::Spoken,
+    routes: axum::Router,
+) -> std::io::Result<()> {
+    let (_phase, phases) = watch::channel(Phase::Serving);
+    let served = listener::Served {
+        tls: None,
+        routes,
+        log: false,
+    };
+    let listener = Listener {
+        name: "bench",
+        socket: TcpListener::bind(address).await?,
+        served: Arc::new(ArcSwap::from_pointee(served)),
+        plain: match spoken {
+            crate::bench::Spoken::Http1 => Protocol::Http1,
+            crate::bench::Spoken::Http2 => Protocol::Http2,
+        },
+        max_connections: 10_000,
+        clock: Arc::new(tokenward::SystemClock::new()),
+    };
+    listener.run(phases).await;
+    Ok(())
+}
+
 /// Completes when the listeners drain.
 fn draining(mut phases: watch::Receiver<Phase>) -> Drain {
     let drained = async move { listener::reached(&mut phases, Phase::Draining).await };

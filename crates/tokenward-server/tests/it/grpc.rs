@@ -26,7 +26,6 @@ use tokio_rustls::TlsConnector;
 
 use crate::program::{Program, command, config, wait_for};
 
-#[path = "../../src/authorize/grpc/messages.rs"]
 mod messages;
 
 use messages::{

@@ -1,7 +1,10 @@
 //! The messages of `envoy.service.auth.v3`, with the fields that are used here. Fields that are not are skipped when
 //! they come, and a default where Envoy expects them.
+//!
+//! Most strings are bytes here, which look the same on the wire: they are taken out of the question, or shared between answers,
+//! without a copy of each.
 
-use prost_types::Struct;
+use bytes::Bytes;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct CheckRequest {
@@ -62,10 +65,10 @@ pub(super) struct HttpRequest {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct HeaderEntry {
-    #[prost(string, tag = "1")]
-    pub(super) key: String,
-    #[prost(string, tag = "2")]
-    pub(super) value: String,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) key: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) value: Bytes,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -76,12 +79,12 @@ pub(super) struct HeaderMap {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct HeaderValue {
-    #[prost(string, tag = "1")]
-    pub(super) key: String,
-    #[prost(string, tag = "2")]
-    pub(super) value: String,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) key: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) value: Bytes,
     #[prost(bytes = "bytes", tag = "3")]
-    pub(super) raw_value: bytes::Bytes,
+    pub(super) raw_value: Bytes,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -130,8 +133,8 @@ pub(super) struct HttpStatus {
 pub(super) struct OkHttpResponse {
     #[prost(message, repeated, tag = "2")]
     pub(super) headers: Vec<HeaderValueOption>,
-    #[prost(string, repeated, tag = "5")]
-    pub(super) headers_to_remove: Vec<String>,
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub(super) headers_to_remove: Vec<Bytes>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -143,4 +146,34 @@ pub(super) struct HeaderValueOption {
     pub(super) append_action: i32,
     #[prost(bool, tag = "4")]
     pub(super) keep_empty_value: bool,
+}
+
+/// `google.protobuf.Struct`: a map, which on the wire is a list of its entries.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Struct {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) fields: Vec<Entry>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Entry {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) key: Bytes,
+    #[prost(message, optional, tag = "2")]
+    pub(super) value: Option<Value>,
+}
+
+/// `google.protobuf.Value`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Value {
+    #[prost(oneof = "Kind", tags = "3, 5")]
+    pub(super) kind: Option<Kind>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub(super) enum Kind {
+    #[prost(bytes = "bytes", tag = "3")]
+    String(Bytes),
+    #[prost(message, tag = "5")]
+    Struct(Struct),
 }

@@ -5,16 +5,16 @@
 
 mod messages;
 
-use std::{collections::BTreeMap, future::ready, net::IpAddr, sync::Arc, time::Duration};
+use std::{future::ready, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::{Request, State},
     routing::post,
 };
+use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use prost_types::{Struct, Value, value::Kind};
 use tokenward::{caller_of, respond};
 use tokenward_core::{
     Denial,
@@ -22,14 +22,17 @@ use tokenward_core::{
 };
 use tonic::body::Body;
 
-use super::engine::{Accepted, Allowed, Asked, Door, Engine, Refused};
+use super::{
+    engine::{Accepted, Allowed, Asked, Door, Engine, Refused},
+    identity::Name,
+};
 use crate::{
     http::{Caller, Peer, Reason, TrustedProxies, grpc},
     telemetry,
 };
 use messages::{
-    AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, HeaderValueOption, HttpRequest,
-    HttpResponse, HttpStatus, OkHttpResponse,
+    AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, Entry, HeaderValueOption, HttpRequest,
+    HttpResponse, HttpStatus, Kind, OkHttpResponse, Struct, Value,
 };
 
 /// The service's name.
@@ -125,7 +128,7 @@ impl Checks {
             status: Some(messages::Status { code: code::OK }),
             http_response: Some(HttpResponse::Ok(OkHttpResponse {
                 headers: set(&allowed.identity),
-                headers_to_remove: removed.map(|name| name.as_str().to_owned()).collect(),
+                headers_to_remove: removed.map(Name::to_bytes).collect(),
             })),
             dynamic_metadata: Some(metadata("allow", allowed.token.as_ref())),
         }
@@ -168,8 +171,8 @@ fn denied(refused: Refused) -> (&'static str, CheckResponse) {
 }
 
 /// What later filters of the proxy can know, beside the headers: the code of the decision, and whose token it was.
-fn metadata(reason: &str, token: Option<&Accepted>) -> Struct {
-    let mut fields = BTreeMap::from([("reason".to_owned(), text(reason))]);
+fn metadata(reason: &'static str, token: Option<&Accepted>) -> Struct {
+    let mut fields = vec![entry("reason", Bytes::from_static(reason.as_bytes()))];
     if let Some(token) = token {
         let claims = token.claims();
         let scope = claims.scope();
@@ -181,23 +184,25 @@ fn metadata(reason: &str, token: Option<&Accepted>) -> Struct {
             ("token_id", claims.token_id()),
             ("scope", scope.as_deref()),
         ] {
-            if let Some(value) = value {
-                fields.insert(name.to_owned(), text(value));
-            }
+            fields.extend(value.map(|value| entry(name, Bytes::copy_from_slice(value.as_bytes()))));
         }
     }
-    let namespace = Kind::StructValue(Struct { fields });
-    let namespace = Value {
-        kind: Some(namespace),
-    };
     Struct {
-        fields: BTreeMap::from([("tokenward".to_owned(), namespace)]),
+        fields: vec![Entry {
+            key: Bytes::from_static(b"tokenward"),
+            value: Some(Value {
+                kind: Some(Kind::Struct(Struct { fields })),
+            }),
+        }],
     }
 }
 
-fn text(value: &str) -> Value {
-    Value {
-        kind: Some(Kind::StringValue(value.to_owned())),
+fn entry(name: &'static str, text: Bytes) -> Entry {
+    Entry {
+        key: Bytes::from_static(name.as_bytes()),
+        value: Some(Value {
+            kind: Some(Kind::String(text)),
+        }),
     }
 }
 
@@ -206,10 +211,10 @@ fn set(headers: &HeaderMap) -> Vec<HeaderValueOption> {
     let mut last = None;
     let option = |(name, value): (&HeaderName, &HeaderValue)| HeaderValueOption {
         header: Some(messages::HeaderValue {
-            key: name.as_str().to_owned(),
+            key: Bytes::copy_from_slice(name.as_str().as_bytes()),
             // Ours are ASCII.
-            value: value.to_str().unwrap_or_default().to_owned(),
-            raw_value: bytes::Bytes::new(),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+            raw_value: Bytes::new(),
         }),
         append_action: if last.replace(name.clone()).as_ref() == Some(name) {
             APPEND
@@ -231,15 +236,11 @@ fn told(text: &str) -> Told<'_> {
 
 /// The headers of the request; none where one of them is no header.
 fn headers(http: &HttpRequest) -> Option<HeaderMap> {
-    let joined = http.headers.iter();
-    let joined = joined.map(|entry| (&entry.key, bytes::Bytes::copy_from_slice(entry.value.as_bytes())));
+    let joined = http.headers.iter().map(|entry| (&entry.key, &entry.value));
     let raw = http.header_map.iter().flat_map(|map| &map.headers);
     let raw = raw.map(|header| match header.raw_value.is_empty() {
-        true => (
-            &header.key,
-            bytes::Bytes::copy_from_slice(header.value.as_bytes()),
-        ),
-        false => (&header.key, header.raw_value.clone()),
+        true => (&header.key, &header.value),
+        false => (&header.key, &header.raw_value),
     });
     if http.headers.len() + http.header_map.as_ref().map_or(0, |map| map.headers.len()) > MAX_HEADERS {
         return None;
@@ -247,12 +248,12 @@ fn headers(http: &HttpRequest) -> Option<HeaderMap> {
     let mut headers = HeaderMap::with_capacity(http.headers.len());
     for (name, value) in joined.chain(raw) {
         // What HTTP/2 says of the request stands among them, and in fields of its own.
-        if name.starts_with(':') {
+        if name.starts_with(b":") {
             continue;
         }
-        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        let name = HeaderName::from_bytes(name).ok()?;
         headers
-            .try_append(name, HeaderValue::from_maybe_shared(value).ok()?)
+            .try_append(name, HeaderValue::from_maybe_shared(value.clone()).ok()?)
             .ok()?;
     }
     Some(headers)

@@ -1,0 +1,145 @@
+//! The messages of `envoy.service.auth.v3`, as they are published: not those of the program, so that both are held against each other.
+
+use prost_types::Struct;
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct CheckRequest {
+    #[prost(message, optional, tag = "1")]
+    pub(super) attributes: Option<AttributeContext>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct AttributeContext {
+    #[prost(message, optional, tag = "1")]
+    pub(super) source: Option<Peer>,
+    #[prost(message, optional, tag = "4")]
+    pub(super) request: Option<AttributeRequest>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Peer {
+    #[prost(message, optional, tag = "1")]
+    pub(super) address: Option<Address>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Address {
+    #[prost(message, optional, tag = "1")]
+    pub(super) socket_address: Option<SocketAddress>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct SocketAddress {
+    #[prost(string, tag = "2")]
+    pub(super) address: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct AttributeRequest {
+    #[prost(message, optional, tag = "2")]
+    pub(super) http: Option<HttpRequest>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct HttpRequest {
+    #[prost(string, tag = "2")]
+    pub(super) method: String,
+    /// A map, which on the wire is a list of its entries. Envoy joins the values of one name by commas.
+    #[prost(message, repeated, tag = "3")]
+    pub(super) headers: Vec<HeaderEntry>,
+    /// With the query.
+    #[prost(string, tag = "4")]
+    pub(super) path: String,
+    #[prost(string, tag = "5")]
+    pub(super) host: String,
+    #[prost(string, tag = "6")]
+    pub(super) scheme: String,
+    /// Instead of `headers` where the filter says `encode_raw_headers`: each by itself, as bytes.
+    #[prost(message, optional, tag = "13")]
+    pub(super) header_map: Option<HeaderMap>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct HeaderEntry {
+    #[prost(string, tag = "1")]
+    pub(super) key: String,
+    #[prost(string, tag = "2")]
+    pub(super) value: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct HeaderMap {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) headers: Vec<HeaderValue>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct HeaderValue {
+    #[prost(string, tag = "1")]
+    pub(super) key: String,
+    #[prost(string, tag = "2")]
+    pub(super) value: String,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(super) raw_value: bytes::Bytes,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct CheckResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) status: Option<Status>,
+    #[prost(oneof = "HttpResponse", tags = "2, 3")]
+    pub(super) http_response: Option<HttpResponse>,
+    #[prost(message, optional, tag = "4")]
+    pub(super) dynamic_metadata: Option<Struct>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub(super) enum HttpResponse {
+    #[prost(message, tag = "2")]
+    Denied(DeniedHttpResponse),
+    #[prost(message, tag = "3")]
+    Ok(OkHttpResponse),
+}
+
+/// `google.rpc.Status`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Status {
+    /// Of `google.rpc.Code`; 0 allows.
+    #[prost(int32, tag = "1")]
+    pub(super) code: i32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct DeniedHttpResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) status: Option<HttpStatus>,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) headers: Vec<HeaderValueOption>,
+    #[prost(string, tag = "3")]
+    pub(super) body: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct HttpStatus {
+    #[prost(int32, tag = "1")]
+    pub(super) code: i32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct OkHttpResponse {
+    #[prost(message, repeated, tag = "2")]
+    pub(super) headers: Vec<HeaderValueOption>,
+    #[prost(string, repeated, tag = "5")]
+    pub(super) headers_to_remove: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct HeaderValueOption {
+    #[prost(message, optional, tag = "1")]
+    pub(super) header: Option<HeaderValue>,
+    /// Of `HeaderAppendAction`: 2 takes the place of what is there.
+    #[prost(int32, tag = "3")]
+    pub(super) append_action: i32,
+    #[prost(bool, tag = "4")]
+    pub(super) keep_empty_value: bool,
+}
