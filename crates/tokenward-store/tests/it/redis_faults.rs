@@ -42,17 +42,17 @@ async fn until_it_is_open(store: &Redis) {
         let (result, took) = timed(store.get("t", "a")).await;
         let error = result.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
-        assert!(took < CONNECT + COMMAND + Duration::from_millis(300), "{took:?}");
+        assert!(took < CONNECT + COMMAND + Duration::from_millis(600), "{took:?}");
     }
-    let (result, took) = timed(async {
-        for _ in 0..10 {
-            store.get("t", "a").await.unwrap_err();
-        }
-        Ok(())
-    })
-    .await;
-    result.unwrap();
-    assert!(took < Duration::from_millis(50), "ten calls took {took:?}");
+    // On a busy machine one call may be interrupted, but not every other one.
+    let mut all = Vec::new();
+    for _ in 0..51 {
+        let (result, took) = timed(store.get("t", "a")).await;
+        result.unwrap_err();
+        all.push(took);
+    }
+    all.sort();
+    assert!(all[25] < Duration::from_millis(5), "{all:?}");
     assert!(!store.is_connected());
 }
 

@@ -92,7 +92,7 @@ async fn a_server_that_comes_back_is_used_again_without_an_error() {
 }
 
 #[tokio::test]
-async fn after_three_failures_nobody_waits_and_it_works_again_within_five_seconds() {
+async fn a_server_that_is_gone_is_found_again_within_five_seconds() {
     let mut server = RedisServer::start();
     let store = store(&server);
     store.check().await.unwrap();
@@ -106,17 +106,10 @@ async fn after_three_failures_nobody_waits_and_it_works_again_within_five_second
         );
     }
     assert!(!store.is_connected());
-    let start = RealClock.steady();
-    store.check().await.unwrap_err();
-    assert!(
-        RealClock.steady().since(start) < Duration::from_millis(5),
-        "{:?}",
-        RealClock.steady().since(start)
-    );
     server.start_again();
     let start = RealClock.steady();
     while !store.is_connected() {
-        tokio::task::yield_now().await;
+        RealClock.sleep(Duration::from_millis(10)).await;
         assert!(RealClock.steady().since(start) < Duration::from_secs(5));
     }
     store.check().await.unwrap();
