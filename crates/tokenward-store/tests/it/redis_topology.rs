@@ -46,7 +46,7 @@ async fn over_tls_only_what_a_trusted_authority_issued_for_the_host_is_spoken_to
             ..RedisOptions::new(url)
         })
     };
-    let server = RedisServer::with_tls(&pki, Leaf::Good);
+    let server = RedisServer::with_tls(&pki, Leaf::Good, &[]);
     let store = trusting(server.tls_url(), Some(pki.root_pem()));
     conformance::snapshots(&store).await;
     let others = TestPki::new();
@@ -56,7 +56,7 @@ async fn over_tls_only_what_a_trusted_authority_issued_for_the_host_is_spoken_to
         assert!(error.to_string().contains("certificate"), "{error}");
     }
     for leaf in [Leaf::WrongName, Leaf::Expired, Leaf::SelfSigned] {
-        let server = RedisServer::with_tls(&pki, leaf);
+        let server = RedisServer::with_tls(&pki, leaf, &[]);
         let error = trusting(server.tls_url(), Some(pki.root_pem()))
             .check()
             .await
@@ -242,6 +242,36 @@ async fn in_a_cluster_the_node_with_our_keys_is_found_wherever_they_go() {
                 .contains("role:master")
         );
     }
+}
+
+#[tokio::test]
+async fn a_cluster_is_found_over_tls_too() {
+    let pki = TestPki::new();
+    // The bus has a port of its own, which is below 65536 whichever the first one is.
+    let bus = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = bus.local_addr().unwrap().port().to_string();
+    drop(bus);
+    let settings = [
+        "--cluster-enabled",
+        "yes",
+        "--tls-cluster",
+        "yes",
+        "--cluster-port",
+        &port,
+    ];
+    let server = RedisServer::with_tls(&pki, Leaf::Good, &settings);
+    server.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    while !server.text(&["CLUSTER", "INFO"]).contains("cluster_state:ok") {
+        RealClock.sleep(Duration::from_millis(50)).await;
+    }
+    let url = server.tls_url();
+    let store = with(RedisOptions {
+        ca_file: Some(pki.root_pem().as_bytes().to_vec()),
+        ..RedisOptions::new(url.replace("rediss:", "rediss+cluster:"))
+    });
+    let facts = store.check().await.unwrap();
+    assert_eq!(format!("rediss://{}", facts.address), url);
+    store.put(&snapshot("t", "a")).await.unwrap();
 }
 
 #[tokio::test]

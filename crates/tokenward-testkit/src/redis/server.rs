@@ -96,25 +96,37 @@ impl RedisServer {
         Self::set_up(program, &[&keep_nothing, arguments].concat(), |_| Vec::new())
     }
 
-    /// A Redis that speaks TLS as well, with a leaf like this; at [`RedisServer::tls_url`].
+    /// A Redis with these settings that speaks TLS as well, with a leaf like this; at [`RedisServer::tls_url`].
     ///
     /// # Panics
     ///
     /// As [`RedisServer::start`].
     #[must_use]
-    pub fn with_tls(pki: &TestPki, leaf: Leaf) -> Self {
+    pub fn with_tls(pki: &TestPki, leaf: Leaf, arguments: &[&str]) -> Self {
         let (chain, key) = pki.pem(leaf);
         let port = free_port();
-        let mut server = Self::set_up(Program::Redis, &["--save", ""], |directory| {
-            fs::write(directory.join("chain.pem"), &chain).expect("a file can be written");
-            fs::write(directory.join("key.pem"), &key).expect("a file can be written");
-            ["--tls-cert-file", "chain.pem", "--tls-key-file", "key.pem"]
+        let mut server = Self::set_up(
+            Program::Redis,
+            &[&["--save", ""], arguments].concat(),
+            |directory| {
+                fs::write(directory.join("chain.pem"), &chain).expect("a file can be written");
+                fs::write(directory.join("key.pem"), &key).expect("a file can be written");
+                fs::write(directory.join("root.pem"), pki.root_pem()).expect("a file can be written");
+                [
+                    "--tls-cert-file",
+                    "chain.pem",
+                    "--tls-key-file",
+                    "key.pem",
+                    "--tls-ca-cert-file",
+                    "root.pem",
+                ]
                 .into_iter()
                 .chain(["--tls-auth-clients", "no", "--tls-port"])
                 .map(str::to_owned)
                 .chain([port.to_string()])
                 .collect()
-        });
+            },
+        );
         server.tls_port = Some(port);
         server
     }
