@@ -8,6 +8,7 @@ mod authorize;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod cli;
+mod cluster;
 mod config;
 mod fleet;
 #[cfg(any(test, fuzzing))]

@@ -64,6 +64,9 @@ fn configured(file: &ConfigFile, environment: &Environment) -> Result<PathBuf, F
         .map_err(|problems| Failure::usage(format!("the configuration is not valid\n{problems}")))?;
     match config.store.url {
         StoreUrl::Sqlite(directory) => Ok(directory),
+        StoreUrl::Redis(_) => Err(Failure::usage(
+            "the configured store is a Redis: copy it by its own means, an append-only file or `BGSAVE` (store.url)",
+        )),
         StoreUrl::Memory => Err(Failure::usage(
             "the configured store is `memory:`, of which nothing can be copied: name one that keeps what it holds, \
              as `sqlite:DIRECTORY` (store.url)",

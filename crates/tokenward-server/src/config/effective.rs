@@ -8,6 +8,7 @@ use url::Url;
 use super::{
     record::{Field, Member, Section},
     rules::Kind,
+    store,
 };
 
 /// What stands where a secret is set.
@@ -64,6 +65,10 @@ impl Field for EverythingSoFar {
 
 /// An address may hold what opens it.
 fn without_password(text: &str) -> String {
+    if store::is_redis(text) {
+        // Several hosts make it none of the URLs that others read.
+        return store::without_password(text);
+    }
     let Some(mut url) = Url::parse(text).ok().filter(|url| url.password().is_some()) else {
         return text.to_owned();
     };
@@ -119,6 +124,10 @@ mod tests {
         assert_eq!(
             super::without_password("redis://user:hush@host:6379/0"),
             "redis://user:***@host:6379/0"
+        );
+        assert_eq!(
+            super::without_password("redis+cluster://user:hush@host:6379,other:6379"),
+            "redis+cluster://user:***@host:6379,other:6379"
         );
         assert_eq!(super::without_password("sqlite:./data"), "sqlite:./data");
     }

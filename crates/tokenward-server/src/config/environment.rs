@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, sync::Arc};
 use super::{
     problem::{Place, suggestion},
     record::{Context, Member, Shape},
+    store,
     tree::{Entry, Node, Style, Value},
 };
 
@@ -32,6 +33,12 @@ const SHORT: [(&str, &str); 8] = [
 /// Names the file with the secret of a credential `admin` that may do everything, beside those of the configuration.
 const ADMIN_SECRET_FILE: &str = "TOKENWARD_ADMIN_SECRET_FILE";
 
+/// The address of a Redis, `HOST:PORT` or a URL, and its password.
+const REDIS_ADDRESS: &str = "REDIS_ADDR";
+const REDIS_PASSWORD: &str = "REDIS_PASSWORD";
+/// What they stand for.
+const STORE_URL: &str = "TOKENWARD__STORE__URL";
+
 /// The process's environment, read once.
 #[derive(Clone, Default)]
 pub(crate) struct Environment(BTreeMap<String, String>);
@@ -58,7 +65,7 @@ impl Environment {
     /// Whether any variable sets a member.
     pub(super) fn has_overrides(&self) -> bool {
         let short = SHORT.iter().any(|(name, _)| self.get(name).is_some());
-        short || self.0.keys().any(|name| name.starts_with(PREFIX))
+        short || self.get(REDIS_ADDRESS).is_some() || self.0.keys().any(|name| name.starts_with(PREFIX))
     }
 
     /// Replaces `${NAME}` and `${NAME:-default}` in every text of `node`. What a variable holds is not looked
@@ -146,8 +153,35 @@ impl Environment {
                 cx.report(place, "", message);
             }
         }
+        self.set_redis(root, members, cx);
         if let Some(path) = self.get(ADMIN_SECRET_FILE) {
             add_admin(root, path);
+        }
+    }
+
+    /// The address of a Redis makes it the store, and the password is for one whose address has none.
+    fn set_redis(&self, root: &mut Node, members: &[Member], cx: &Context) {
+        let password = self.get(REDIS_PASSWORD);
+        let short = self
+            .get(REDIS_ADDRESS)
+            .filter(|_| !self.0.contains_key(STORE_URL));
+        let (variable, url) = match short {
+            Some(address) => (REDIS_ADDRESS, store::with_password(address, password)),
+            None => match store_url(root).filter(|url| store::is_redis(url)) {
+                Some(url) if password.is_some() => (REDIS_PASSWORD, store::with_password(url, password)),
+                _ => return,
+            },
+        };
+        let place = Place::Variable(Arc::from(variable));
+        let scalar = Node {
+            place: place.clone(),
+            value: Value::Scalar {
+                text: url,
+                style: Style::Environment,
+            },
+        };
+        if let Err(message) = set(root, members, &segments(STORE_URL), scalar) {
+            cx.report(place, "", message);
         }
     }
 }
@@ -165,6 +199,14 @@ impl Environment {
     pub(crate) fn of(pairs: &[(&str, &str)]) -> Self {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         Self(pairs.iter().map(owned).collect())
+    }
+}
+
+/// The text of `store.url`.
+fn store_url(root: &Node) -> Option<&str> {
+    match &root.find("store")?.node.find("url")?.node.value {
+        Value::Scalar { text, .. } => Some(text),
+        _ => None,
     }
 }
 

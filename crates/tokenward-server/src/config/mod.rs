@@ -17,6 +17,7 @@ mod problem;
 mod record;
 mod rules;
 mod secret;
+mod store;
 mod token_service;
 mod tree;
 
@@ -35,11 +36,12 @@ pub(crate) use effective::Effective;
 pub(crate) use environment::Environment;
 pub(crate) use idp::OWN_IDP;
 pub(crate) use model::{
-    Config, Level, LogFormat, Merged, OnCollision, Server, StoreUrl, Tls, TokenApiLimits, WellKnown,
+    Config, Level, LogFormat, Merged, OnCollision, Server, Tls, TokenApiLimits, WellKnown,
 };
 pub(crate) use problem::{Place, Problem, Problems};
 pub(crate) use rules::{not_private, parse_duration, read_limited};
 pub(crate) use secret::SecretDigest;
+pub(crate) use store::{OnStale, Revocation, StoreUrl};
 pub(crate) use token_service::TokenService;
 
 use record::{Context, Record, Section};

@@ -1,6 +1,6 @@
 //! The configuration as data: what each member means, its default and its limits.
 
-use std::{collections::HashMap, net::IpAddr, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{collections::HashMap, net::IpAddr, net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 use tokenward::{DEFAULT_TENANT, fetch::AllowedHost};
@@ -13,10 +13,8 @@ use super::{
     fields::{list, optional, optional_section, records, required, scalar, section, sections},
     idp::{Defaults, DefaultsOfIdps, Idp},
     record::{Check, Section, record},
-    rules::{
-        self, Kind, Rule, address, any_case, boolean, domain, duration, file, integer, network, rate, socket,
-        word,
-    },
+    rules::{self, address, any_case, boolean, domain, duration, file, integer, network, rate, socket, word},
+    store::{Revocation, Store, StoreUrl},
     token_service::TokenService,
 };
 
@@ -44,6 +42,8 @@ record! {
         token_service: Option<TokenService> = optional_section("no tokens are issued; `--dev` issues some to try out");
         /// How requests are authorized for proxies.
         authorize: Authorize = section();
+        /// What holds where the store cannot be reached.
+        revocation: Revocation = section();
         /// Who may use the API. Without any, every call of it is refused.
         credentials: Vec<Credential> = records();
         /// How much is answered.
@@ -131,13 +131,17 @@ impl Config {
                 "max_connections",
                 old.max_connections == new.max_connections,
             ),
-            ("store", "url", running.store.url == self.store.url),
         ] {
             if !is_same {
                 section
                     .child(parent)
                     .report(member, "only a restart can change this member");
             }
+        }
+        for (inner, member) in self.store.changed(&running.store) {
+            let store = section.child("store");
+            let place = inner.map_or_else(|| section.child("store"), |inner| store.child(inner));
+            place.report(member, "only a restart can change this member");
         }
         let same = match (&running.token_service, &self.token_service) {
             (Some(running), Some(new)) => running.is_same(new),
@@ -158,6 +162,13 @@ impl Config {
             return;
         };
         let place = section.child("token_service");
+        if matches!(self.store.url, StoreUrl::Redis(_)) && service.generate_key && !section.cx.dev {
+            // Replicas that start together, or after a loss of the store, would each make one.
+            place.report(
+                "generate_key",
+                "is for a store of one process: with Redis run `tokenward keys generate` once, while the replicas run",
+            );
+        }
         if let Some((member, message)) = service.broken_schedule(self.merged.max_age) {
             place.report(member, message);
         }
@@ -281,48 +292,6 @@ impl Check for Tls {
     fn check(&self, section: &Section<'_>) {
         if let Some(message) = rules::not_private(&self.key).filter(|_| !section.cx.dev) {
             section.report("key", message);
-        }
-    }
-}
-
-record! {
-    /// Where state is kept.
-    pub(crate) struct Store {
-        /// The store: `sqlite:` and a directory keeps keys over restarts, `memory:` keeps nothing.
-        url: StoreUrl = scalar("sqlite:./tokenward-data", store_url());
-    }
-}
-
-impl Check for Store {}
-
-/// The storage engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum StoreUrl {
-    /// Nothing outlives the process.
-    Memory,
-    /// The embedded store, in this directory.
-    Sqlite(PathBuf),
-}
-
-fn store_url() -> Rule<StoreUrl> {
-    Rule::new(Kind::Text, "`sqlite:DIRECTORY`, `memory:`", str::parse)
-}
-
-impl FromStr for StoreUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.split_once(':') {
-            Some(("memory", "")) => Ok(StoreUrl::Memory),
-            Some(("sqlite", path)) if !path.trim_start_matches('/').is_empty() => {
-                // `sqlite:///var/lib/x` is how others write it.
-                let path = path
-                    .strip_prefix("//")
-                    .filter(|path| path.starts_with('/'))
-                    .unwrap_or(path);
-                Ok(StoreUrl::Sqlite(path.into()))
-            }
-            _ => Err("must be `sqlite:DIRECTORY` or `memory:`".into()),
         }
     }
 }

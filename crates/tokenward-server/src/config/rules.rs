@@ -16,7 +16,7 @@ use tokenward::fetch::{AllowedHost, ExtraRoots, SpkiPin};
 use tokenward_core::limit::Rate;
 use url::Url;
 
-use super::{problem::suggestion, tree::Style};
+use super::{problem::suggestion, store::Pem, tree::Style};
 
 /// The longest text that a member may hold, in bytes.
 const MAX_TEXT: usize = 8 * 1_024;
@@ -344,6 +344,16 @@ pub(super) fn pin() -> Rule<SpkiPin> {
 pub(super) fn certificates() -> Rule<ExtraRoots> {
     file()
         .and(|path| ExtraRoots::from_pem(&read_limited(&path, MAX_CERTIFICATES)?))
+        .takes("path of a PEM file")
+}
+
+/// The same as text, for whoever makes a client of its own.
+pub(super) fn certificates_text() -> Rule<Pem> {
+    file()
+        .and(|path| {
+            let pem = read_limited(&path, MAX_CERTIFICATES)?;
+            ExtraRoots::from_pem(&pem).map(|_| Pem(pem))
+        })
         .takes("path of a PEM file")
 }
 

@@ -162,7 +162,6 @@ impl Fleet {
 
     /// Takes over what other processes of the store have added, changed and removed. Those that stay as they are keep their
     /// keys, counters and schedules, and those of the configuration are not touched.
-    #[cfg_attr(not(test), expect(dead_code, reason = "whoever follows the store calls it"))]
     pub(crate) async fn reload_stored(&self) -> Result<(), FleetError> {
         self.ask(Ask::Stored).await
     }

@@ -426,8 +426,18 @@ impl TokenService {
         }
     }
 
+    /// Hears that other processes of the store may have recorded children that nobody told of: asks for each family that
+    /// somebody follows.
+    pub(crate) async fn missed_children(&self) -> Result<(), Failure> {
+        for parent in self.0.hub.followed() {
+            if let Some(family) = self.0.ledger.family(&parent).await? {
+                self.heard_child(&parent, family.sequence);
+            }
+        }
+        Ok(())
+    }
+
     /// Hears that another process of the store has recorded a child: so many has its family had.
-    #[cfg_attr(not(test), expect(dead_code, reason = "whoever follows the store calls it"))]
     pub(crate) fn heard_child(&self, parent: &str, sequence: u64) {
         self.0.hub.tell(parent, News::Child(sequence));
     }

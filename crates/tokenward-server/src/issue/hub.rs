@@ -76,6 +76,11 @@ impl Hub {
         self.lock().len()
     }
 
+    /// The families that somebody follows.
+    pub(super) fn followed(&self) -> Vec<String> {
+        self.lock().keys().cloned().collect()
+    }
+
     /// Has everybody look whether their family was revoked.
     pub(super) fn look_again(&self) {
         self.0.revoked.send_modify(|count| *count += 1);

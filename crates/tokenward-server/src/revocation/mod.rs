@@ -23,7 +23,7 @@ use tokenward_core::{
     revocation::{Index, LONGEST_LEEWAY, Rule, subject_not_before},
     session::{TokenId, TokenType},
 };
-use tokenward_store::{Ledger, Revocation, RevocationRule, StoreError};
+use tokenward_store::{Ledger, Replicated, Revocation, RevocationRule, StoreError};
 use tokio::sync::RwLock;
 
 pub(crate) use self::elsewhere::Bounds;
@@ -53,7 +53,12 @@ struct Inner {
     /// Where those are found who trust an issuer.
     registry: OnceLock<Registry>,
     past: Past,
+    /// How far the clocks of those who mint our tokens may be apart.
+    margin: Duration,
 }
+
+/// How far the times that two replicas take for the store's may be apart.
+const MARGIN: Duration = Duration::from_millis(250);
 
 /// What the one who issues tokens here knows of them.
 pub(crate) trait Issuer: Send + Sync {
@@ -172,19 +177,7 @@ impl Revocations {
     ///
     /// If it cannot be read: without it what was revoked would be accepted.
     pub(crate) async fn load(ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        // The index is keyed by a secret of this process.
-        let index = Arc::new(Index::new(RandomState::new()));
-        let (mut after, mut newest) = (0, None);
-        loop {
-            let page = ledger.revocations(after, PAGE).await?;
-            let Some((last, _)) = page.last() else { break };
-            after = *last;
-            for (_, record) in &page {
-                index.insert(&record.issuer, &rule_of(&record.rule), record.expires_at);
-                newest = newest.max(Some(record.created_at));
-            }
-        }
-        telemetry::revocations(index.len());
+        let (index, newest) = read(&*ledger).await?;
         let pruned_at = ledger.pruned_at().await?;
         let past = Past::new(pruned_at.or(newest), &*clock);
         if pruned_at.is_none() {
@@ -193,7 +186,34 @@ impl Revocations {
             let _ = written
                 .inspect_err(|error| tracing::warn!(%error, "the time of the store cannot be written"));
         }
-        Ok(Self(Arc::new(Inner {
+        Ok(Self::new(ledger, index, clock, past, Duration::ZERO))
+    }
+
+    /// What a replica knows by itself, in force: the rest is heard later. `clock` is the store's.
+    ///
+    /// # Errors
+    ///
+    /// If its journal cannot be read.
+    pub(crate) async fn replica(
+        ledger: Arc<dyn Ledger>,
+        journal: &dyn Ledger,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
+        let (index, newest) = read(journal).await?;
+        // Until the store says what may be forgotten, nothing else than what this replica forgot itself.
+        let last = journal.pruned_at().await?.or(newest);
+        let past = Past::new(Some(last.unwrap_or_default()), &*clock);
+        Ok(Self::new(ledger, index, clock, past, MARGIN))
+    }
+
+    fn new(
+        ledger: Arc<dyn Ledger>,
+        index: Arc<Index>,
+        clock: Arc<dyn Clock>,
+        past: Past,
+        margin: Duration,
+    ) -> Self {
+        Self(Arc::new(Inner {
             ledger,
             index,
             clock,
@@ -201,7 +221,43 @@ impl Revocations {
             own: OnceLock::new(),
             registry: OnceLock::new(),
             past,
-        })))
+            margin,
+        }))
+    }
+
+    /// What was over at a time of the store may be forgotten.
+    pub(crate) fn resume(&self, past: Timestamp) {
+        self.0.past.raise(past, &*self.0.clock);
+    }
+
+    /// Refuses what another replica has revoked: it is durable already.
+    pub(crate) fn heard(&self, records: &[Revocation]) {
+        let own = self.own();
+        for record in records {
+            let rule = rule_of(&record.rule);
+            let wider = self.0.index.insert(&record.issuer, &rule, record.expires_at);
+            if let Some(own) = own.as_ref().filter(|own| wider && own.name() == record.issuer) {
+                own.revoked(&rule);
+            }
+        }
+        telemetry::revocations(self.0.index.len());
+    }
+
+    /// Takes back what another replica has deleted, unless it was revoked again.
+    pub(crate) async fn forget(
+        &self,
+        store: &Replicated,
+        issuer: &str,
+        rule: &RevocationRule,
+    ) -> Result<(), StoreError> {
+        let inner = &self.0;
+        // Who revokes it again at this moment would be forgotten with it.
+        let _alone = inner.turn.write().await;
+        if store.forget(issuer, rule).await? {
+            inner.index.remove(issuer, &rule_of(rule));
+            telemetry::revocations(inner.index.len());
+        }
+        Ok(())
     }
 
     /// What is asked at every use of a token.
@@ -319,7 +375,7 @@ impl Revocations {
     /// The latest time at which a token that anybody accepts by now may have been issued. What a clock dated that was further
     /// ahead than verifiers forgive is not waited for: its users would be locked out until then.
     fn latest_accepted(&self, own: &dyn Issuer) -> Timestamp {
-        let wall = self.0.clock.wall();
+        let wall = self.0.clock.wall() + self.0.margin;
         wall.max(own.latest_issue().min(wall + LONGEST_LEEWAY))
     }
 
@@ -411,6 +467,24 @@ impl Revocations {
             }
         }
     }
+}
+
+/// An index of all that a ledger holds, and when the newest of it was made.
+async fn read(ledger: &dyn Ledger) -> Result<(Arc<Index>, Option<Timestamp>), StoreError> {
+    // The index is keyed by a secret of this process.
+    let index = Arc::new(Index::new(RandomState::new()));
+    let (mut after, mut newest) = (0, None);
+    loop {
+        let page = ledger.revocations(after, PAGE).await?;
+        let Some((last, _)) = page.last() else { break };
+        after = *last;
+        for (_, record) in &page {
+            index.insert(&record.issuer, &rule_of(&record.rule), record.expires_at);
+            newest = newest.max(Some(record.created_at));
+        }
+    }
+    telemetry::revocations(index.len());
+    Ok((index, newest))
 }
 
 /// The first time that a rule of the store does not refuse, which is how it is said outside.

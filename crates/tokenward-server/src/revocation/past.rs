@@ -29,6 +29,14 @@ impl Past {
         }))
     }
 
+    /// Goes on from a later time that is known to be over.
+    pub(super) fn raise(&self, past: Timestamp, clock: &dyn Clock) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = clock.steady();
+        let past = past.max(last.past);
+        *last = Look { past, at };
+    }
+
     /// The time, now. It may be ahead of a clock that was set back.
     pub(super) fn look(&self, clock: &dyn Clock) -> Timestamp {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -64,6 +64,7 @@ async fn every_route_is_in_the_document_and_nothing_else() {
         registry: &registry,
         ledger: Arc::clone(&ledger),
         revocations: revocations.clone(),
+        clock: Arc::clone(&clock),
         shared: false,
         drain: draining(phases.clone()),
         connections: 100,
@@ -95,7 +96,8 @@ async fn every_route_is_in_the_document_and_nothing_else() {
         proofs: tokenward::Dpop::allowed(),
         service: Some(service),
         generated: None,
-        readiness: Readiness::new(registry.clone(), phases, None),
+        readiness: Readiness::new(registry.clone(), phases, None, None),
+        cluster: None,
         exporter: Exporter::new(telemetry::Recorder::default(), registry.clone()),
     });
     let routes = site.routes(&config);

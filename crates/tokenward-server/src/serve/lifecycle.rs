@@ -14,6 +14,7 @@ use tokio::{
 use super::{error::Error, listener::Phase};
 use crate::{
     access::{Audit, Guard},
+    cluster::Cluster,
     http::within,
     issue::TokenService,
     telemetry::{self, Exporter},
@@ -100,6 +101,7 @@ pub(super) struct Sampled {
     pub(super) exporter: Exporter,
     pub(super) service: Option<TokenService>,
     pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) cluster: Option<Cluster>,
     pub(super) audit: Audit,
 }
 
@@ -107,6 +109,9 @@ pub(super) struct Sampled {
 pub(super) async fn sample(sampled: Sampled, clock: Arc<dyn Clock>) {
     loop {
         telemetry::store_state(sampled.ledger.healthy(), sampled.audit.queued());
+        if let Some(cluster) = &sampled.cluster {
+            cluster.sample();
+        }
         if let Some(service) = &sampled.service {
             service.take_census(&sampled.exporter).await;
         }

@@ -26,6 +26,7 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use tokenward::Verifier;
+use tokenward_core::Clock;
 use tokenward_store::Ledger;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
@@ -33,6 +34,7 @@ use connection::Protocol;
 pub(crate) use error::Error;
 use listener::{Listener, Phase};
 use metered::Metered;
+use plan::Ground;
 use readiness::Readiness;
 pub(crate) use reload::ReloadStatus;
 use reload::{Doors, Reloader};
@@ -42,6 +44,7 @@ use tls::Acceptors;
 use crate::{
     access::{Access, Audit, Failures, Generated, Guard, Reach},
     admin::{Lasting, Streams},
+    cluster::{Cluster, Followers},
     config::{self, Config, Source},
     fleet::Fleet,
     http::Drain,
@@ -75,7 +78,11 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
     let mut signals = lifecycle::Signals::install()?;
     let hangups = reload::hangups()?;
 
-    let (registry, ledger) = plan::registry(&config).await?;
+    let Ground {
+        registry,
+        ledger,
+        shared,
+    } = plan::ground(&config).await?;
     let clock = registry.clock();
     let ledger: Arc<dyn Ledger> = Arc::new(Metered::new(ledger, Arc::clone(&clock)));
     let exporter = Exporter::new(recorder, registry.clone());
@@ -91,9 +98,21 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
     )
     .await;
     let fleet = fleet.map_err(|error| Error::fleet(&error))?;
-    let revocations = Revocations::load(Arc::clone(&ledger), Arc::clone(&clock)).await;
+    // What is dated there can be compared with what other replicas date.
+    let store_clock = match &shared {
+        Some((_, clock)) => Arc::clone(clock) as Arc<dyn Clock>,
+        None => Arc::clone(&clock),
+    };
+    let revocations = match &shared {
+        Some((store, _)) => {
+            Revocations::replica(Arc::clone(&ledger), store.journal(), Arc::clone(&store_clock)).await
+        }
+        None => Revocations::load(Arc::clone(&ledger), Arc::clone(&store_clock)).await,
+    };
     let revocations = revocations.map_err(Error::store)?;
     revocations.trusted_by(registry.clone());
+    let cluster = shared
+        .map(|(store, clock)| Cluster::new(store, clock, revocations.clone(), config.revocation.clone()));
     tasks.spawn(revocations.clone().keep_pruning());
     let made_up = match dev && config.token_service.is_none() {
         true => config::token_service_of_dev(&format!("http://{}", public.address)),
@@ -105,7 +124,8 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
                 registry: &registry,
                 ledger: Arc::clone(&ledger),
                 revocations: revocations.clone(),
-                shared: false,
+                clock: Arc::clone(&store_clock),
+                shared: cluster.is_some(),
                 drain: draining(phases.clone()),
                 connections: max_connections,
             };
@@ -113,6 +133,14 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
         }
         None => None,
     };
+
+    if let Some(cluster) = &cluster {
+        let followers = Followers {
+            fleet: fleet.clone(),
+            service: service.clone(),
+        };
+        cluster.start(followers, &mut tasks);
+    }
 
     // Outside `--dev` nothing is made up: without credentials every call of the API is refused.
     let generated = match dev && config.credentials.is_empty() {
@@ -128,6 +156,7 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
         exporter: exporter.clone(),
         service: service.clone(),
         ledger,
+        cluster: cluster.clone(),
         audit: audit.clone(),
     };
     tasks.spawn(lifecycle::sample(sampled, Arc::clone(&clock)));
@@ -137,7 +166,7 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
     let guard = Guard::new(access, audit.clone(), reach(admin.address));
     let reloads = Arc::new(ArcSwap::from_pointee(ReloadStatus::started(clock.wall())));
     let signer = service.as_ref().map(|service| service.signer().clone());
-    let readiness = Readiness::new(registry.clone(), phases.clone(), signer.as_ref());
+    let readiness = Readiness::new(registry.clone(), phases.clone(), signer.as_ref(), cluster.clone());
     let site = Site::new(Parts {
         lasting: Lasting {
             registry: registry.clone(),
@@ -157,6 +186,7 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
         used_by_tokens: Arc::default(),
         proofs: tokenward::Dpop::allowed(),
         readiness,
+        cluster,
         generated: generated.as_ref().map(|generated| generated.credential.clone()),
         exporter: exporter.clone(),
     });

@@ -1,8 +1,11 @@
 //! Whether this process lives, how it is, and whether traffic should be sent to it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use axum::{
@@ -16,10 +19,11 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 use tokenward::{DEFAULT_TENANT, Idp, Registry};
 use tokenward_core::Clock;
+use tokenward_store::Standing;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::listener::Phase;
-use crate::signer::{Signer, Unsigned};
+use crate::{cluster::Cluster, signer::Signer};
 
 /// Untried and keyless identity providers that `?verbose` names.
 const NAMED: usize = 100;
@@ -42,6 +46,8 @@ struct Inner {
     signer: Option<Signer>,
     /// Whether a token could be signed once: all replicas lack a key together, and verify on.
     signed: AtomicBool,
+    /// Where the store is shared.
+    cluster: Option<Cluster>,
 }
 
 /// One condition.
@@ -51,12 +57,17 @@ struct Check {
     /// Tells an identity provider that does not meet it.
     fails: fn(&Idp) -> bool,
     /// What is missing, where it is no identity provider.
-    why: Option<&'static str>,
+    why: Option<Cow<'static, str>>,
 }
 
 impl Readiness {
     /// The keys of a `signer` that shares its store may be yet to come.
-    pub(super) fn new(registry: Registry, phase: watch::Receiver<Phase>, signer: Option<&Signer>) -> Self {
+    pub(super) fn new(
+        registry: Registry,
+        phase: watch::Receiver<Phase>,
+        signer: Option<&Signer>,
+        cluster: Option<Cluster>,
+    ) -> Self {
         let clock = registry.clock();
         Self(Arc::new(Inner {
             registry,
@@ -66,6 +77,7 @@ impl Readiness {
             tried: AtomicBool::new(false),
             signer: signer.filter(|signer| signer.is_shared()).cloned(),
             signed: AtomicBool::new(false),
+            cluster,
         }))
     }
 
@@ -101,6 +113,7 @@ impl Readiness {
         let tried = health.untried == 0 || self.0.tried.load(Ordering::Acquire);
         self.0.tried.store(tried, Ordering::Release);
         let mut checks = vec![
+            self.revocations_loaded(),
             Check {
                 name: "idps_tried",
                 ok: tried,
@@ -124,6 +137,21 @@ impl Readiness {
         checks
     }
 
+    /// A store of this process alone is read before anything is answered.
+    fn revocations_loaded(&self) -> Check {
+        let standing = self.0.cluster.as_ref().map(Cluster::standing);
+        let why = match standing {
+            None | Some(Standing::Joined) => None,
+            Some(Standing::Joining { why }) => Some(why.into()),
+        };
+        Check {
+            name: "revocations_loaded",
+            ok: why.is_none(),
+            fails: |_| false,
+            why,
+        }
+    }
+
     fn signing_key(&self) -> Option<Check> {
         let unsigned = self.0.signer.as_ref()?.can_sign().err();
         let ok = unsigned.is_none() || self.0.signed.load(Ordering::Acquire);
@@ -132,7 +160,7 @@ impl Readiness {
             name: "signing_key",
             ok,
             fails: |_| false,
-            why: unsigned.filter(|_| !ok).map(Unsigned::detail),
+            why: unsigned.filter(|_| !ok).map(|unsigned| unsigned.detail().into()),
         })
     }
 
@@ -154,15 +182,19 @@ impl Readiness {
 
 /// 200 for as long as the process can answer: an identity provider that is down is no reason to restart it.
 async fn health(State(readiness): State<Readiness>) -> Response {
-    let status = if readiness.0.registry.health().failing > 0 {
-        "degraded"
-    } else {
-        "healthy"
-    };
-    answer(
-        StatusCode::OK,
-        &json!({ "status": status, "time": readiness.0.clock.wall() }),
-    )
+    let cluster = readiness.0.cluster.as_ref();
+    let well = readiness.0.registry.health().failing == 0 && cluster.is_none_or(Cluster::is_well);
+    let status = if well { "healthy" } else { "degraded" };
+    let mut body = json!({ "status": status, "time": readiness.0.clock.wall() });
+    if let (Some(cluster), Some(body)) = (cluster, body.as_object_mut()) {
+        let redis = if cluster.is_connected() {
+            "connected"
+        } else {
+            "unreachable"
+        };
+        body.insert("redis".to_owned(), redis.into());
+    }
+    answer(StatusCode::OK, &body)
 }
 
 async fn ready(State(readiness): State<Readiness>, RawQuery(query): RawQuery) -> Response {
@@ -191,8 +223,8 @@ async fn ready(State(readiness): State<Readiness>, RawQuery(query): RawQuery) ->
             if let (false, Some(entry)) = (missing.is_empty(), entry.as_object_mut()) {
                 entry.insert("missing".to_owned(), Value::from(missing));
             }
-            if let (Some(why), Some(entry)) = (check.why, entry.as_object_mut()) {
-                entry.insert("why".to_owned(), Value::from(why));
+            if let (Some(why), Some(entry)) = (&check.why, entry.as_object_mut()) {
+                entry.insert("why".to_owned(), Value::from(&**why));
             }
             (check.name.to_owned(), entry)
         });
@@ -226,7 +258,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::signer::{First, tests::World};
+    use crate::signer::{First, Unsigned, tests::World};
 
     #[tokio::test]
     async fn a_replica_is_ready_once_it_can_sign() {
@@ -234,7 +266,7 @@ mod tests {
         let signer = world.joined(First::Stored).await;
         let (_phase, phases) = watch::channel(Phase::Serving);
         let registry = Registry::builder().build().unwrap();
-        let readiness = Readiness::new(registry, phases, Some(&signer));
+        let readiness = Readiness::new(registry, phases, Some(&signer), None);
         let why = || {
             let checks = readiness.checks();
             let check = checks
@@ -244,7 +276,7 @@ mod tests {
             assert_eq!(check.ok, readiness.is_ready());
             check.why
         };
-        assert_eq!(why(), Some(Unsigned::Missing.detail()));
+        assert_eq!(why().as_deref(), Some(Unsigned::Missing.detail()));
         let answer = ready(State(readiness.clone()), RawQuery(Some("verbose".to_owned()))).await;
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
         let body = axum::body::to_bytes(answer.into_body(), 10_000).await.unwrap();
@@ -252,7 +284,7 @@ mod tests {
         let told = &body["checks"]["signing_key"];
         assert_eq!(told, &json!({ "ok": false, "why": Unsigned::Missing.detail() }));
         signer.generate().await.unwrap();
-        assert_eq!(why(), Some(Unsigned::Unpublished.detail()));
+        assert_eq!(why().as_deref(), Some(Unsigned::Unpublished.detail()));
         world.clock.advance(Duration::from_secs(3));
         assert_eq!(why(), None);
         // It verifies on while nothing can be signed.

@@ -11,6 +11,7 @@ use crate::{
     admin::{Admin, Lasting},
     aggregate::{Aggregate, Detail},
     authorize::{self, Engine, Parents},
+    cluster::Cluster,
     config::{self, Config, Credential},
     http::{MAX_BODY, Observer, TrustedProxies, no_route, observe, wrong_method},
     issue::TokenService,
@@ -33,6 +34,8 @@ pub(super) struct Parts {
     /// Where tokens are issued.
     pub(super) service: Option<TokenService>,
     pub(super) readiness: Readiness,
+    /// Where the store is shared.
+    pub(super) cluster: Option<Cluster>,
     pub(super) exporter: Exporter,
     /// Of `--dev`, as long as none is configured.
     pub(super) generated: Option<Credential>,
@@ -70,6 +73,9 @@ impl Site {
     pub(super) fn routes(&self, config: &Config) -> Routes {
         for rule in config.unmet_rules() {
             tracing::warn!("{rule}");
+        }
+        if let Some(cluster) = &self.parts.cluster {
+            cluster.set_terms(config.revocation.clone());
         }
         let engine = Arc::new(Engine::new(
             self.parts.lasting.verifier.clone(),

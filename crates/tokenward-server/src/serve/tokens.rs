@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use secrecy::ExposeSecret as _;
 use tokenward::{IdpConfig, Registry};
 use tokenward_core::{
+    Clock,
     keyring::Sealer,
     session::{Lifetimes, Renewal},
 };
@@ -25,6 +26,8 @@ pub(super) struct World<'a> {
     pub(super) registry: &'a Registry,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) revocations: Revocations,
+    /// By which tokens are dated.
+    pub(super) clock: Arc<dyn Clock>,
     /// Whether other processes have the same store.
     pub(super) shared: bool,
     /// Ends its streams.
@@ -49,11 +52,11 @@ pub(super) async fn start(
         registry,
         ledger,
         revocations,
+        clock,
         shared,
         drain,
         connections,
     } = world;
-    let clock = registry.clock();
     let file = config
         .file_key(dev)
         .map_err(|(member, message)| Error::token_service(&format!("`token_service.{member}` {message}")))?;
@@ -73,7 +76,7 @@ pub(super) async fn start(
                 tracing::warn!("the signing key is kept in a file: it is not rotated");
                 First::File(key)
             }
-            None if config.generate_key => First::Generated,
+            None if config.generate_key && !shared => First::Generated,
             None => First::Stored,
         },
     };
@@ -98,8 +101,12 @@ pub(super) async fn start(
     };
     // The newest record of the audit log tells when a token may have been issued at the latest, should the clock have been set
     // back since.
-    let newest = ledger.audit(None, 1).await.map_err(Error::store)?;
-    let newest = newest.first().map(|(_, record)| record.at);
+    let newest = match ledger.audit(None, 1).await {
+        Ok(newest) => newest.first().map(|(_, record)| record.at),
+        // The clock of a shared store is nobody's to set back here.
+        Err(_) if shared => None,
+        Err(error) => return Err(Error::store(error)),
+    };
     let service = TokenService::new(
         settings,
         signer.clone(),

@@ -277,7 +277,6 @@ impl Signer {
 
     /// Says whether the store is known to have what it should. Where it is not, keys are not changed: the store may have lost
     /// them, and others be about to bring them back.
-    #[cfg_attr(not(test), expect(dead_code, reason = "whoever follows the store calls it"))]
     pub(crate) fn set_joined(&self, joined: bool) {
         self.0.joined.store(joined, Ordering::Release);
         self.0.wake.notify_one();

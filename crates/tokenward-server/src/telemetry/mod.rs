@@ -37,6 +37,10 @@ const LIMITED: &str = "tokenward_rate_limited_total";
 const STORE_DURATION: &str = "tokenward_store_duration_seconds";
 const STORE_ERRORS: &str = "tokenward_store_errors_total";
 const STORE_HEALTHY: &str = "tokenward_store_healthy";
+const STORE_CONNECTED: &str = "tokenward_store_connected";
+const VIEW_AGE: &str = "tokenward_revocation_view_age_seconds";
+const RECONCILES: &str = "tokenward_store_reconciles_total";
+const REASSERTED: &str = "tokenward_store_reasserted_total";
 const AUDIT_QUEUED: &str = "tokenward_audit_records_queued";
 const RELOADS: &str = "tokenward_config_reloads_total";
 const RELOADED: &str = "tokenward_config_last_reload_successful";
@@ -80,6 +84,14 @@ fn describe() {
         ),
         (STORE_ERRORS, "Calls of the store that failed, by operation."),
         (
+            RECONCILES,
+            "Times that everything was compared with the shared store: at the start, and after it may have lost something.",
+        ),
+        (
+            REASSERTED,
+            "Revocations, deletions, identity providers and keyrings that the shared store had lost and that were written back.",
+        ),
+        (
             RELOADS,
             "Times that another configuration was read while the server ran, by outcome: applied, refused.",
         ),
@@ -118,6 +130,14 @@ fn describe() {
         ),
         (STREAMS, "Token streams that are open."),
         (STORE_HEALTHY, "Whether the last write could be stored."),
+        (
+            STORE_CONNECTED,
+            "Whether the shared store answered the last time; it is asked ten times a second.",
+        ),
+        (
+            VIEW_AGE,
+            "How old what is known here of revocations is; -1: nothing was ever known. Of a store of one process always 0.",
+        ),
         (AUDIT_QUEUED, "Records of the audit log that wait to be written."),
         (BUILD_INFO, "Always 1; the version is a label."),
     ] {
@@ -221,6 +241,18 @@ pub(crate) fn store(operation: &'static str, took: Duration, ok: bool) {
 pub(crate) fn store_state(healthy: bool, queued: usize) {
     metrics::gauge!(STORE_HEALTHY).set(if healthy { 1.0 } else { 0.0 });
     metrics::gauge!(AUDIT_QUEUED).set(queued as f64);
+}
+
+/// Whether the shared store can be reached, and how old what is known of revocations is.
+pub(crate) fn cluster(connected: bool, age: Option<Duration>) {
+    metrics::gauge!(STORE_CONNECTED).set(if connected { 1.0 } else { 0.0 });
+    metrics::gauge!(VIEW_AGE).set(age.map_or(-1.0, |age| age.as_secs_f64()));
+}
+
+/// Everything was compared with the shared store, and so much written back to it.
+pub(crate) fn reconciled(written: usize) {
+    metrics::counter!(RECONCILES).increment(1);
+    metrics::counter!(REASSERTED).increment(written as u64);
 }
 
 /// A child was minted so much later than it was due.

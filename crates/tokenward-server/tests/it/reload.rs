@@ -320,7 +320,11 @@ async fn what_only_a_restart_can_change_is_refused_with_all_the_rest() {
         .replace("port: 0", "port: 1")
         .replace("host: 127.0.0.1", "host: 127.0.0.2, max_connections: 7")
         .replace("admin: \"127.0.0.1:0\"", "admin: \"127.0.0.3:0\"")
-        .replace("memory:", "sqlite:./elsewhere")
+        .replace(
+            "url: \"memory:\"",
+            "url: \"sqlite:./elsewhere\", prefix: x, journal: ./y, redis: { connections: 3, connect_timeout: 3s, \
+             command_timeout: 3s, cache_ttl: 3s, allow_eviction: true }",
+        )
         .replace("name: a", "name: b");
     let problems = server.refuse(&other).await;
     let restart = "only a restart can change this member";
@@ -330,6 +334,13 @@ async fn what_only_a_restart_can_change_is_refused_with_all_the_rest() {
         "server.admin",
         "server.max_connections",
         "store.url",
+        "store.prefix",
+        "store.journal",
+        "store.redis.connections",
+        "store.redis.connect_timeout",
+        "store.redis.command_timeout",
+        "store.redis.cache_ttl",
+        "store.redis.allow_eviction",
     ] {
         let said = problems
             .iter()
@@ -339,7 +350,7 @@ async fn what_only_a_restart_can_change_is_refused_with_all_the_rest() {
             "{member}: {problems:?}"
         );
     }
-    assert_eq!(problems.len(), 5);
+    assert_eq!(problems.len(), 12);
     assert_eq!(server.program.get("/jwks/b").await.status, StatusCode::NOT_FOUND);
     assert_eq!(server.program.get("/jwks/a").await.status, StatusCode::OK);
     assert!(!server.path("elsewhere").exists());

@@ -13,6 +13,7 @@
 mod authorize;
 mod child;
 mod clients;
+mod cluster;
 mod differential;
 mod http;
 mod judges;

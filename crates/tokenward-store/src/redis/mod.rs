@@ -124,6 +124,15 @@ struct Inner {
 }
 
 impl Redis {
+    /// Whether a URL can be one of a store: see [`RedisOptions::url`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Invalid`], with what is wrong and no password.
+    pub fn check_url(url: &str) -> Result<(), StoreError> {
+        Target::parse(url).map(|_| ())
+    }
+
     /// A store that connects when it is first used. Times are taken from `clock`.
     ///
     /// # Errors

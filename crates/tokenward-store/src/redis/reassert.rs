@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::future::try_join_all;
 use tokenward_core::Timestamp;
 
 use super::{
@@ -88,13 +88,13 @@ impl Redis {
     ///
     /// See [`Ledger`](crate::Ledger).
     pub async fn assert_idps(&self, idps: &[StoredIdp]) -> Result<usize, StoreError> {
-        stream::iter(idps)
-            .map(|idp| self.store_idp("assert", idp, usize::MAX))
-            .buffered(AT_ONCE)
-            .try_fold(0, |sum, became| async move {
-                Ok(sum + usize::from(became != "known"))
-            })
-            .await
+        let mut written = 0;
+        for idps in idps.chunks(AT_ONCE) {
+            let became =
+                try_join_all(idps.iter().map(|idp| self.store_idp("assert", idp, usize::MAX))).await?;
+            written += became.iter().filter(|became| *became != "known").count();
+        }
+        Ok(written)
     }
 
     /// Identity providers that were removed and not added again.
@@ -123,16 +123,17 @@ impl Redis {
     ///
     /// See [`Ledger`](crate::Ledger).
     pub async fn assert_removed_idps(&self, removed: &[RemovedIdp]) -> Result<usize, StoreError> {
-        stream::iter(removed)
-            .map(|idp| {
+        let mut sum = 0;
+        for removed in removed.chunks(AT_ONCE) {
+            let calls = removed.iter().map(|idp| {
                 let args = Args::default()
                     .of(codec::idp_name(&idp.tenant, &idp.name))
                     .of(score(idp.removed_at));
                 self.run::<usize>(&scripts::IDP_REMOVE, args)
-            })
-            .buffered(AT_ONCE)
-            .try_fold(0, |sum, removed| async move { Ok(sum + removed) })
-            .await
+            });
+            sum += try_join_all(calls).await?.into_iter().sum::<usize>();
+        }
+        Ok(sum)
     }
 
     /// Writes back a keyring where the store's is of a lower version, or where it has none.

@@ -1,6 +1,6 @@
 //! Revocations, which only grow.
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::future::try_join_all;
 
 use super::{
     Redis,
@@ -73,24 +73,32 @@ impl Redis {
     ///
     /// As those of [`Ledger`](crate::Ledger). Some of them may be stored then.
     pub async fn assert_revocations(&self, revocations: &[Revocation]) -> Result<usize, StoreError> {
-        stream::iter(revocations.chunks(TOGETHER))
-            .map(|chunk| async move {
-                let mut asserted = 0;
-                for (joined, revocation) in self.join_all("assert", chunk).await?.iter().zip(chunk) {
-                    match joined {
-                        Joined::Is(_) => asserted += 1,
-                        Joined::Was(_) | Joined::Deleted => {}
-                        Joined::Taken | Joined::Damaged => tracing::error!(
-                            id = revocation.id,
-                            "A revocation is not written back: the store holds something else in its place"
-                        ),
-                    }
-                }
-                Ok(asserted)
-            })
-            .buffer_unordered(AT_ONCE)
-            .try_fold(0, |sum, asserted| async move { Ok(sum + asserted) })
-            .await
+        let mut asserted = 0;
+        for revocations in revocations.chunks(TOGETHER * AT_ONCE) {
+            let calls = revocations.chunks(TOGETHER).map(|some| self.assert_some(some));
+            asserted += try_join_all(calls).await?.into_iter().sum::<usize>();
+        }
+        Ok(asserted)
+    }
+
+    async fn assert_some(&self, revocations: &[Revocation]) -> Result<usize, StoreError> {
+        let mut asserted = 0;
+        for (joined, revocation) in self
+            .join_all("assert", revocations)
+            .await?
+            .iter()
+            .zip(revocations)
+        {
+            match joined {
+                Joined::Is(_) => asserted += 1,
+                Joined::Was(_) | Joined::Deleted => {}
+                Joined::Taken | Joined::Damaged => tracing::error!(
+                    id = revocation.id,
+                    "A revocation is not written back: the store holds something else in its place"
+                ),
+            }
+        }
+        Ok(asserted)
     }
 
     /// Stores each where what is stored is still what it was joined with; where it is not, joins it anew.
@@ -185,6 +193,22 @@ impl Redis {
             }
         }
         Ok(found)
+    }
+
+    /// The revocation of a rule.
+    #[cfg(feature = "sqlite")]
+    pub(crate) async fn revocation_of_rule(
+        &self,
+        issuer: &str,
+        rule: &RevocationRule,
+    ) -> Result<Option<Revocation>, StoreError> {
+        let rule = codec::rule_name(issuer, rule);
+        let found: Option<Vec<u8>> = self
+            .ask("HGET", "revocations", Args::default().of(rule.as_str()))
+            .await?;
+        found
+            .map(|value| checked(rule.as_bytes(), Some(&value)))
+            .transpose()
     }
 
     pub(super) async fn revocation_of(&self, id: &str) -> Result<Option<Revocation>, StoreError> {

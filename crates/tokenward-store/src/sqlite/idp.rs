@@ -1,5 +1,8 @@
 //! Dynamic identity providers as rows.
 
+#[cfg(feature = "redis")]
+use std::collections::{HashMap, HashSet};
+
 use rusqlite::{Connection, Row, params};
 use tokenward_core::Timestamp;
 
@@ -71,6 +74,46 @@ pub(super) fn remove(connection: &Connection, tenant: &str, name: &str) -> Resul
         .prepare_cached("DELETE FROM idp WHERE tenant = ? AND name = ?")?
         .execute([tenant, name])?;
     Ok(removed > 0)
+}
+
+/// Has exactly these, in their order, and says whether anything changed.
+#[cfg(feature = "redis")]
+pub(super) fn replace(connection: &Connection, idps: &[StoredIdp]) -> Result<bool, Failure> {
+    fn name(idp: &StoredIdp) -> (&str, &str) {
+        (&idp.tenant, &idp.name)
+    }
+    let former = all(connection)?;
+    if former == idps {
+        return Ok(false);
+    }
+    let names: HashSet<_> = idps.iter().map(name).collect();
+    let (kept, gone): (Vec<_>, Vec<_>) = former.iter().partition(|idp| names.contains(&name(idp)));
+    for gone in gone {
+        remove(connection, &gone.tenant, &gone.name)?;
+    }
+    if !idps
+        .iter()
+        .map(name)
+        .zip(&kept)
+        .all(|(name_of, kept)| name_of == name(kept))
+    {
+        // The order is what tells which of two runs, on every replica alike.
+        connection.prepare_cached("DELETE FROM idp")?.execute([])?;
+    }
+    let former: HashMap<_, _> = former.iter().map(|idp| (name(idp), idp)).collect();
+    for idp in idps {
+        if former.get(&name(idp)).is_none_or(|former| *former != idp) || !is_there(connection, idp)? {
+            put(connection, idp, usize::MAX)?;
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(feature = "redis")]
+fn is_there(connection: &Connection, idp: &StoredIdp) -> Result<bool, Failure> {
+    Ok(connection
+        .prepare_cached("SELECT 1 FROM idp WHERE tenant = ? AND name = ?")?
+        .exists([&idp.tenant, &idp.name])?)
 }
 
 /// The provider, and whether its digest matches.

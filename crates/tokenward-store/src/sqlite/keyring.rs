@@ -25,17 +25,34 @@ pub(super) fn get(connection: &Connection) -> Result<Option<(u64, Vec<u8>)>, Fai
 }
 
 pub(super) fn put(connection: &Connection, expected: u64, bytes: &[u8]) -> Result<bool, Failure> {
+    if version(connection)? != expected {
+        return Ok(false);
+    }
+    write(connection, expected.saturating_add(1), bytes)
+}
+
+/// Takes the place of an older version.
+#[cfg(feature = "redis")]
+pub(super) fn keep(connection: &Connection, newer: u64, bytes: &[u8]) -> Result<bool, Failure> {
+    if version(connection)? >= newer {
+        return Ok(false);
+    }
+    write(connection, newer, bytes)
+}
+
+/// 0: there is none.
+fn version(connection: &Connection) -> Result<u64, Failure> {
     let version: Option<u64> = connection
         .prepare_cached("SELECT version FROM keyring")?
         .query_row([], |row| row.get(0))
         .optional()?;
-    if version.unwrap_or(0) != expected {
-        return Ok(false);
-    }
-    let next = expected.saturating_add(1);
+    Ok(version.unwrap_or(0))
+}
+
+fn write(connection: &Connection, version: u64, bytes: &[u8]) -> Result<bool, Failure> {
     connection
         .prepare_cached("INSERT OR REPLACE INTO keyring (only, version, bytes, digest) VALUES (1, ?, ?, ?)")?
-        .execute(params![next, bytes, digest_of(next, bytes)])?;
+        .execute(params![version, bytes, digest_of(version, bytes)])?;
     Ok(true)
 }
 

@@ -20,6 +20,8 @@ mod copy;
 mod family;
 mod file;
 mod idp;
+#[cfg(feature = "redis")]
+mod journal;
 mod keyring;
 mod ledger;
 mod revocation;

@@ -19,13 +19,7 @@ pub(super) fn revoke(connection: &Connection, revocation: &Revocation) -> Result
     if let RevocationRule::Parent(parent_jti) = &revocation.rule {
         family::remove(connection, parent_jti)?;
     }
-    let (kind, value) = revocation.rule.key();
-    let former = connection
-        .prepare_cached(BY_RULE)?
-        .query_row([&revocation.issuer, kind, value], |row| Ok(checked(row)))
-        .optional()?
-        .transpose()?;
-    let effective = match former {
+    let effective = match of_rule(connection, &revocation.issuer, &revocation.rule)? {
         None => revocation.clone(),
         Some((sequence, former)) => {
             let grown = former.grown(revocation);
@@ -38,6 +32,46 @@ pub(super) fn revoke(connection: &Connection, revocation: &Revocation) -> Result
             grown
         }
     };
+    let sequence = write(connection, &effective)?;
+    Ok(Revoked { sequence, effective })
+}
+
+/// Keeps what another store has, under the id that it has there, and says what is in force: what was kept here of its rule may
+/// refuse more.
+#[cfg(feature = "redis")]
+pub(super) fn adopt(connection: &Connection, record: &Revocation) -> Result<Revocation, Failure> {
+    let former = of_rule(connection, &record.issuer, &record.rule)?;
+    let effective = match &former {
+        None => record.clone(),
+        Some((_, former)) => Revocation {
+            id: record.id.clone(),
+            created_at: record.created_at,
+            ..former.grown(record)
+        },
+    };
+    if former.is_none_or(|(_, former)| former != effective) {
+        write(connection, &effective)?;
+    }
+    Ok(effective)
+}
+
+/// The record of a rule, and its sequence.
+pub(super) fn of_rule(
+    connection: &Connection,
+    issuer: &str,
+    rule: &RevocationRule,
+) -> Result<Option<(u64, Revocation)>, Failure> {
+    let (kind, value) = rule.key();
+    connection
+        .prepare_cached(BY_RULE)?
+        .query_row([issuer, kind, value], |row| Ok(checked(row)))
+        .optional()?
+        .transpose()
+}
+
+/// In the place of the one of its rule, under a new sequence.
+fn write(connection: &Connection, effective: &Revocation) -> Result<u64, Failure> {
+    let (kind, value) = effective.rule.key();
     let sequence = connection
         .prepare_cached("UPDATE counter SET value = value + 1 WHERE name = 'revocations' RETURNING value")?
         .query_row([], |row| row.get(0))?;
@@ -45,7 +79,7 @@ pub(super) fn revoke(connection: &Connection, revocation: &Revocation) -> Result
         .prepare_cached(
             "INSERT INTO revocation (sequence, id, issuer, kind, value, time, expires_at, created_at, note, \
              digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (issuer, kind, value) DO \
-             UPDATE SET sequence = ?1, time = ?6, expires_at = ?7, note = ?9, digest = ?10",
+             UPDATE SET sequence = ?1, id = ?2, time = ?6, expires_at = ?7, created_at = ?8, note = ?9, digest = ?10",
         )?
         .execute(params![
             sequence,
@@ -57,9 +91,9 @@ pub(super) fn revoke(connection: &Connection, revocation: &Revocation) -> Result
             effective.expires_at.map(Timestamp::as_millis),
             effective.created_at.as_millis(),
             effective.note,
-            digest_of(&effective),
+            digest_of(effective),
         ])?;
-    Ok(Revoked { sequence, effective })
+    Ok(sequence)
 }
 
 pub(super) fn page(

@@ -115,6 +115,19 @@ const MIGRATIONS: &[&str] = &[
         UPDATE counter SET value = value - 1 WHERE name = 'families';
     END;
     ",
+    "
+    CREATE TABLE tombstone (  -- of what was deleted, so that nobody who still has it brings it back
+        kind   TEXT    NOT NULL,  -- idp, or the kind of a rule
+        owner  TEXT    NOT NULL,  -- its tenant, or its issuer
+        name   TEXT    NOT NULL,  -- its name, or what the rule names
+        time   INTEGER,           -- what the rule compares with
+        at     INTEGER NOT NULL,  -- of the deletion
+        until  INTEGER,           -- when it may go
+        digest BLOB    NOT NULL,
+        PRIMARY KEY (kind, owner, name)
+    ) STRICT;
+    CREATE INDEX tombstone_until ON tombstone (until) WHERE until IS NOT NULL;
+    ",
 ];
 
 /// The newest version that this program knows.

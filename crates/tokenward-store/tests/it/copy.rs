@@ -246,7 +246,7 @@ async fn an_older_backup_is_upgraded_when_it_is_restored() {
         "a backup changes nothing"
     );
     Sqlite::restore(&path("backup"), &path("new")).unwrap();
-    assert_eq!(upgrade::version(&database(&path("new"))), 3);
+    assert_eq!(upgrade::version(&database(&path("new"))), 4);
     let store = Sqlite::open(&path("new")).unwrap();
     assert_eq!(store.load_all().await.unwrap().len(), 2);
 }

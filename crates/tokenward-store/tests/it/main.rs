@@ -22,5 +22,6 @@ mod redis_races;
 mod redis_reassert;
 mod redis_snapshots;
 mod redis_topology;
+mod replicated;
 mod sqlite;
 mod upgrade;

@@ -9,12 +9,13 @@ use tokenward_testkit::conformance::{snapshot, stored_idp};
 use crate::sqlite::{database, tamper};
 
 /// Each was written by the program of its time.
-const OLDER: [(i64, &str); 2] = [
+const OLDER: [(i64, &str); 3] = [
     (1, include_str!("../fixtures/version-1.sql")),
     (2, include_str!("../fixtures/version-2.sql")),
+    (3, include_str!("../fixtures/version-3.sql")),
 ];
 /// How many families, revocations and records of the audit log they have.
-const HELD: [[usize; 3]; 2] = [[0, 0, 0], [2, 1, 7]];
+const HELD: [[usize; 3]; 3] = [[0, 0, 0], [2, 1, 7], [2, 1, 7]];
 
 pub(crate) fn make(directory: &Path, dump: &str) {
     let connection = rusqlite::Connection::open(database(directory)).unwrap();
@@ -100,7 +101,7 @@ async fn a_newer_store_is_refused_and_left_byte_for_byte() {
     let error = Sqlite::open(directory.path()).unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Newer);
     assert!(error.to_string().contains("version 99"), "{error}");
-    assert!(error.to_string().contains("versions up to 3"), "{error}");
+    assert!(error.to_string().contains("versions up to 4"), "{error}");
     assert!(content() == before, "the files changed");
 
     // Nor does a backup of it pass for one, or a restore.

@@ -1,7 +1,7 @@
 //! Variables in the file's text, and variables that override members.
 
 use super::{read, read_with};
-use crate::config::{Config, Environment, Level, load};
+use crate::config::{Config, Environment, Level, StoreUrl, load};
 
 fn with<const N: usize>(text: &str, variables: [(&str, &str); N]) -> Result<Config, String> {
     read_with(text, &Environment::from(variables))
@@ -167,6 +167,57 @@ fn variables_alone_are_enough() {
     assert!(
         load(Some(&missing), true, &alone).is_err(),
         "a file that is named must be there"
+    );
+}
+
+#[test]
+fn an_address_and_a_password_of_redis_work_alone() {
+    let url = |text: &str, variables: &[(&str, &str)]| match read_with(text, &Environment::of(variables))
+        .unwrap()
+        .store
+        .url
+    {
+        StoreUrl::Redis(url) => url.expose().to_owned(),
+        other => panic!("{other:?}"),
+    };
+    let address = ("REDIS_ADDR", "h:6379");
+    let password = ("REDIS_PASSWORD", "p@ss/1");
+    assert_eq!(url("", &[address]), "redis://h:6379");
+    assert_eq!(url("", &[address, password]), "redis://:p%40ss%2F1@h:6379");
+    assert_eq!(
+        url("", &[("REDIS_ADDR", "rediss://u@h"), password]),
+        "rediss://u:p%40ss%2F1@h"
+    );
+    // The address of the file, or of the long name, keeps a password of its own.
+    let file = "store: { url: 'redis+cluster://h:1,i:2' }";
+    assert_eq!(url(file, &[password]), "redis+cluster://:p%40ss%2F1@h:1,i:2");
+    assert_eq!(
+        url(file, &[address]),
+        "redis://h:6379",
+        "a variable wins over the file"
+    );
+    let long = ("TOKENWARD__STORE__URL", "redis://:own@long:1");
+    assert_eq!(url(file, &[address, password, long]), "redis://:own@long:1");
+    assert!(
+        Environment::of(&[address]).has_overrides(),
+        "no file is asked for"
+    );
+    let other = read_with("", &Environment::of(&[password])).unwrap();
+    assert!(matches!(other.store.url, StoreUrl::Sqlite(_)));
+    let shown = read_with("", &Environment::of(&[address, password])).unwrap();
+    let shown = format!("{shown:?} {:?}", shown.effective.members());
+    assert!(
+        shown.contains("redis://:***@h:6379") && !shown.contains("ss%2F1"),
+        "{shown}"
+    );
+    let error = with(
+        "",
+        [("REDIS_ADDR", "no-scheme://h"), ("REDIS_PASSWORD", "canary")],
+    )
+    .unwrap_err();
+    assert!(
+        error.starts_with("REDIS_ADDR: store.url: must be") && !error.contains("canary"),
+        "{error}"
     );
 }
 

@@ -149,8 +149,10 @@ refused! {
         "1:24: server.tls.cert: cannot read the file: No such file or directory (os error 2)",
         "1:39: server.tls.key: expected a file, found something else",
     ];
-    an_unknown_store: "store: { url: 'redis://h' }" => ["1:15: store.url: must be `sqlite:DIRECTORY` or `memory:`"];
-    a_store_without_a_place: "store: { url: 'sqlite:' }" => ["1:15: store.url: must be `sqlite:DIRECTORY` or `memory:`"];
+    an_unknown_store: "store: { url: 'redis+srv://h' }" => ["1:15: store.url: must be `sqlite:DIRECTORY`, `memory:`, `redis://HOST:PORT`, `rediss://HOST:PORT`, `redis+sentinel://HOST:PORT,…/MASTER` or `redis+cluster://HOST:PORT,…`"];
+    a_store_without_a_place: "store: { url: 'sqlite:' }" => ["1:15: store.url: must be `sqlite:DIRECTORY`, `memory:`, `redis://HOST:PORT`, `rediss://HOST:PORT`, `redis+sentinel://HOST:PORT,…/MASTER` or `redis+cluster://HOST:PORT,…`"];
+    a_redis_without_a_host: "store: { url: 'redis://:s3cret@' }" => ["1:15: store.url: the URL of the store: a host is missing"];
+    a_prefix_with_a_meaning_of_its_own: "store: { prefix: 'a:{b}' }" => ["1:18: store.prefix: must be 1 to 64 of `A-Z a-z 0-9 . _ -`"];
     an_idp_without_a_name: "idps:\n- url: https://a.example/k" => ["2:3: idps[0].name: the member is missing"];
     names: "idps:\n- { name: a.b, url: 'https://a.example/k' }\n- { name: a/b, url: 'https://a.example/k' }\n- { name: all, url: 'https://a.example/k' }\n- { name: self, url: 'https://a.example/k' }" => [
         "2:11: idps[0].name: must be 1 to 64 letters, digits, `_` or `-`",
@@ -197,6 +199,9 @@ refused! {
         "1:26: token_service.issuer: must be an https URL; http is for `--dev`",
         "1:54: token_service.child_lifetime: is longer than `max_lifetime`",
         "1:74: token_service.publish_ahead: `publish_ahead` must be at least 900 s: for so long verifiers keep a set without the new key"
+    ];
+    a_first_key_that_every_replica_would_make: "store: { url: 'redis://h' }\ncredentials: [{ name: a, secret_sha256: 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef }]\ntoken_service: { issuer: 'https://a.example', audience: [x], allow_plaintext_keys: true, generate_key: true }" => [
+        "3:104: token_service.generate_key: is for a store of one process: with Redis run `tokenward keys generate` once, while the replicas run"
     ];
     an_issuer_that_an_idp_has: "credentials: [{ name: a, secret_sha256: 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef }]\ntoken_service: { issuer: 'https://a.example', audience: [x], allow_plaintext_keys: true }\nidps: [{ name: a, issuer: 'https://a.example', audiences: any }]" => [
         "2:26: token_service.issuer: the IdP `a` has the same issuer"

@@ -92,6 +92,22 @@ async fn next(body: &mut axum::body::Body) -> Option<String> {
 }
 
 #[tokio::test]
+async fn whoever_missed_what_was_told_asks_for_the_families_that_somebody_follows() {
+    let here = World::new().await;
+    let (there, counted) = another(&here).await;
+    let pair = here.pair(r#"{"user_id":"a","auto_renew":false}"#).await;
+    here.pair(r#"{"user_id":"b","include_child":true}"#).await;
+    let mut follower = there.service.follow(&pair.parent.id).await.unwrap();
+    here.renew(&pair.parent.token).await.unwrap();
+    assert!(follower.changed().now_or_never().is_none());
+    counted.counts();
+    there.service.missed_children().await.unwrap();
+    assert_eq!(follower.changed().now_or_never(), Some(()));
+    assert_eq!(follower.news(), News::Child(1));
+    assert_eq!(counted.counts(), (1, 0), "of those alone");
+}
+
+#[tokio::test]
 async fn a_stream_hears_of_children_and_ends_of_other_processes_without_asking_for_them() {
     let here = World::new().await;
     let (there, counted) = another(&here).await;
