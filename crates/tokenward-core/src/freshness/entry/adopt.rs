@@ -1,7 +1,15 @@
 //! What others that have the same store find out for this entry.
 
-use super::{
-    Adopted, Duration, Entry, Errand, FetchPlan, Finished, Flight, KeySet, Restored, Timestamp, backoff,
+use std::time::Duration;
+
+use super::{Entry, Flight};
+use crate::{
+    Timestamp,
+    freshness::{
+        backoff,
+        facts::{Adopted, Errand, FetchPlan, Finished, Restored},
+    },
+    jose::KeySet,
 };
 
 /// How far ahead of ours the clock of whoever fetched a set may be.

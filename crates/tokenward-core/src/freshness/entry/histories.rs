@@ -7,7 +7,7 @@ use super::{
     *,
 };
 use crate::{
-    freshness::{Lookup, Refresh},
+    freshness::{Lookup, Refresh, facts::Outcome, status::State},
     jose::{Algorithm, Thumbprint},
 };
 

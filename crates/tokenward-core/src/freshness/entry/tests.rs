@@ -1,5 +1,9 @@
 //! One test for each rule. Random histories are in `histories`.
 
+mod kept;
+mod keys;
+mod unknown;
+
 use std::fmt::Write;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -7,8 +11,12 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use super::*;
 use crate::{
-    freshness::{CachePolicy, Lookup, Refresh},
-    jose::{Algorithm, Truncation},
+    freshness::{
+        CachePolicy, Lookup, Refresh,
+        facts::{Event, Finished, Outcome},
+        status::State,
+    },
+    jose::{Algorithm, KeySet, Truncation},
 };
 
 pub(super) const START: i64 = 1_800_000_000;
@@ -351,166 +359,6 @@ fn no_stale_window_keeps_what_is_fresh() {
 }
 
 #[test]
-fn an_absent_key_verifies_for_its_grace_and_is_not_served() {
-    let mut entry = loaded(settings(), &[("a", 1), ("b", 2)]);
-    let finished = entry.land(fresh_set(&[("b", 2)]), at(100));
-    assert_eq!((finished.new_keys, finished.events), (true, vec![]));
-    assert_eq!(entry.serves(at(100)), ["b"]);
-    assert_eq!(entry.next_wakeup(), at(400));
-    entry.land(fresh_set(&[("b", 2), ("c", 3)]), at(200));
-    assert!(
-        entry.finds("a", at(399)) && !entry.finds("a", at(400)),
-        "nothing prolongs it"
-    );
-    let generation = entry.view().generation();
-    assert!(entry.tick(at(400)) && !entry.tick(at(400)));
-    assert!(entry.view().generation() > generation);
-}
-
-#[test]
-fn a_key_that_comes_back_is_there_again() {
-    let mut entry = loaded(settings(), &[("a", 1), ("b", 2)]);
-    for round in 0..10 {
-        let now = at(100 + round * 200);
-        let listed: &[(&str, u8)] = if round % 2 == 0 {
-            &[("b", 2)]
-        } else {
-            &[("a", 1), ("b", 2)]
-        };
-        entry.land(fresh_set(listed), now);
-        entry.tick(now);
-        assert!(
-            entry.finds("a", now + secs(199)) && entry.finds("b", now),
-            "{round}"
-        );
-    }
-}
-
-#[test]
-fn the_same_id_with_another_key_drops_the_old_one_at_once() {
-    let mut entry = loaded(settings(), &[("a", 1), ("b", 2)]);
-    let old = *entry.view().keys(at(0)).unwrap().usable()[0].thumbprint();
-    let finished = entry.land(fresh_set(&[("a", 9), ("b", 2)]), at(1));
-    let view = entry.view();
-    let Lookup::Use { key, .. } = view.lookup(Some("a"), Algorithm::EdDsa, at(1)) else {
-        panic!()
-    };
-    assert_ne!(*key.thumbprint(), old);
-    let replaced = Event::KeyReplaced {
-        kid: "a".to_owned(),
-        old,
-        new: Some(*key.thumbprint()),
-    };
-    assert_eq!(finished.events, [replaced]);
-    entry.land(fresh_set(&[("b", 2)]), at(2));
-    let view = entry.view();
-    let Lookup::Use { key, .. } = view.lookup(Some("a"), Algorithm::EdDsa, at(2)) else {
-        panic!()
-    };
-    assert_ne!(
-        *key.thumbprint(),
-        old,
-        "grace is for the one that was listed last"
-    );
-}
-
-#[test]
-fn all_keys_replaced_is_told() {
-    let mut entry = loaded(settings(), &[("a", 1), ("b", 2)]);
-    let finished = entry.land(fresh_set(&[("c", 3)]), at(1));
-    assert_eq!(finished.events, [Event::AllKeysReplaced]);
-    assert!(entry.finds("a", at(1)) && entry.finds("b", at(1)) && entry.finds("c", at(1)));
-}
-
-#[test]
-fn a_compromised_key_has_no_grace() {
-    for kid in ["a", ""] {
-        let mut entry = loaded(settings(), &[(kid, 1), ("b", 2)]);
-        assert!(entry.finds(if kid.is_empty() { "b" } else { "a" }, at(0)));
-        let leaked = jwk(kid, 1, r#","d":"AAAA""#);
-        let finished = entry.land(
-            fresh(&body(&[leaked, jwk("b", 2, "")]), Upstream::default()),
-            at(1),
-        );
-        assert!(
-            finished.events.contains(&Event::KeysCompromised { count: 1 }),
-            "{finished:?}"
-        );
-        assert!(entry.view.absent.is_empty(), "{kid:?}");
-        assert_eq!(entry.serves(at(1)), ["b"]);
-    }
-}
-
-#[test]
-fn a_key_whose_private_half_is_out_is_gone_whatever_it_is_called() {
-    let leaked = jwk("other", 1, r#","d":"AAAA""#);
-    let beside = [leaked.clone(), jwk("b", 2, "")];
-    for (after, found) in [(&beside[..], ["b"]), (&[leaked][..], ["b"])] {
-        let mut entry = loaded(settings(), &[("a", 1), ("b", 2)]);
-        let body = body(after);
-        let finished = entry.land(fresh(&body, Upstream::default()), at(1));
-        assert!(finished.new_keys && finished.events.contains(&Event::KeysCompromised { count: 1 }));
-        assert!(!entry.finds("a", at(1)) && entry.finds("b", at(1)), "{body}");
-        assert!(entry.view.absent.is_empty());
-        assert_eq!(entry.serves(at(1)), found);
-        let status = entry.status(at(1));
-        assert_eq!(status.skipped_keys.len(), 1);
-        assert_eq!(status.skipped_keys[0].reason, "private_material");
-    }
-}
-
-#[test]
-fn what_a_refused_set_leaves_is_not_taken_for_the_whole_one() {
-    let leaked = body(&[jwk("a", 1, r#","d":"AAAA""#)]);
-    let mut entry = loaded(settings(), &[("a", 1), ("b", 2)]);
-    entry.land(fresh(&leaked, Upstream::default()), at(1));
-    assert_eq!(entry.status(at(1)).state, State::Degraded);
-    let plan = entry.begin_fetch(Cause::Manual, at(2)).unwrap();
-    assert_eq!(plan.validators, None, "a 304 would confirm the half of it");
-    entry.finish_fetch(plan.ticket, fresh_set(&[("a", 1), ("b", 2)]), at(2), 0.0);
-    assert_eq!(entry.serves(at(2)), ["a", "b"], "the same body as before");
-
-    // One that was waiting for its end, and the last one that was left.
-    let mut entry = loaded(settings(), &[("a", 1), ("b", 2)]);
-    entry.land(fresh_set(&[("b", 2)]), at(1));
-    assert!(entry.finds("a", at(1)));
-    let finished = entry.land(fresh(&leaked, Upstream::default()), at(2));
-    assert!(finished.new_keys && !entry.finds("a", at(2)) && entry.finds("b", at(2)));
-    let finished = entry.land(fresh(&leaked, Upstream::default()), at(3));
-    assert!(!finished.new_keys, "nothing is left to remove");
-    let last = body(&[jwk("b", 2, r#","d":"AAAA""#)]);
-    assert!(entry.land(fresh(&last, Upstream::default()), at(4)).new_keys);
-    assert_eq!(
-        (entry.status(at(4)).state, entry.snapshot()),
-        (State::Failed, None)
-    );
-}
-
-#[test]
-fn keys_without_id_are_told_apart() {
-    let mut entry = loaded(settings(), &[("", 1), ("", 2), ("c", 3)]);
-    assert!(matches!(
-        entry.view().lookup(None, Algorithm::EdDsa, at(0)),
-        Lookup::Ambiguous
-    ));
-    entry.land(fresh_set(&[("c", 3)]), at(1));
-    assert_eq!(entry.view.absent.len(), 2);
-    assert!(entry.finds("", at(1)), "the set's only key, whatever is absent");
-
-    // RFC 7515 appendix A.3.
-    let other = r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#;
-    for (before, found) in [(&[("", 1)][..], true), (&[("", 1), ("", 2)][..], false)] {
-        let mut entry = loaded(settings(), before);
-        entry.land(fresh(&body(&[other.to_owned()]), Upstream::default()), at(1));
-        assert_eq!(
-            entry.finds("", at(1)),
-            found,
-            "an absent key is found if it is the only one that fits"
-        );
-    }
-}
-
-#[test]
 fn purge_drops_everything_at_once() {
     let mut entry = loaded(settings(), &[("a", 1), ("b", 2)]);
     entry.land(fresh_set(&[("b", 2)]), at(1));
@@ -582,141 +430,6 @@ fn retry_after_is_honoured() {
 }
 
 #[test]
-fn an_unknown_kid_is_fetched_for_once_and_then_known_to_be_absent() {
-    let mut entry = loaded(settings(), &[("a", 1)]);
-    let Miss::Fetch(plan) = entry.miss("x", ALICE, at(10)) else {
-        panic!()
-    };
-    assert!(plan.single_attempt() && plan.validators.is_some());
-    assert_eq!(entry.miss("x", BOB, at(10)), Miss::Join);
-    assert_eq!(entry.miss("y", BOB, at(10)), Miss::Join);
-    entry.finish_fetch(plan.ticket, not_modified(), at(11), 0.0);
-    assert_eq!(entry.miss("x", BOB, at(11)), Miss::KnownAbsent);
-    assert_eq!(entry.miss("x", BOB, at(40)), Miss::KnownAbsent);
-    assert_eq!(
-        entry.miss("y", ALICE, at(11)),
-        Miss::OverBudget,
-        "its half is out"
-    );
-    assert!(
-        matches!(entry.miss("y", BOB, at(11)), Miss::Fetch(_)),
-        "it only joined"
-    );
-    assert!(matches!(entry.miss("z", CallerId::new(3), at(11)), Miss::Join));
-}
-
-#[test]
-fn an_id_whose_key_does_not_fit_is_absent_too() {
-    let mut entry = loaded(settings(), &[("a", 1)]);
-    assert!(matches!(
-        entry.view().lookup(Some("a"), Algorithm::Rs256, at(10)),
-        Lookup::Unknown
-    ));
-    let Miss::Fetch(plan) = entry.miss("a", ALICE, at(10)) else {
-        panic!()
-    };
-    entry.finish_fetch(plan.ticket, not_modified(), at(10), 0.0);
-    assert_eq!(entry.miss("a", ALICE, at(11)), Miss::KnownAbsent);
-    assert!(entry.finds("a", at(11)), "which takes nothing from those it fits");
-}
-
-#[test]
-fn the_negative_cache_ends_with_its_time_and_with_the_set() {
-    let mut entry = loaded(settings(), &[("a", 1)]);
-    let Miss::Fetch(plan) = entry.miss("x", ALICE, at(10)) else {
-        panic!()
-    };
-    entry.finish_fetch(plan.ticket, not_modified(), at(10), 0.0);
-    assert!(entry.is_known_absent("x", at(39)) && !entry.is_known_absent("x", at(40)));
-    entry.land(fresh_set(&[("b", 2)]), at(12));
-    assert!(!entry.is_known_absent("x", at(12)));
-}
-
-#[test]
-fn what_a_failed_fetch_did_not_find_is_not_absent_and_counts_all_the_same() {
-    let mut entry = loaded(settings(), &[("a", 1)]);
-    let due = entry.next_wakeup();
-    let outcomes = [failed(), Outcome::Refused { code: "not_json" }];
-    for (caller, outcome) in [ALICE, BOB].into_iter().zip(outcomes) {
-        let Miss::Fetch(plan) = entry.miss("x", caller, at(10)) else {
-            panic!()
-        };
-        entry.finish_fetch(plan.ticket, outcome, at(10), 0.0);
-        assert!(!entry.is_known_absent("x", at(10)));
-    }
-    assert_eq!(entry.miss("x", CallerId::new(3), at(10)), Miss::OverBudget);
-    assert_eq!(entry.next_wakeup(), due, "the schedule does not hear of it");
-    assert!(!entry.is_failing());
-    assert_eq!(entry.status(at(10)).error_count, 2);
-}
-
-#[test]
-fn a_flood_of_one_caller_leaves_room_for_a_real_rotation() {
-    let mut entry = loaded(settings(), &[("a", 1)]);
-    let mut fetches = Vec::new();
-    for n in 0..100_000_u32 {
-        let now = at(10) + Duration::from_millis(u64::from(n));
-        if n == 50_000 {
-            let Miss::Fetch(plan) = entry.miss("new", BOB, now) else {
-                panic!("starved")
-            };
-            entry.finish_fetch(plan.ticket, fresh_set(&[("a", 1), ("new", 2)]), now, 0.0);
-            assert!(entry.finds("new", now));
-        }
-        let mut kid = String::new();
-        write!(kid, "random-{n}").unwrap();
-        if let Miss::Fetch(plan) = entry.miss(&kid, ALICE, now) {
-            fetches.push(now);
-            entry.finish_fetch(plan.ticket, failed(), now, 0.0);
-        }
-    }
-    assert!(
-        fetches.windows(4).all(|four| four[3].since(four[0]) > secs(60)),
-        "{fetches:?}"
-    );
-    assert!((2..=4).contains(&fetches.len()), "{fetches:?}");
-    assert!(entry.absent_kids.len() <= 4 && entry.budget.take(1_000, secs(1), BOB, at(200)));
-}
-
-#[test]
-fn budget_and_negative_ttl_are_settings() {
-    let generous = Settings {
-        unknown_kid: crate::freshness::UnknownKid {
-            budget: 6,
-            refill: secs(1),
-            negative_ttl: secs(2),
-        },
-        ..settings()
-    };
-    let mut entry = loaded(generous, &[("a", 1)]);
-    for kid in ["x", "y", "z"] {
-        let Miss::Fetch(plan) = entry.miss(kid, ALICE, at(10)) else {
-            panic!()
-        };
-        entry.finish_fetch(plan.ticket, not_modified(), at(10), 0.0);
-    }
-    assert_eq!(entry.miss("w", ALICE, at(10)), Miss::OverBudget);
-    assert!(!entry.is_known_absent("x", at(12)));
-    assert!(matches!(entry.miss("w", ALICE, at(11)), Miss::Fetch(_)));
-}
-
-#[test]
-fn bad_signatures_have_a_budget_of_their_own() {
-    let mut entry = loaded(settings(), &[("a", 1)]);
-    let Miss::Fetch(plan) = entry.bad_signature(ALICE, at(10)) else {
-        panic!()
-    };
-    assert!(plan.single_attempt());
-    entry.finish_fetch(plan.ticket, failed(), at(10), 0.0);
-    assert_eq!(entry.next_wakeup(), at(3_600));
-    assert_eq!(entry.bad_signature(ALICE, at(69)), Miss::OverBudget);
-    assert!(
-        matches!(entry.miss("x", ALICE, at(69)), Miss::Fetch(_)),
-        "the other budget is whole"
-    );
-}
-
-#[test]
 fn the_failure_of_a_first_load_is_told_at_once_where_that_is_configured() {
     let negative = Settings {
         negative_cache_ttl: secs(20),
@@ -729,57 +442,6 @@ fn the_failure_of_a_first_load_is_told_at_once_where_that_is_configured() {
         assert_eq!(entry.miss("x", ALICE, at(5)), during);
         assert_eq!(entry.miss("x", ALICE, at(20)), Miss::Join);
     }
-}
-
-#[test]
-fn truncation_keeps_what_is_in_use() {
-    let settings = Settings {
-        max_keys: 2,
-        ..settings()
-    };
-    let keys = [("p", 1), ("q", 2)];
-    let more = [("n1", 3), ("n2", 4), ("q", 2), ("used", 5), ("p", 1)];
-    let mut entry = loaded(settings.clone(), &keys);
-    entry.note_use("used", at(1));
-    let finished = entry.land(fresh_set(&more), at(2));
-    assert_eq!(entry.serves(at(2)), ["q", "used"]);
-    let truncated = finished.truncated.unwrap();
-    assert_eq!(truncated.original_count, 5);
-    assert_eq!(truncated.dropped.kids, ["n1", "n2", "p"]);
-    let status = entry.status(at(2));
-    assert_eq!(
-        (status.dropped_kids, status.dropped_count),
-        (truncated.dropped.kids, 3)
-    );
-    assert!(entry.finds("p", at(2)), "what was there has its grace");
-
-    let mut entry = loaded(
-        Settings {
-            truncation: Truncation::FirstN,
-            ..settings
-        },
-        &keys,
-    );
-    entry.land(fresh_set(&more), at(2));
-    assert_eq!(entry.serves(at(2)), ["n1", "n2"]);
-}
-
-#[test]
-fn uses_are_remembered_for_a_day_and_a_bounded_number_of_ids() {
-    let mut entry = Entry::new(settings(), at(0));
-    for n in 0..1_000 {
-        entry.note_use(&format!("k{n}"), at(n));
-    }
-    assert_eq!(entry.recent_kids.len(), MAX_RECENT_KIDS);
-    assert!(entry.recent_kids.iter().any(|(kid, _)| **kid == *"k999"));
-    let settings = Settings {
-        max_keys: 1,
-        ..settings()
-    };
-    let mut entry = Entry::new(settings, at(0));
-    entry.note_use("b", at(0));
-    entry.land(fresh_set(&[("a", 1), ("b", 2)]), at(86_400));
-    assert_eq!(entry.serves(at(86_400)), ["a"]);
 }
 
 #[test]
@@ -810,108 +472,6 @@ fn other_settings_hold_at_once_and_the_set_is_read_anew() {
     assert_eq!(plan.validators, None);
     entry.finish_fetch(plan.ticket, fresh_set(&[("a", 1), ("b", 2)]), at(11), 0.0);
     assert_eq!(entry.serves(at(11)), ["a"]);
-}
-
-#[test]
-fn nothing_is_known_to_be_absent_from_a_set_that_is_gone() {
-    for purged in [true, false] {
-        let mut entry = loaded(settings(), &[("a", 1)]);
-        let (before, now) = (at(10), at(12));
-        let Miss::Fetch(plan) = entry.miss("x", ALICE, before) else {
-            panic!()
-        };
-        entry.finish_fetch(plan.ticket, fresh_set(&[("a", 1)]), before, 0.0);
-        assert_eq!(entry.miss("x", ALICE, before), Miss::KnownAbsent);
-        if purged {
-            entry.purge(now);
-        } else {
-            // Nothing has tidied up yet.
-            Arc::make_mut(&mut entry.view).usable_until = now;
-        }
-        assert!(matches!(entry.miss("x", BOB, now), Miss::Fetch(_)), "{purged}");
-        entry.tick(now);
-        assert!(entry.absent_kids.is_empty(), "{purged}");
-    }
-}
-
-#[test]
-fn what_is_known_to_be_absent_is_bounded_and_forgotten_in_time() {
-    let mut entry = loaded(settings(), &[("a", 1)]);
-    for n in 0..2 * MAX_ABSENT_KIDS {
-        entry.note_absent(n.to_string().into(), at(1));
-    }
-    assert_eq!(entry.absent_kids.len(), MAX_ABSENT_KIDS);
-    entry.tick(at(30));
-    assert_eq!(entry.absent_kids.len(), MAX_ABSENT_KIDS);
-    entry.tick(at(31));
-    assert!(entry.absent_kids.is_empty());
-}
-
-#[test]
-fn only_a_whole_set_is_kept_with_its_validators() {
-    let broken = r#"{"kty":"OKP","crv":"Ed25519","kid":"broken","x":"AA"}"#.to_owned();
-    let (a, b, enc) = (jwk("a", 1, ""), jwk("b", 2, ""), jwk("e", 3, r#","use":"enc""#));
-    for (set, max_keys, whole) in [
-        (&[a.clone(), b.clone()][..], 2, true),
-        (&[a.clone(), enc], 2, true),
-        // What was dropped is kept with the rest.
-        (&[a.clone(), b], 1, true),
-        (&[a, broken], 2, false),
-    ] {
-        let settings = Settings {
-            max_keys,
-            ..settings()
-        };
-        let mut entry = Entry::new(settings, at(0));
-        entry.land(fresh(&body(set), Upstream::default()), at(0));
-        let (kept, _) = entry.snapshot().unwrap();
-        let expected = if whole {
-            validators("v1")
-        } else {
-            Validators::default()
-        };
-        assert_eq!(kept, expected, "{set:?}");
-        let plan = entry.begin_fetch(Cause::Manual, at(1)).unwrap();
-        assert_eq!(plan.validators, Some(validators("v1")), "as long as it runs");
-    }
-}
-
-fn restored(fetched_at: i64, now: i64) -> Entry {
-    let keys = KeySet::parse(body(&[jwk("a", 1, "")]).as_bytes()).unwrap();
-    let restored = Restored {
-        keys,
-        fetched_at: at(fetched_at),
-        digest: [7; 32],
-        validators: validators("old"),
-        upstream: stated(86_400),
-    };
-    Entry::restored(settings(), restored, at(now), 0.0)
-}
-
-#[test]
-fn a_snapshot_keeps_its_age() {
-    let entry = restored(0, 600);
-    assert!(entry.finds("a", at(600)));
-    assert_eq!(entry.next_wakeup(), at(3_600), "still fresh");
-    assert_eq!(entry.status(at(600)).last_updated, Some(at(0)));
-    assert_eq!(entry.view().usable_until(), at(3_600 + 43_200));
-
-    let mut entry = restored(0, 10_000);
-    assert!(entry.finds("a", at(10_000)) && entry.is_due(at(10_000)));
-    assert_eq!(entry.status(at(10_000)).state, State::Stale);
-    let plan = entry.begin_fetch(Cause::Scheduled, at(10_000)).unwrap();
-    assert_eq!(plan.validators, Some(validators("old")));
-
-    let entry = restored(0, 3_600 + 43_200);
-    assert!(!entry.finds("a", at(46_800)) && entry.is_due(at(46_800)));
-}
-
-#[test]
-fn a_snapshot_from_the_future_is_stale_from_now() {
-    let entry = restored(1_000_000, 0);
-    assert!(entry.finds("a", at(0)) && entry.is_due(at(0)));
-    assert_eq!(entry.status(at(0)).state, State::Stale);
-    assert_eq!(entry.view().usable_until(), at(43_200));
 }
 
 #[test]
