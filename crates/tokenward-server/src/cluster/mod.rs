@@ -90,7 +90,7 @@ impl Cluster {
     /// Tells the metrics how this replica stands.
     pub(crate) fn sample(&self) {
         let age = self.0.view.age(self.0.clock.steady());
-        telemetry::cluster(self.is_connected(), age);
+        telemetry::cluster(self.is_connected(), self.0.store.connections(), age);
     }
 
     /// Follows the other replicas, by tasks that run for ever.

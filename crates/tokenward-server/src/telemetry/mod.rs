@@ -38,6 +38,8 @@ const STORE_DURATION: &str = "tokenward_store_duration_seconds";
 const STORE_ERRORS: &str = "tokenward_store_errors_total";
 const STORE_HEALTHY: &str = "tokenward_store_healthy";
 const STORE_CONNECTED: &str = "tokenward_store_connected";
+const STORE_CONNECTIONS: &str = "tokenward_store_connections";
+const STORE_CONNECTIONS_LIMIT: &str = "tokenward_store_connections_limit";
 const VIEW_AGE: &str = "tokenward_revocation_view_age_seconds";
 const RECONCILES: &str = "tokenward_store_reconciles_total";
 const REASSERTED: &str = "tokenward_store_reasserted_total";
@@ -133,6 +135,14 @@ fn describe() {
         (
             STORE_CONNECTED,
             "Whether the shared store answered the last time; it is asked ten times a second.",
+        ),
+        (
+            STORE_CONNECTIONS,
+            "Connections with the shared store that there are.",
+        ),
+        (
+            STORE_CONNECTIONS_LIMIT,
+            "Connections with the shared store that there may be.",
         ),
         (
             VIEW_AGE,
@@ -243,9 +253,13 @@ pub(crate) fn store_state(healthy: bool, queued: usize) {
     metrics::gauge!(AUDIT_QUEUED).set(queued as f64);
 }
 
-/// Whether the shared store can be reached, and how old what is known of revocations is.
-pub(crate) fn cluster(connected: bool, age: Option<Duration>) {
+/// Whether the shared store can be reached, how many connections there are and may be, and how old what is known of
+/// revocations is.
+pub(crate) fn cluster(connected: bool, (open, limit): (usize, usize), age: Option<Duration>) {
     metrics::gauge!(STORE_CONNECTED).set(if connected { 1.0 } else { 0.0 });
+    for (name, count) in [(STORE_CONNECTIONS, open), (STORE_CONNECTIONS_LIMIT, limit)] {
+        metrics::gauge!(name).set(u32::try_from(count).map_or(f64::MAX, f64::from));
+    }
     metrics::gauge!(VIEW_AGE).set(age.map_or(-1.0, |age| age.as_secs_f64()));
 }
 

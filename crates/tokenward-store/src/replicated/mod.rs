@@ -175,6 +175,12 @@ impl Replicated {
         self.0.following.load(Ordering::Acquire) && self.0.shared.is_connected()
     }
 
+    /// How many connections with the shared store there are, and how many there may be.
+    #[must_use]
+    pub fn connections(&self) -> (usize, usize) {
+        self.0.shared.connections()
+    }
+
     /// Whether this replica knows all that was acknowledged. Once it does it never joins anew: what the store loses later it
     /// knows itself.
     #[must_use]

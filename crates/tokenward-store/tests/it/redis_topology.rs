@@ -83,7 +83,7 @@ async fn over_tls_only_what_a_trusted_authority_issued_for_the_host_is_spoken_to
 
 /// What the documentation says that a user of the store needs.
 pub(crate) fn documented_rights() -> Vec<&'static str> {
-    let page = include_str!("../../../../docs/operations.md");
+    let page = include_str!("../../../../docs/clusters.md");
     let line = page
         .lines()
         .find_map(|line| line.strip_prefix("ACL SETUSER tokenward on >PASSWORD "));

@@ -211,6 +211,11 @@ fn a_replica_that_is_cut_off_goes_on_for_as_long_as_it_may_and_knows_everything_
         far.metric("tokenward_revocation_view_age_seconds") > 4.0
     });
     assert_eq!(far.metric("tokenward_store_connected"), 0.0);
+    let connections = |of: &Replica| {
+        let counts = ["tokenward_store_connections", "tokenward_store_connections_limit"];
+        counts.map(|name| of.metric(name))
+    };
+    assert_eq!(connections(&near), [2.0, 2.0]);
 
     // The cut lasts half a minute in all.
     pause(Duration::from_secs(30).saturating_sub(cut.elapsed()));
