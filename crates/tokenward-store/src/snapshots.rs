@@ -95,6 +95,12 @@ pub trait Snapshots: Send + Sync + 'static {
         false
     }
 
+    /// Told of a snapshot of the shared store that another process put there and this one uses from now on. A store
+    /// that keeps a copy of its own for when the shared one is gone keeps it. By default nothing is kept.
+    async fn adopted(&self, _snapshot: &Snapshot) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Asks for the right to fetch for a provider: at most one claim for one configuration is out at a time. By
     /// default whoever asks gets it.
     async fn claim(&self, _tenant: &str, _name: &str, _config_hash: &[u8; 32]) -> Result<Claim, StoreError> {

@@ -52,6 +52,10 @@ impl Snapshots for Replicated {
         true
     }
 
+    async fn adopted(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        self.0.journal.put(snapshot).await
+    }
+
     async fn claim(&self, tenant: &str, name: &str, config_hash: &[u8; 32]) -> Result<Claim, StoreError> {
         self.0.shared.claim(tenant, name, config_hash).await
     }

@@ -19,7 +19,7 @@ use tracing::Instrument as _;
 use super::{
     Inner, Source,
     flight::{self, Landing},
-    keep::MAX_WRITES,
+    keep::{MAX_WRITES, Origin},
     lock,
     places::{Places, Ticket},
     sharing::Lease,
@@ -71,7 +71,7 @@ struct Known {
 /// What is to be done in the store, in this order.
 struct Errands {
     source: Arc<Source>,
-    save: bool,
+    save: Option<Origin>,
     release: Option<Lease>,
 }
 
@@ -163,11 +163,13 @@ impl Driver {
             let standing = source.standing();
             self.on_demand.queue(Arc::clone(&source), standing);
         }
+        let adopted = source.was_adopted().then_some(Origin::Adopted);
         self.known.entry(id).or_insert(Known {
             source,
             wakeup: None,
             queued: false,
         });
+        self.tell(id, adopted, None);
         self.schedule(id);
     }
 
@@ -236,25 +238,32 @@ impl Driver {
         };
         self.free(class, &ticket);
         self.schedule(id);
-        let save = landing.changed && self.inner.snapshots.is_some();
-        let Some(known) = self.known.get(&id).filter(|_| save || landing.lease.is_some()) else {
+        self.tell(id, landing.changed, landing.lease);
+    }
+
+    /// Has the store told what there is to tell.
+    fn tell(&mut self, id: u64, changed: Option<Origin>, release: Option<Lease>) {
+        let save = changed.filter(|_| self.inner.snapshots.is_some());
+        let to_do = save.is_some() || release.is_some();
+        let Some(known) = self.known.get(&id).filter(|_| to_do) else {
             return;
         };
-        if save {
+        if save == Some(Origin::Fetched) {
             known.source.unsaved.store(true, Ordering::Release);
         }
         match self.errands.entry(id) {
             Entry::Occupied(mut earlier) => {
                 let earlier = earlier.get_mut();
-                earlier.save |= save;
+                // What was fetched and is not stored yet is to be stored, whatever was taken over since.
+                earlier.save = earlier.save.filter(|origin| *origin == Origin::Fetched).or(save);
                 // Where there is another, the earlier one has ended.
-                earlier.release = landing.lease.or(earlier.release.take());
+                earlier.release = release.or(earlier.release.take());
             }
             Entry::Vacant(none) => {
                 none.insert(Errands {
                     source: Arc::clone(&known.source),
                     save,
-                    release: landing.lease,
+                    release,
                 });
                 self.order.push_back(id);
             }
@@ -268,8 +277,8 @@ impl Driver {
             let inner = Arc::clone(&self.inner);
             self.writes.spawn(async move {
                 let config = errands.source.config();
-                if errands.save
-                    && let Err(error) = inner.keep(config.tenant(), config.name()).await
+                if let Some(origin) = errands.save
+                    && let Err(error) = inner.keep_from(config.tenant(), config.name(), origin).await
                 {
                     telemetry::snapshot_failed(
                         "a key set could not be stored; a restart will not know it",

@@ -6,6 +6,7 @@ use tokenward_core::freshness::FetchPlan;
 
 use super::{
     Inner, Source,
+    keep::Origin,
     sharing::{Course, Lease},
 };
 use crate::acquire::{Effort, Validators, acquire};
@@ -13,8 +14,8 @@ use crate::acquire::{Effort, Validators, acquire};
 /// What is to be done in the store once a fetch has ended, in this order.
 #[derive(Default)]
 pub(super) struct Landing {
-    /// What is stored of the provider has to change.
-    pub(super) changed: bool,
+    /// What is stored of the provider has to change, and where the set of now is from.
+    pub(super) changed: Option<Origin>,
     /// This is to be handed back.
     pub(super) lease: Option<Lease>,
 }
@@ -26,16 +27,16 @@ pub(super) async fn fly(inner: Arc<Inner>, source: Arc<Source>, plan: FetchPlan)
         source: &source,
         ticket: Some(plan.ticket),
     };
-    let unchanged = |lease| Landing {
-        changed: false,
+    let unfetched = |lease| Landing {
+        changed: source.was_adopted().then_some(Origin::Adopted),
         lease,
     };
     let (plan, mut lease) = match inner.arrange(&source, plan).await {
         Course::Fetch(plan, lease) => (plan, lease),
-        Course::Over(lease) => return unchanged(lease),
+        Course::Over(lease) => return unfetched(lease),
     };
     let Some(target) = source.target() else {
-        return unchanged(lease);
+        return unfetched(lease);
     };
     let validators = plan.validators.clone().map(|known| Validators {
         etag: known.etag,
@@ -58,15 +59,16 @@ pub(super) async fn fly(inner: Arc<Inner>, source: Arc<Source>, plan: FetchPlan)
     .await;
     let now = inner.clock.steady();
     if lease.as_ref().is_some_and(|lease| lease.is_over(now)) && inner.is_overtaken(&source, &plan).await {
-        return unchanged(lease);
+        return unfetched(lease);
     }
     airborne.ticket = None;
     let landed = source.land(&inner, plan.ticket, acquired, now.since(began));
     if let (Some(lease), Some(pause)) = (&mut lease, landed.pause) {
         lease.fail(pause);
     }
+    let adopted = source.was_adopted().then_some(Origin::Adopted);
     Landing {
-        changed: landed.changed,
+        changed: landed.changed.then_some(Origin::Fetched).or(adopted),
         lease,
     }
 }

@@ -23,6 +23,15 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// How many turns there are. Names that share one only wait for each other.
 const TURNS: usize = 1_024;
 
+/// Where a set is from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Fetched here.
+    Fetched,
+    /// Taken over from the store.
+    Adopted,
+}
+
 /// Whose turn it is to write.
 pub(super) struct Turns {
     hasher: RandomState,
@@ -51,6 +60,11 @@ impl Inner {
     /// How it stands is read when its turn has come, not when the write was asked for. So no write, however late it
     /// comes and whatever asked for it, brings back what was purged, removed or replaced meanwhile.
     pub(super) async fn keep(&self, tenant: &str, name: &str) -> Result<(), StoreError> {
+        self.keep_from(tenant, name, Origin::Fetched).await
+    }
+
+    /// The same, where it is known where the set is from.
+    pub(super) async fn keep_from(&self, tenant: &str, name: &str, origin: Origin) -> Result<(), StoreError> {
         let Some(store) = &self.snapshots else {
             return Ok(());
         };
@@ -61,6 +75,7 @@ impl Inner {
             };
             self.note_unsaved(tenant, name, false);
             match self.fetched(tenant, name, Source::snapshot).flatten() {
+                Some(snapshot) if origin == Origin::Adopted => store.adopted(&snapshot).await,
                 Some(snapshot) => store.put(&snapshot).await,
                 None => store.remove(tenant, name).await,
             }

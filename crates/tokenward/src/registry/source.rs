@@ -63,6 +63,8 @@ pub(crate) struct Source {
     marks: Marks,
     /// Whether what is stored of it is to change.
     pub(super) unsaved: AtomicBool,
+    /// Whether its set was taken over from the store, and nobody was told yet.
+    adopted: AtomicBool,
     /// Whether the source stands in the driver's inbox.
     pub(super) poked: AtomicBool,
     pub(crate) metrics: Arc<IdpMetrics>,
@@ -81,8 +83,13 @@ impl Source {
         let resolved = snapshot
             .as_ref()
             .and_then(|snapshot| Url::parse(&snapshot.url).ok());
+        // It may be another's, which only the shared store has.
+        let mut adopted = false;
         let entry = match snapshot.and_then(restored) {
-            Some(restored) => Entry::restored(config.shared_settings(), restored, now, inner.random.unit()),
+            Some(restored) => {
+                adopted = inner.shared_store().is_some();
+                Entry::restored(config.shared_settings(), restored, now, inner.random.unit())
+            }
             None => Entry::new(config.shared_settings(), now),
         };
         let marks = Marks::default();
@@ -98,6 +105,7 @@ impl Source {
             landed: Notify::new(),
             retired: AtomicBool::new(false),
             unsaved: AtomicBool::new(false),
+            adopted: AtomicBool::new(adopted),
             poked: AtomicBool::new(false),
             metrics: inner.series.of(config.tenant(), config.name()),
             lookups: Lookups::default(),
@@ -296,8 +304,14 @@ impl Source {
         if self.change(inner, found_at, None, change).is_none() {
             return Some(plan);
         }
+        self.adopted.store(true, Ordering::Release);
         self.metrics.shared("adopted");
         left
+    }
+
+    /// Whether a set was taken over since this was asked last.
+    pub(super) fn was_adopted(&self) -> bool {
+        self.adopted.swap(false, Ordering::AcqRel)
     }
 
     /// Changes the entry, and tells everybody. `took` is how long a fetch took, where there was one.

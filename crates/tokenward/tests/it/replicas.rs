@@ -518,8 +518,12 @@ async fn what_another_stored_is_as_old_as_it_is() {
     replicas.run(A_MOMENT).await;
     replicas.worlds[0].set("a", Site::Down);
     replicas.run(5 * HOUR).await;
+    assert!(replicas.store.adopted.lock().unwrap().is_empty());
     replicas.join().register("a", Settings::default());
     replicas.run(A_MOMENT).await;
+    // Whoever keeps copies of his own is told.
+    let told = std::mem::take(&mut *replicas.store.adopted.lock().unwrap());
+    assert_eq!(told, [replicas.store.stored("a").unwrap()]);
     let [first, second] = &replicas.worlds[..] else {
         panic!()
     };
@@ -566,6 +570,7 @@ async fn neither_an_older_set_nor_one_from_the_future_replaces_what_is_there() {
         }
     }
     // What was read under other settings is none of ours.
+    replicas.run(A_MOMENT).await;
     let other = Snapshot {
         config_hash: [9; 32],
         ..forged(replicas.clock.steady())
@@ -727,10 +732,16 @@ async fn what_one_of_them_does_not_know_stays_for_the_others() {
     replicas.serve("a", &[&TestKey::es256(0)]);
     replicas.register("a", &Settings::default());
     replicas.run(MINUTE).await;
-    let other = replicas.join();
+    replicas.join();
+    let other = &replicas.worlds[1];
     assert_eq!(other.registry.restore().await.unwrap(), 1);
     other.registry.discard_unclaimed().await.unwrap();
     assert!(replicas.store.stored("a").is_some());
+    // Whoever keeps copies of his own is told of what he begins with.
+    other.registry.restore().await.unwrap();
+    other.add("a").await;
+    let told = replicas.store.adopted.lock().unwrap();
+    assert_eq!(*told, [replicas.store.stored("a").unwrap()]);
 }
 
 #[tokio::test]

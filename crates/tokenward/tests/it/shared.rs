@@ -48,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) put_takes: Mutex<Duration>,
     state: Mutex<State>,
     pub(crate) calls: AtomicU64,
+    /// What was taken over, as it was told.
+    pub(crate) adopted: Mutex<Vec<Snapshot>>,
 }
 
 fn name(tenant: &str, name: &str) -> Name {
@@ -62,6 +64,7 @@ impl Shared {
             put_takes: Mutex::default(),
             state: Mutex::default(),
             calls: AtomicU64::new(0),
+            adopted: Mutex::default(),
         }
     }
 
@@ -138,6 +141,11 @@ impl Snapshots for Shared {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    async fn adopted(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        self.adopted.lock().unwrap().push(snapshot.clone());
+        Ok(())
     }
 
     async fn claim(&self, tenant: &str, idp: &str, config_hash: &[u8; 32]) -> Result<Claim, StoreError> {

@@ -2,6 +2,7 @@
 
 mod client;
 mod faults;
+mod fetches;
 mod history;
 mod proxy;
 mod revocations;
