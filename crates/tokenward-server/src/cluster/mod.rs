@@ -230,6 +230,9 @@ impl Follower {
                 tracing::info!("joined: this replica knows all that was acknowledged");
             }
             view.is_known_at(followed.asked);
+            if let Some(service) = &self.service {
+                service.signer().confirm(followed.asked);
+            }
         }
         Ok(self.joined && !followed.is_complete)
     }

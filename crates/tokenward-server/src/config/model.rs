@@ -162,14 +162,15 @@ impl Config {
             return;
         };
         let place = section.child("token_service");
-        if matches!(self.store.url, StoreUrl::Redis(_)) && service.generate_key && !section.cx.dev {
+        let shared = matches!(self.store.url, StoreUrl::Redis(_));
+        if shared && service.generate_key && !section.cx.dev {
             // Replicas that start together, or after a loss of the store, would each make one.
             place.report(
                 "generate_key",
                 "is for a store of one process: with Redis run `tokenward keys generate` once, while the replicas run",
             );
         }
-        if let Some((member, message)) = service.broken_schedule(self.merged.max_age) {
+        if let Some((member, message)) = service.broken_schedule(self.merged.max_age, shared) {
             place.report(member, message);
         }
         let same = |idp: &&Idp| {

@@ -132,9 +132,15 @@ impl TokenService {
         }
     }
 
-    /// The member that would break verifiers, and how.
-    pub(super) fn broken_schedule(&self, advertised_max_age: Duration) -> Option<(&'static str, String)> {
-        let fault = self.schedule(advertised_max_age).check().err()?;
+    /// The member that would break verifiers, and how. On a `shared` store keys are published for longer.
+    pub(super) fn broken_schedule(
+        &self,
+        advertised_max_age: Duration,
+        shared: bool,
+    ) -> Option<(&'static str, String)> {
+        let schedule = self.schedule(advertised_max_age);
+        let longer = || schedule.shared().check().err().filter(|_| shared);
+        let fault = schedule.check().err().or_else(longer)?;
         let member = match fault {
             ScheduleFault::PublishAheadTooShort { .. } => "publish_ahead",
             _ => "rotation_interval",

@@ -76,7 +76,7 @@ pub(super) async fn start(
                 tracing::warn!("the signing key is kept in a file: it is not rotated");
                 First::File(key)
             }
-            None if config.generate_key && !shared => First::Generated,
+            None if config.generate_key => First::Generated,
             None => First::Stored,
         },
     };

@@ -66,6 +66,10 @@ struct Inner {
     current: ArcSwap<Keys>,
     /// When these were last known to be the keys of the store, in milliseconds of the clock that does not leap.
     confirmed: AtomicI64,
+    /// Whether something else is stored, and cannot be taken over.
+    behind: AtomicBool,
+    /// How far civil time was ahead of the clock that does not leap when the store was joined, in milliseconds.
+    ahead: AtomicI64,
     changed: watch::Sender<u64>,
     wake: Notify,
 }
@@ -133,6 +137,8 @@ impl Signer {
         };
         let signer = Self(Arc::new(Inner {
             confirmed: AtomicI64::new(clock.steady().as_millis()),
+            behind: AtomicBool::default(),
+            ahead: AtomicI64::new(0),
             ledger,
             clock,
             sealer,
@@ -275,11 +281,26 @@ impl Signer {
         self.take_over(&mut stored).await
     }
 
+    /// Notes that the store was heard then, by the clock that does not leap, and had nothing that is not known here. Without
+    /// that for an hour nothing is signed any more.
+    pub(crate) fn confirm(&self, asked: Timestamp) {
+        if !self.0.behind.load(Ordering::Acquire) {
+            self.0.confirmed.fetch_max(asked.as_millis(), Ordering::AcqRel);
+        }
+    }
+
     /// Says whether the store is known to have what it should. Where it is not, keys are not changed: the store may have lost
     /// them, and others be about to bring them back.
     pub(crate) fn set_joined(&self, joined: bool) {
-        self.0.joined.store(joined, Ordering::Release);
-        self.0.wake.notify_one();
+        let inner = &self.0;
+        if joined {
+            // What the store's clock says from now on is believed as far as time passes.
+            let (wall, steady) = (inner.clock.wall(), inner.clock.steady());
+            let ahead = wall.as_millis().saturating_sub(steady.as_millis());
+            inner.ahead.store(ahead, Ordering::Release);
+        }
+        inner.joined.store(joined, Ordering::Release);
+        inner.wake.notify_one();
     }
 
     /// Does what is due, for ever.
@@ -354,7 +375,10 @@ impl Signer {
 
     /// A civil clock that is set forward by mistake must not take a key away whose tokens are good.
     fn now(&self) -> Timestamp {
-        self.0.clock.wall().min(self.0.clock.steady())
+        let inner = &self.0;
+        let steady = inner.clock.steady().as_millis();
+        let passed = steady.saturating_add(inner.ahead.load(Ordering::Acquire));
+        inner.clock.wall().min(Timestamp::from_millis(passed))
     }
 
     /// Changes the keys: in the store, then here. Where somebody else was quicker it is done to what they made, unless they did
@@ -418,17 +442,17 @@ impl Signer {
 
     async fn take_over(&self, stored: &mut Stored) -> Result<(), SignerError> {
         let inner = &self.0;
-        let asked = inner.clock.steady();
         let (version, document) = match inner.ledger.keyring().await? {
+            Some(found) => found,
             // A store that has lost its keys gets them back from one of those who have them.
-            Some((version, document)) if version >= stored.version => (version, document),
-            Some(_) | None => return Ok(()),
+            None => return Ok(()),
         };
         if version > stored.version {
+            inner.behind.store(true, Ordering::Release);
             let (vault, outdated) = Vault::open(&document, &inner.sealer, inner.algorithm, inner.schedule)?;
             self.adopt(stored, vault, version, outdated)?;
         }
-        inner.confirmed.store(asked.as_millis(), Ordering::Release);
+        inner.behind.store(version < stored.version, Ordering::Release);
         Ok(())
     }
 

@@ -186,6 +186,8 @@ async fn a_thousand_rotations_among_replicas_that_end_at_each_step_refuse_no_val
     while seen.len() < ROTATIONS {
         let now = world.clock.steady();
         for replica in &mut replicas {
+            // As it hears of the store all the time, and of what has changed a little later.
+            replica.signer.confirm(now);
             if replica.hears.is_some_and(|hears| hears <= now) {
                 replica.hears = None;
                 replica.signer.reload().await.unwrap();
@@ -435,7 +437,7 @@ async fn keys_are_neither_made_nor_changed_before_the_store_is_known_to_be_compl
     // One that does not have it goes on with the former one, for as long as that is published.
     assert_eq!(world.signs(&signer), Ok(before));
     world.pass(HELD);
-    signer.reload().await.unwrap();
+    signer.confirm(world.clock.steady());
     assert_eq!(world.signs(&signer), Err(Unsigned::Missing));
 }
 
@@ -478,6 +480,7 @@ async fn a_store_that_is_out_of_reach_at_the_start_is_read_later_and_one_that_wa
     lost.0.ledger.put_keyring(0, b"older").await.unwrap();
     world.pass(HELD + KNOWN);
     lost.reload().await.unwrap();
+    lost.confirm(world.clock.steady());
     assert_eq!(world.signs(&lost), Err(Unsigned::OutOfTouch));
     let mut refused = std::pin::pin!(lost.rotate(true));
     let refused = loop {
@@ -498,18 +501,41 @@ async fn whoever_hears_nothing_of_the_store_for_long_signs_no_more() {
     assert_eq!(world.signs(&signer), Ok(active(&signer)));
     world.pass(Duration::from_millis(1));
     assert_eq!(world.signs(&signer), Err(Unsigned::OutOfTouch));
-    world
-        .ledger
-        .keyring_is_out_of_reach
-        .store(true, Ordering::Relaxed);
-    assert!(signer.reload().await.is_err());
-    assert_eq!(world.signs(&signer), Err(Unsigned::OutOfTouch));
-    world
-        .ledger
-        .keyring_is_out_of_reach
-        .store(false, Ordering::Relaxed);
+    // What is read of the store may be as old.
     signer.reload().await.unwrap();
+    assert_eq!(world.signs(&signer), Err(Unsigned::OutOfTouch));
+    signer.confirm(world.clock.steady());
     assert_eq!(world.signs(&signer), Ok(active(&signer)));
+    // One that cannot take over what is stored is as one that does not hear of it.
+    let ledger = &world.ledger;
+    let version = ledger.keyring().await.unwrap().unwrap().0;
+    assert!(
+        ledger
+            .put_keyring(version, b"of another encryption key")
+            .await
+            .unwrap()
+    );
+    assert!(signer.reload().await.is_err());
+    world.pass(HELD + KNOWN);
+    signer.confirm(world.clock.steady());
+    assert_eq!(world.signs(&signer), Err(Unsigned::OutOfTouch));
+}
+
+#[tokio::test]
+async fn times_are_the_stores_and_one_that_leaps_takes_no_key_away() {
+    let world = World::new();
+    // The clock of this machine is an hour behind that of the store, which all go by.
+    let hour = SECOND * 3_600;
+    world.clock.set_wall(world.clock.wall() + hour);
+    let signer = world.joined(First::Generated).await;
+    signer.tend().await.unwrap();
+    let first = signer.keys().published[0].published_at;
+    assert_eq!(first, world.clock.wall());
+    signer.rotate(true).await.unwrap();
+    let before = published(&signer);
+    world.clock.set_wall(world.clock.wall() + hour * 10_000);
+    signer.tend().await.unwrap();
+    assert_eq!(published(&signer), before);
 }
 
 #[tokio::test]

@@ -200,6 +200,9 @@ refused! {
         "1:54: token_service.child_lifetime: is longer than `max_lifetime`",
         "1:74: token_service.publish_ahead: `publish_ahead` must be at least 900 s: for so long verifiers keep a set without the new key"
     ];
+    keys_that_replicas_publish_for_longer: "store: { url: 'redis://h' }\ncredentials: [{ name: a, secret_sha256: 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef }]\ntoken_service: { issuer: 'https://a.example', audience: [x], allow_plaintext_keys: true, max_lifetime: 1d, parent_lifetime: 1d, publish_ahead: 1h, rotation_interval: 10900 }" => [
+        "3:167: token_service.rotation_interval: `rotation_interval` must be at least 11288 s: a key stays published until its longest token has ended, and verifiers keep 10 keys of a set"
+    ];
     a_first_key_that_every_replica_would_make: "store: { url: 'redis://h' }\ncredentials: [{ name: a, secret_sha256: 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef }]\ntoken_service: { issuer: 'https://a.example', audience: [x], allow_plaintext_keys: true, generate_key: true }" => [
         "3:104: token_service.generate_key: is for a store of one process: with Redis run `tokenward keys generate` once, while the replicas run"
     ];
@@ -600,4 +603,13 @@ fn the_files_that_a_configuration_depends_on_are_told_good_or_bad() {
         files.into_iter().collect::<Vec<_>>(),
         [std::path::PathBuf::from("tokenward.yaml")]
     );
+}
+
+#[test]
+fn the_same_keys_of_one_process_are_published_for_long_enough() {
+    let text = format!(
+        "credentials: [{{ name: a, secret_sha256: {DIGEST} }}]\ntoken_service: {{ issuer: 'https://a.example', audience: [x], \
+         allow_plaintext_keys: true, max_lifetime: 1d, parent_lifetime: 1d, publish_ahead: 1h, rotation_interval: 10900 }}"
+    );
+    assert!(read(&text).is_ok());
 }

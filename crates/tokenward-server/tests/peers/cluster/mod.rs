@@ -4,7 +4,10 @@ mod client;
 mod faults;
 mod fetches;
 mod history;
+mod idps;
+mod keys;
 mod proxy;
+mod renewals;
 mod revocations;
 mod start;
 
