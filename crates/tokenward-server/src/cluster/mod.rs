@@ -5,6 +5,9 @@
 mod clock;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     sync::{
         Arc,

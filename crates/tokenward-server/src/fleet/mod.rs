@@ -16,6 +16,7 @@ use std::{
 };
 
 use tokenward::Registry;
+use tokenward_core::Clock;
 use tokenward_store::{Ledger, PutIdp, StoreError, StoredIdp};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -118,6 +119,7 @@ impl Fleet {
     pub(crate) async fn start(
         registry: Registry,
         ledger: Arc<dyn Ledger>,
+        clock: Arc<dyn Clock>,
         config: Arc<Config>,
         tasks: &mut JoinSet<()>,
     ) -> Result<Self, FleetError> {
@@ -127,6 +129,7 @@ impl Fleet {
         let mut worker = Worker {
             registry,
             ledger,
+            clock,
             form: config.form(),
             max: config.max_dynamic_idps,
             known: Arc::clone(&known),
@@ -232,6 +235,8 @@ fn read(known: &RwLock<Known>) -> RwLockReadGuard<'_, Known> {
 struct Worker {
     registry: Registry,
     ledger: Arc<dyn Ledger>,
+    /// By which changes are dated: of two that processes of one store made the later one holds.
+    clock: Arc<dyn Clock>,
     form: Form,
     max: usize,
     known: Arc<RwLock<Known>>,
@@ -274,7 +279,7 @@ impl Worker {
             tenant: name.0.to_string(),
             name: name.1.to_string(),
             document,
-            changed_at: self.registry.clock().wall(),
+            changed_at: self.clock.wall(),
         };
         // Durable first: what was acknowledged runs after a restart too.
         let put = match self

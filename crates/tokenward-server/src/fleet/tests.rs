@@ -39,7 +39,7 @@ impl World {
             .unwrap();
         let mut tasks = JoinSet::new();
         let config = Arc::new(configured(yaml).unwrap());
-        let fleet = Fleet::start(registry.clone(), ledger, config, &mut tasks).await?;
+        let fleet = Fleet::start(registry.clone(), ledger, registry.clock(), config, &mut tasks).await?;
         Ok(Self {
             registry,
             fleet,

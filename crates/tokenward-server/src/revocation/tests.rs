@@ -311,3 +311,105 @@ async fn what_is_revoked_while_its_record_is_deleted_is_in_the_store_and_in_forc
     assert_eq!(ids(&revocations).await.len(), 1);
     assert!(judged(&revocations, &json!({ "jti": "a" })).is_err());
 }
+
+fn heard_of(jti: &str, created_at: Timestamp, expires_at: Timestamp) -> Revocation {
+    Revocation {
+        id: jti.to_owned(),
+        issuer: ISS.to_owned(),
+        rule: RevocationRule::Jti(jti.to_owned()),
+        expires_at: Some(expires_at),
+        created_at,
+        note: String::new(),
+    }
+}
+
+async fn replica(clock: &ManualClock) -> Revocations {
+    let ledger = Arc::new(Memory::new());
+    Revocations::replica(ledger, &Memory::new(), Arc::new(clock.clone()))
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_replica_forgets_nothing_before_the_store_says_what_is_over() {
+    let clock = ManualClock::default();
+    let start = clock.wall();
+    // The clock of one that is new may be anything.
+    clock.set_wall(start + DAY * 3_650);
+    let revocations = replica(&clock).await;
+    let claims = json!({ "jti": "t" });
+    revocations.heard(&[heard_of("t", start, start + DAY)]);
+    assert_eq!(judged(&revocations, &claims), Err(Denial::TokenRevoked));
+    forgetting(&revocations, &clock, PRUNING * 2).await;
+    assert_eq!(judged(&revocations, &claims), Err(Denial::TokenRevoked));
+    revocations.resume(start);
+    forgetting(&revocations, &clock, PRUNING * 2).await;
+    assert_eq!(judged(&revocations, &claims), Err(Denial::TokenRevoked));
+    revocations.resume(start + DAY * 2);
+    forgetting(&revocations, &clock, PRUNING * 2).await;
+    assert_eq!(judged(&revocations, &claims), Ok(()));
+}
+
+/// An issuer of our own, which counts what it hears.
+#[derive(Default)]
+struct Us(std::sync::atomic::AtomicUsize);
+
+impl Issuer for Us {
+    fn name(&self) -> &str {
+        ISS
+    }
+
+    fn longest(&self) -> Duration {
+        DAY
+    }
+
+    fn read(&self, _: &str) -> Result<Option<TokenId>, Failed> {
+        Ok(None)
+    }
+
+    fn latest_issue(&self) -> Timestamp {
+        Timestamp::default()
+    }
+
+    fn revoked(&self, _: &Rule) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn what_others_revoke_our_issuer_hears_of_once() {
+    let clock = ManualClock::default();
+    let revocations = replica(&clock).await;
+    let us = Arc::new(Us::default());
+    let own: Weak<Us> = Arc::downgrade(&us);
+    revocations.issued_by(own);
+    let record = heard_of("t", clock.wall(), clock.wall() + DAY);
+    let other = Revocation {
+        issuer: "https://other.example".to_owned(),
+        ..heard_of("t", clock.wall(), clock.wall() + DAY)
+    };
+    for _ in 0..3 {
+        revocations.heard(&[record.clone(), other.clone()]);
+    }
+    assert_eq!(us.0.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_replica_revokes_a_user_as_far_as_the_clocks_of_others_may_be_ahead() {
+    let us: Arc<dyn Issuer> = Arc::new(Us::default());
+    for (millis, margin) in [(749, 0), (750, 1)] {
+        let clock = ManualClock::new(Timestamp::from_millis(1_764_079_200_000 + millis));
+        let alone = started(&Arc::new(Memory::new()), &clock).await;
+        for (revocations, ahead) in [(alone, 0), (replica(&clock).await, margin)] {
+            revocations.issued_by(Arc::downgrade(&us));
+            let record = revocations
+                .revoke(order(Target::Subject("u".into())))
+                .await
+                .unwrap();
+            let RevocationRule::Subject { not_before, .. } = record.rule else {
+                panic!("{record:?}");
+            };
+            assert_eq!(not_before.as_secs(), clock.wall().as_secs() + ahead, "{millis}");
+        }
+    }
+}

@@ -72,9 +72,15 @@ async fn every_route_is_in_the_document_and_nothing_else() {
     let service = tokens::start(&settings, config.merged.max_age, true, world, &mut tasks)
         .await
         .unwrap();
-    let fleet = Fleet::start(registry.clone(), ledger, Arc::clone(&config), &mut tasks)
-        .await
-        .unwrap();
+    let fleet = Fleet::start(
+        registry.clone(),
+        ledger,
+        Arc::clone(&clock),
+        Arc::clone(&config),
+        &mut tasks,
+    )
+    .await
+    .unwrap();
     let reloads = Arc::new(ArcSwap::from_pointee(ReloadStatus::started(clock.wall())));
     let access = Access::new([], Arc::default(), clock);
     let site = Site::new(Parts {

@@ -90,19 +90,20 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
     let (phase, phases) = watch::channel(Phase::Serving);
     let mut tasks = JoinSet::new();
     let config = Arc::new(config);
-    let fleet = Fleet::start(
-        registry.clone(),
-        Arc::clone(&ledger),
-        Arc::clone(&config),
-        &mut tasks,
-    )
-    .await;
-    let fleet = fleet.map_err(|error| Error::fleet(&error))?;
     // What is dated there can be compared with what other replicas date.
     let store_clock = match &shared {
         Some((_, clock)) => Arc::clone(clock) as Arc<dyn Clock>,
         None => Arc::clone(&clock),
     };
+    let fleet = Fleet::start(
+        registry.clone(),
+        Arc::clone(&ledger),
+        Arc::clone(&store_clock),
+        Arc::clone(&config),
+        &mut tasks,
+    )
+    .await;
+    let fleet = fleet.map_err(|error| Error::fleet(&error))?;
     let revocations = match &shared {
         Some((store, _)) => {
             Revocations::replica(Arc::clone(&ledger), store.journal(), Arc::clone(&store_clock)).await

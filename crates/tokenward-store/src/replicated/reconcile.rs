@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Inner, News, PAGE, Replicated};
+use super::{Inner, News, Replicated, follow::PAGE};
 use crate::{
     Ledger as _, Revocation, StoreError, StoredIdp,
     digest::{Digest, digest},

@@ -12,7 +12,7 @@ use tokenward_store::{
     Standing, StoredIdp,
 };
 use tokenward_testkit::{
-    RealClock, RedisServer,
+    Program, RealClock, RedisServer,
     conformance::{self, revocation, snapshot, stored_idp},
 };
 
@@ -211,7 +211,8 @@ async fn of_two_versions_the_later_one_wins_and_a_record_only_grows() {
 
 #[tokio::test]
 async fn who_comes_new_waits_a_while_and_who_has_joined_stays_so() {
-    let mut server = RedisServer::start();
+    let kept = ["--appendonly", "yes", "--appendfsync", "always"];
+    let mut server = RedisServer::with(Program::Redis, &kept);
     let (one, _first) = new_replica(&server);
     assert!(matches!(one.standing(), Standing::Joining { .. }) && !one.is_connected());
     let started = RealClock.steady();
@@ -233,10 +234,14 @@ async fn who_comes_new_waits_a_while_and_who_has_joined_stays_so() {
     assert_eq!(two.standing(), Standing::Joined);
     // One that was started anew may have lost something.
     server.start_again();
-    while two.follow(&|_| {}).await.is_err() {
-        assert!(!two.is_connected());
+    let followed = loop {
+        match two.follow(&|_| {}).await {
+            Ok(followed) => break followed,
+            Err(_) => assert!(!two.is_connected()),
+        }
         RealClock.sleep(Duration::from_millis(50)).await;
-    }
+    };
+    assert!(followed.reconciled.is_some(), "{followed:?}");
     assert_eq!(two.standing(), Standing::Joined);
     let (three, _third) = new_replica(&server);
     assert!(!follow(&three).await.0.is_complete);
