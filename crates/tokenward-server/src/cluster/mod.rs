@@ -224,8 +224,7 @@ impl Follower {
         }
         if followed.is_complete {
             if !self.joined {
-                let pruned_at = store.pruned_at().await?;
-                revocations.resume(pruned_at.unwrap_or(followed.time));
+                revocations.resume(store.pruned_at().await?, followed.time);
                 self.joined = true;
                 if let Some(service) = &self.service {
                     service.signer().set_joined(true);

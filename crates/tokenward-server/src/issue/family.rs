@@ -382,8 +382,11 @@ impl TokenService {
     pub(super) async fn next_child(&self, family: &Family) -> Result<Next, Failure> {
         let inner = &self.0;
         let template = Template::read(family)?;
-        if let Err(denial) = inner.index.check(&self.marks(family)?) {
-            return Ok(Next::Over(denial));
+        match inner.index.admit(&self.marks(family)?, inner.clock.steady()) {
+            // Nobody knows here whether it may go on.
+            Err(denial) if denial.is_outage() => return Err(denial.into()),
+            Err(denial) => return Ok(Next::Over(denial)),
+            Ok(()) => {}
         }
         let profile = template.profile();
         let minted = self.child(

@@ -55,6 +55,8 @@ struct Inner {
     past: Past,
     /// How far the clocks of those who mint our tokens may be apart.
     margin: Duration,
+    /// Whether `past` goes on from something that was stored here.
+    is_dated: bool,
 }
 
 /// How far the times that two replicas take for the store's may be apart.
@@ -186,7 +188,7 @@ impl Revocations {
             let _ = written
                 .inspect_err(|error| tracing::warn!(%error, "the time of the store cannot be written"));
         }
-        Ok(Self::new(ledger, index, clock, past, Duration::ZERO))
+        Ok(Self::new(ledger, index, clock, (past, true), Duration::ZERO))
     }
 
     /// What a replica knows by itself, in force: the rest is heard later. `clock` is the store's.
@@ -203,14 +205,14 @@ impl Revocations {
         // Until the store says what may be forgotten, nothing else than what this replica forgot itself.
         let last = journal.pruned_at().await?.or(newest);
         let past = Past::new(Some(last.unwrap_or_default()), &*clock);
-        Ok(Self::new(ledger, index, clock, past, MARGIN))
+        Ok(Self::new(ledger, index, clock, (past, last.is_some()), MARGIN))
     }
 
     fn new(
         ledger: Arc<dyn Ledger>,
         index: Arc<Index>,
         clock: Arc<dyn Clock>,
-        past: Past,
+        (past, is_dated): (Past, bool),
         margin: Duration,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -222,12 +224,18 @@ impl Revocations {
             registry: OnceLock::new(),
             past,
             margin,
+            is_dated,
         }))
     }
 
-    /// What was over at a time of the store may be forgotten.
-    pub(crate) fn resume(&self, past: Timestamp) {
-        self.0.past.raise(past, &*self.0.clock);
+    /// What was over may be forgotten from now on: where the store forgot something last, at `pruned_at`, or, where nobody ever
+    /// forgot anything, now, at `time` by the store's clock. A store that lost what it had, with a clock that is ahead, is no
+    /// reason to forget.
+    pub(crate) fn resume(&self, pruned_at: Option<Timestamp>, time: Timestamp) {
+        let inner = &self.0;
+        if let Some(past) = pruned_at.or((!inner.is_dated).then_some(time)) {
+            inner.past.raise(past, &*inner.clock);
+        }
     }
 
     /// Refuses what another replica has revoked: it is durable already.
@@ -253,9 +261,13 @@ impl Revocations {
         let inner = &self.0;
         // Who revokes it again at this moment would be forgotten with it.
         let _alone = inner.turn.write().await;
-        if store.forget(issuer, rule).await? {
-            inner.index.remove(issuer, &rule_of(rule));
-            telemetry::revocations(inner.index.len());
+        match store.forget(issuer, rule).await? {
+            None => {
+                inner.index.remove(issuer, &rule_of(rule));
+                telemetry::revocations(inner.index.len());
+            }
+            // It may have come while it was deleted here, and have been taken back with what it came after.
+            Some(record) => self.heard(&[record]),
         }
         Ok(())
     }

@@ -342,10 +342,10 @@ async fn a_replica_forgets_nothing_before_the_store_says_what_is_over() {
     assert_eq!(judged(&revocations, &claims), Err(Denial::TokenRevoked));
     forgetting(&revocations, &clock, PRUNING * 2).await;
     assert_eq!(judged(&revocations, &claims), Err(Denial::TokenRevoked));
-    revocations.resume(start);
+    revocations.resume(Some(start), start);
     forgetting(&revocations, &clock, PRUNING * 2).await;
     assert_eq!(judged(&revocations, &claims), Err(Denial::TokenRevoked));
-    revocations.resume(start + DAY * 2);
+    revocations.resume(Some(start + DAY * 2), start);
     forgetting(&revocations, &clock, PRUNING * 2).await;
     assert_eq!(judged(&revocations, &claims), Ok(()));
 }
@@ -411,5 +411,26 @@ async fn a_replica_revokes_a_user_as_far_as_the_clocks_of_others_may_be_ahead() 
             };
             assert_eq!(not_before.as_secs(), clock.wall().as_secs() + ahead, "{millis}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_lost_all_and_is_ahead_lets_a_replica_forget_nothing() {
+    let (ledger, journal) = (Arc::new(Memory::new()), Arc::new(Memory::new()));
+    let clock = ManualClock::default();
+    let start = clock.wall();
+    started(&journal, &clock).await.revoke(token("a")).await.unwrap();
+    for (journal, is_kept) in [(journal, true), (Arc::new(Memory::new()), false)] {
+        let clock = ManualClock::new(start + DAY * 40);
+        let replica = Revocations::replica(Arc::clone(&ledger) as _, &*journal, Arc::new(clock.clone()));
+        let replica = replica.await.unwrap();
+        replica.revoke(token("b")).await.unwrap();
+        replica.resume(None, clock.wall());
+        clock.set_wall(start + DAY * 80);
+        forgetting(&replica, &clock, PRUNING).await;
+        // One that begins with nothing goes by the store's time; what was made by then has its full life.
+        let held = judged(&replica, &json!({ "jti": "a" })).is_err();
+        assert_eq!(held, is_kept);
+        assert!(judged(&replica, &json!({ "jti": "b" })).is_err());
     }
 }

@@ -2,7 +2,11 @@
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
-use futures_util::future::{Either, select, select_ok};
+use futures_util::{
+    StreamExt as _,
+    future::{Either, select, select_ok},
+    stream::FuturesUnordered,
+};
 use redis::{
     AsyncConnectionConfig, RedisConnectionInfo, RedisError, RedisResult, Value, aio::MultiplexedConnection,
 };
@@ -73,20 +77,61 @@ impl Dialer {
 
     /// All guides are asked at once, and what each points at is tried: one that is slow, gone or mistaken holds up none.
     async fn find(&self) -> Result<Connection, StoreError> {
-        let guides = match &self.target.topology {
-            Topology::Standalone(host) => std::slice::from_ref(host),
-            Topology::Sentinel {
-                sentinels: guides, ..
-            }
-            | Topology::Cluster(guides) => guides,
-        };
-        let ways = guides.iter().map(|guide| {
+        let ways = self.guides().iter().map(|guide| {
             Box::pin(async move {
                 let host = self.pointed(guide).await?;
                 self.introduced(&host).await
             })
         });
         Ok(select_ok(ways).await?.0)
+    }
+
+    /// Those who tell where the master is.
+    fn guides(&self) -> &[Host] {
+        match &self.target.topology {
+            Topology::Standalone(host) => std::slice::from_ref(host),
+            Topology::Sentinel {
+                sentinels: guides, ..
+            }
+            | Topology::Cluster(guides) => guides,
+        }
+    }
+
+    /// Whether a server is a master still, and the one that is pointed at: by most sentinels, since one may be cut off together
+    /// with a master that was deposed, or by a node of the cluster, which knows by itself when it is cut off.
+    pub(super) async fn leads(&self, connection: &Connection) -> Result<bool, StoreError> {
+        let mut role = redis::cmd("INFO");
+        role.arg("replication");
+        let mut wire = connection.wire.clone();
+        let role: String = answered(&connection.host, role.query_async(&mut wire).await)?;
+        if field(&role, "role") != Some("master") {
+            return Ok(false);
+        }
+        let guides = self.guides();
+        let needed = match self.target.topology {
+            Topology::Standalone(_) => return Ok(true),
+            Topology::Sentinel { .. } => guides.len() / 2 + 1,
+            Topology::Cluster(_) => 1,
+        };
+        let mut asked: FuturesUnordered<_> = guides.iter().map(|guide| self.pointed(guide)).collect();
+        let (mut agree, mut differ) = (0, 0);
+        let mut unheard = None;
+        while let Some(answer) = asked.next().await {
+            match answer {
+                Ok(host) if host == connection.host => agree += 1,
+                Ok(_) => differ += 1,
+                Err(error) => unheard = Some(error),
+            }
+            if agree >= needed || differ >= needed {
+                return Ok(agree >= needed);
+            }
+        }
+        let message = format!("too few of those who know agree where the store is: {needed} must");
+        let error = StoreError::new(StoreErrorKind::Unavailable, message);
+        Err(match unheard {
+            Some(unheard) => error.because(unheard),
+            None => error,
+        })
     }
 
     /// A connection with this server, if it is a master that holds what we understand.

@@ -107,6 +107,28 @@ impl Link {
         Ok((answer, connection.run_id))
     }
 
+    /// Makes sure that the server that is asked still is the one that takes our commands: it says so itself, and those who tell
+    /// where it is agree. Otherwise it is left, and the next call finds the right one.
+    pub(super) async fn leads(&self) -> Result<(), StoreError> {
+        let shared = &self.0;
+        let lane = shared.lane()?;
+        let connection = shared.connection(lane).await?;
+        let limit = shared.dialer.connect_timeout;
+        let leads = shared.dialer.leads(&connection);
+        let led = within(&*shared.dialer.clock, limit, leads).await;
+        match led.unwrap_or_else(|| Err(unavailable("nobody says in time where the store is".to_owned()))) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                shared.leave(&connection);
+                let host = &connection.host;
+                Err(unavailable(format!(
+                    "the store at {host}: another one has taken its place"
+                )))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether what was asked last was answered, be it with no.
     pub(super) fn is_up(&self) -> bool {
         self.0.used.load(Ordering::Relaxed) && self.0.breaker().is_well()
@@ -193,6 +215,7 @@ impl Shared {
         }
         match self.dialer.connect(left).await {
             Ok(connection) => {
+                self.arrived(&connection);
                 lane.put(connection.clone());
                 Ok(connection)
             }
@@ -207,6 +230,13 @@ impl Shared {
     fn leave(&self, connection: &Connection) {
         for lane in &self.lanes {
             lane.lock().take_if(|other| other.host == connection.host);
+        }
+    }
+
+    /// Leaves all connections with another run than this one is with: what is asked together must be asked of one server.
+    fn arrived(&self, connection: &Connection) {
+        for lane in &self.lanes {
+            lane.lock().take_if(|other| other.run_id != connection.run_id);
         }
     }
 
@@ -239,6 +269,7 @@ async fn try_again(link: Weak<Shared>, clock: Arc<dyn tokenward_core::Clock>) {
         match shared.dialer.connect(shared.dialer.connect_timeout).await {
             Ok(connection) => {
                 tracing::info!(host = %connection.host, "The store answers again");
+                shared.arrived(&connection);
                 if let Some(lane) = shared.lanes.first() {
                     lane.put(connection);
                 }

@@ -183,6 +183,16 @@ impl Redis {
         })))
     }
 
+    /// Makes sure that the server still is the one that takes commands: where it was deposed, or nobody who would know can be
+    /// reached, what it answers may be old.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Unavailable`] then. The next call looks for the right one.
+    pub async fn leads(&self) -> Result<(), StoreError> {
+        self.0.link.leads().await
+    }
+
     /// Asks the server what matters about it, connecting where there is no connection yet.
     ///
     /// # Errors

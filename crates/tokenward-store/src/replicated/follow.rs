@@ -20,6 +20,10 @@ const END: u64 = 1 << 53;
 /// Pages that may be on their way into the journal.
 const WRITES: usize = 8;
 
+/// How often it is made sure that the server is still the one that takes our commands: a master that was deposed behind a
+/// partition goes on answering.
+const LEAD: Duration = Duration::from_secs(2);
+
 /// Attempts to mark the store, where others do so at the same time.
 const ATTEMPTS: usize = 5;
 
@@ -31,6 +35,10 @@ pub(super) struct Follower {
     waiting: Option<Timestamp>,
     /// What is on its way into the journal: a slow disk must not hold up what others revoke.
     pub(super) writes: JoinSet<Result<(), StoreError>>,
+    /// What is to be told: all of it, though a later step of the poll that brought it fails.
+    news: Vec<News>,
+    /// When, in steady time, it was last made sure that the server still is the one that takes our commands.
+    led: Option<Timestamp>,
 }
 
 pub(super) struct Place {
@@ -53,36 +61,48 @@ impl Replicated {
             // It may be another server than the one that was looked at before.
             shared.check().await?;
         }
+        if follower.led.is_none_or(|led| clock.steady().since(led) >= LEAD) {
+            shared.leads().await?;
+            follower.led = Some(clock.steady());
+        }
         for _ in 0..ATTEMPTS {
             let asked = clock.steady();
             let after = follower.place.as_ref().map_or(END, |place| place.cursor);
             let feed = shared.changes(after).await?;
             let answered = clock.steady();
-            let Some(generation) = self.marked(&feed).await? else {
+            // It has less than it had: though it is the same run, others must hear of it as well.
+            let is_older = follower
+                .place
+                .as_ref()
+                .is_some_and(|place| place.cursor > feed.head);
+            let Some((generation, is_new)) = self.marked(&feed, is_older).await? else {
                 continue;
             };
+            if is_new {
+                follower.waiting = None;
+            }
             let known = follower.place.take().filter(|place| {
                 let same = place.generation == generation && place.cursor <= feed.head;
                 same && !feed.gap
             });
             let (time, made_at) = (feed.time, Marker::read(&generation).map(|marker| marker.made_at));
             let has_more = feed.next < feed.head;
-            let (news, reconciled, cursor) = match known {
+            let (reconciled, cursor) = match known {
                 Some(place) => {
                     let cursor = feed.next;
                     // Where it fails it is done again from the place where it began.
                     follower.place = Some(place);
-                    let news = self.take_over(feed, after, revoked, &mut follower.writes).await?;
-                    (news, None, cursor)
+                    self.take_over(feed, after, revoked, follower).await?;
+                    (None, cursor)
                 }
                 None => {
                     let cursor = feed.head;
                     while let Some(written) = follower.writes.join_next().await {
                         follower.written(written)?;
                     }
-                    let (mut news, written) = self.reconcile(revoked).await?;
-                    news.extend(children(feed));
-                    (news, Some(written), cursor)
+                    let written = self.reconcile(revoked, &mut follower.news).await?;
+                    follower.news.extend(children(feed));
+                    (Some(written), cursor)
                 }
             };
             let is_whole = reconciled.is_some() || !has_more;
@@ -102,7 +122,7 @@ impl Replicated {
                 asked,
                 answered,
                 is_complete: is_whole && self.has_joined(),
-                news,
+                news: std::mem::take(&mut follower.news),
                 reconciled,
             });
         }
@@ -112,14 +132,15 @@ impl Replicated {
         ))
     }
 
-    /// The marker of the store as it is: its own, or a new one where it has none or that of another server. None: another one
-    /// marks it at this moment.
-    async fn marked(&self, feed: &Feed) -> Result<Option<String>, StoreError> {
+    /// The marker of the store as it is, and whether it was set now: its own, or a new one where it has none, that of another
+    /// server, or less than it had. None: another one marks it at this moment.
+    async fn marked(&self, feed: &Feed, is_older: bool) -> Result<Option<(String, bool)>, StoreError> {
         let own = feed.generation.as_deref();
         if let Some(generation) = own
+            && !is_older
             && Marker::read(generation).is_some_and(|marker| marker.run_id == feed.run_id)
         {
-            return Ok(Some(generation.to_owned()));
+            return Ok(Some((generation.to_owned(), false)));
         }
         let new = Marker {
             run_id: &feed.run_id,
@@ -132,7 +153,7 @@ impl Replicated {
                 "The store is new, or its server was started anew: all replicas compare what they know"
             );
         }
-        Ok(set.then_some(new))
+        Ok(set.then_some((new, true)))
     }
 
     async fn take_over(
@@ -140,10 +161,10 @@ impl Replicated {
         feed: Feed,
         after: u64,
         revoked: &(dyn Fn(&[Revocation]) + Send + Sync),
-        writes: &mut JoinSet<Result<(), StoreError>>,
-    ) -> Result<Vec<News>, StoreError> {
+        follower: &mut Follower,
+    ) -> Result<(), StoreError> {
         let (mut has_revoked, mut has_idps, mut has_keyring) = (false, false, false);
-        let mut news = Vec::new();
+        let news = &mut follower.news;
         for (_, change) in feed.changes {
             match change {
                 Change::Revoked => has_revoked = true,
@@ -154,15 +175,15 @@ impl Replicated {
             }
         }
         if has_revoked {
-            self.take_revocations(after, revoked, writes).await?;
+            self.take_revocations(after, revoked, follower).await?;
         }
         if has_idps && self.take_idps().await? {
-            news.push(News::Idps);
+            follower.news.push(News::Idps);
         }
         if has_keyring && self.take_keyring().await? {
-            news.push(News::Keyring);
+            follower.news.push(News::Keyring);
         }
-        Ok(news)
+        Ok(())
     }
 
     /// Reads revocations from the store, for whoever hears of them and for the journal.
@@ -170,7 +191,7 @@ impl Replicated {
         &self,
         mut after: u64,
         revoked: &(dyn Fn(&[Revocation]) + Send + Sync),
-        writes: &mut JoinSet<Result<(), StoreError>>,
+        follower: &mut Follower,
     ) -> Result<(), StoreError> {
         loop {
             let page = self.0.shared.revocations(after, PAGE).await?;
@@ -181,13 +202,15 @@ impl Replicated {
             let records: Vec<_> = page.into_iter().map(|(_, record)| record).collect();
             // They are durable in the store, and are heard of again where this process ends before it has written them.
             revoked(&records);
-            while writes.len() >= WRITES
-                && let Some(written) = writes.join_next().await
+            while follower.writes.len() >= WRITES
+                && let Some(written) = follower.writes.join_next().await
             {
-                written.map_err(ended)??;
+                follower.written(written)?;
             }
             let inner = Arc::clone(&self.0);
-            writes.spawn(async move { inner.journal.keep_revocations(records).await.map(drop) });
+            follower
+                .writes
+                .spawn(async move { inner.journal.keep_revocations(records).await.map(drop) });
         }
     }
 

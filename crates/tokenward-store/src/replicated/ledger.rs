@@ -34,12 +34,13 @@ impl Ledger for Replicated {
         let Inner {
             shared,
             journal,
+            clock,
             idps,
             ..
         } = &*self.0;
         let _alone = idps.lock().await;
         let removed = shared.remove_idp(tenant, name).await?;
-        journal.remove_idp(tenant, name).await?;
+        journal.bury_idp(tenant, name, clock.wall()).await?;
         Ok(removed)
     }
 

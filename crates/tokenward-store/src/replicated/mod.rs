@@ -184,13 +184,17 @@ impl Replicated {
         followed
     }
 
-    /// Forgets a revocation that was said to be deleted, unless there is one of its rule by now. Says whether it is gone.
+    /// Forgets a revocation that was said to be deleted, unless there is one of its rule by now, which comes back.
     /// Whoever revokes at the same time must wait.
     ///
     /// # Errors
     ///
     /// Those of both stores. Nothing is forgotten then.
-    pub async fn forget(&self, issuer: &str, rule: &RevocationRule) -> Result<bool, StoreError> {
+    pub async fn forget(
+        &self,
+        issuer: &str,
+        rule: &RevocationRule,
+    ) -> Result<Option<Revocation>, StoreError> {
         let Inner {
             shared,
             journal,
@@ -202,11 +206,11 @@ impl Replicated {
         while let Some(written) = follower.writes.join_next().await {
             follower.written(written)?;
         }
-        if shared.revocation_of_rule(issuer, rule).await?.is_some() {
-            return Ok(false);
+        if let Some(record) = shared.revocation_of_rule(issuer, rule).await? {
+            return Ok(Some(record));
         }
         journal.forget(issuer, rule, clock.wall()).await?;
-        Ok(true)
+        Ok(None)
     }
 
     fn joined(&self) {

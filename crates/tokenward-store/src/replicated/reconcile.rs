@@ -9,18 +9,18 @@ use crate::{
 };
 
 impl Replicated {
-    /// Says what changed here, and how many things the store lacked.
+    /// Adds to `news` what changed here, and says how many things the store lacked.
     pub(super) async fn reconcile(
         &self,
         revoked: &(dyn Fn(&[Revocation]) + Send + Sync),
-    ) -> Result<(Vec<News>, usize), StoreError> {
-        let mut news = Vec::new();
-        let mut written = self.reconcile_deletions(&mut news).await?;
+        news: &mut Vec<News>,
+    ) -> Result<usize, StoreError> {
+        let mut written = self.reconcile_deletions(news).await?;
         written += self.reconcile_revocations(revoked).await?;
-        written += self.reconcile_idps(&mut news).await?;
-        written += self.reconcile_keyring(&mut news).await?;
+        written += self.reconcile_idps(news).await?;
+        written += self.reconcile_keyring(news).await?;
         news.push(News::Children);
-        Ok((news, written))
+        Ok(written)
     }
 
     /// First, so that nothing of what was deleted is written back.

@@ -2,6 +2,8 @@
 //!
 //! The tables are those of any store. What is kept here has the ids that it has in the shared store; sequences are this file's own.
 
+use std::collections::{HashMap, HashSet};
+
 use rusqlite::{Connection, Row, params};
 use tokenward_core::Timestamp;
 
@@ -10,6 +12,9 @@ use crate::{
     PRUNED, RemovedIdp, Revocation, RevocationRule, StoreError, StoredIdp, Tombstone,
     digest::{Digest, digest},
 };
+
+/// How many removed identity providers are remembered: the newest ones, as in the shared store.
+const REMOVED_KEPT: i64 = 100_000;
 
 /// Kind of a removed identity provider. All others are kinds of rules of revocations.
 const IDP: &str = "idp";
@@ -114,34 +119,66 @@ impl Sqlite {
         Ok(removed.collect())
     }
 
-    /// Keeps these identity providers and no others, and what was removed. Says whether that changed any provider.
+    /// Forgets an identity provider, as removed at `at`, if it is known.
+    pub(crate) async fn bury_idp(&self, tenant: &str, name: &str, at: Timestamp) -> Result<(), StoreError> {
+        let (tenant, name) = (tenant.to_owned(), name.to_owned());
+        self.write(move |connection| {
+            let known = idp::all(connection)?;
+            let known = known.iter().find(|idp| idp.tenant == tenant && idp.name == name);
+            if let Some(known) = known {
+                idp::remove(connection, &tenant, &name)?;
+                // Never before it was made, whoever's clock is behind.
+                put(
+                    connection,
+                    &Grave::of_idp(&tenant, &name, at.max(known.changed_at)),
+                )?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Keeps these identity providers, and what was removed. Others that are known here stay, unless they are among those: a
+    /// store that lost them does not say that they were removed. Says whether that changed any provider.
     pub(crate) async fn keep_idps(
         &self,
-        idps: Vec<StoredIdp>,
+        mut idps: Vec<StoredIdp>,
         removed: Vec<RemovedIdp>,
     ) -> Result<bool, StoreError> {
         self.write(move |connection| {
-            connection
-                .prepare_cached("DELETE FROM tombstone WHERE kind = 'idp'")?
-                .execute([])?;
             for RemovedIdp {
                 tenant,
                 name,
                 removed_at,
             } in &removed
             {
-                put(
-                    connection,
-                    &Grave {
-                        kind: IDP.to_owned(),
-                        owner: tenant.clone(),
-                        name: name.clone(),
-                        time: None,
-                        at: *removed_at,
-                        until: None,
-                    },
-                )?;
+                put(connection, &Grave::of_idp(tenant, name, *removed_at))?;
             }
+            connection
+                .prepare_cached(
+                    "DELETE FROM tombstone WHERE kind = 'idp' AND rowid NOT IN \
+                     (SELECT rowid FROM tombstone WHERE kind = 'idp' ORDER BY at DESC LIMIT ?)",
+                )?
+                .execute([REMOVED_KEPT])?;
+            let buried: HashMap<_, _> = rows(connection, "kind = 'idp'")?
+                .into_iter()
+                .map(|row| ((row.owner, row.name), row.at))
+                .collect();
+            for idp in &idps {
+                let removed_at = buried.get(&(idp.tenant.clone(), idp.name.clone()));
+                if removed_at.is_some_and(|removed_at| *removed_at < idp.changed_at) {
+                    dig_up(connection, IDP, &idp.tenant, &idp.name)?;
+                }
+            }
+            let there: HashSet<_> = idps
+                .iter()
+                .map(|idp| (idp.tenant.clone(), idp.name.clone()))
+                .collect();
+            idps.extend(idp::all(connection)?.into_iter().filter(|idp| {
+                let name = (idp.tenant.clone(), idp.name.clone());
+                let removed_at = buried.get(&name);
+                !there.contains(&name) && removed_at.is_none_or(|removed_at| *removed_at < idp.changed_at)
+            }));
             idp::replace(connection, &idps)
         })
         .await
@@ -186,6 +223,17 @@ impl Grave {
             time: tombstone.rule.time(),
             at: tombstone.deleted_at,
             until: tombstone.expires_at,
+        }
+    }
+
+    fn of_idp(tenant: &str, name: &str, removed_at: Timestamp) -> Self {
+        Self {
+            kind: IDP.to_owned(),
+            owner: tenant.to_owned(),
+            name: name.to_owned(),
+            time: None,
+            at: removed_at,
+            until: None,
         }
     }
 

@@ -292,3 +292,41 @@ async fn in_a_cluster_a_slot_that_moves_is_followed() {
     );
     assert!(store.is_connected());
 }
+
+#[tokio::test]
+async fn a_master_leads_as_long_as_it_is_one_and_most_sentinels_say_so() {
+    let server = RedisServer::start();
+    let store = at(server.url());
+    store.leads().await.unwrap();
+    server.ask(&["REPLICAOF", "127.0.0.1", "1"]);
+    let error = store.leads().await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+
+    let mut sentinels = Sentinels::start(None);
+    let store = at(sentinels.url());
+    store.leads().await.unwrap();
+    if let [one, two, _] = sentinels.sentinels() {
+        one.kill();
+        store.leads().await.unwrap();
+        two.pause();
+        assert!(
+            store.leads().await.is_err(),
+            "one of three may be cut off with it"
+        );
+        two.go_on();
+        one.start_again();
+    }
+    // It lives, and others go on with another one.
+    sentinels.servers()[0].pause();
+    sentinels.until_failed_over();
+    sentinels.servers()[0].go_on();
+    let second = format!("127.0.0.1:{}", sentinels.servers()[1].port());
+    // Nothing is asked of it that would tell it so.
+    for _ in 0..100 {
+        if store.leads().await.is_ok() && store.check().await.unwrap().address == second {
+            return;
+        }
+        RealClock.sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the old master is still taken for the one that leads");
+}

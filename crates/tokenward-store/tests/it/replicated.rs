@@ -147,7 +147,7 @@ async fn what_was_deleted_stays_deleted_whatever_others_still_have() {
         followed.news.contains(&unrevoked) && followed.news.contains(&News::Idps),
         "{followed:?}"
     );
-    assert!(two.forget(&issuer, &rule).await.unwrap());
+    assert_eq!(two.forget(&issuer, &rule).await.unwrap(), None);
     for replica in [&one, &two] {
         assert_eq!(names(replica).await, ["kept"]);
         let left = replica.journal().revocations(0, 9).await.unwrap();
@@ -159,7 +159,7 @@ async fn what_was_deleted_stays_deleted_whatever_others_still_have() {
     // What is made anew is none that was deleted, and nobody forgets it.
     two.revoke(&jti("gone")).await.unwrap();
     two.put_idp(&idp("gone", RealClock.wall()), 10).await.unwrap();
-    assert!(!one.forget(&issuer, &rule).await.unwrap());
+    assert!(one.forget(&issuer, &rule).await.unwrap().is_some());
     server.flush();
     follow(&one).await;
     follow(&two).await;
@@ -286,4 +286,87 @@ async fn ten_thousand_changes_are_told_and_a_gap_is_noticed() {
     assert!(followed.reconciled.is_some());
     assert_eq!(heard.len(), 12_001);
     assert!(followed.news.contains(&News::Children));
+}
+
+#[tokio::test]
+async fn a_removal_that_nobody_else_heard_of_survives_the_loss_of_the_store() {
+    let server = RedisServer::start();
+    let ((one, _one), (two, _two)) = (new_replica(&server), new_replica(&server));
+    one.put_idp(&idp("gone", RealClock.wall()), 10).await.unwrap();
+    one.put_idp(&idp("kept", RealClock.wall()), 10).await.unwrap();
+    for replica in [&one, &two] {
+        follow(replica).await;
+    }
+    assert!(one.remove_idp("default", "gone").await.unwrap());
+    server.flush();
+    // The one that knows it still writes it back, until the other one comes.
+    follow(&two).await;
+    for _ in 0..2 {
+        for replica in [&one, &two] {
+            follow(replica).await;
+        }
+    }
+    for replica in [&one, &two] {
+        assert_eq!(names(replica).await, ["kept"]);
+    }
+    assert_eq!(shared(&server).idps().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_changed_is_told_though_the_poll_that_brought_it_fails() {
+    let server = RedisServer::start();
+    let ((one, _one), (two, _two)) = (new_replica(&server), new_replica(&server));
+    for replica in [&one, &two] {
+        follow(replica).await;
+    }
+    one.put_idp(&idp("new", RealClock.wall()), 10).await.unwrap();
+    assert!(one.put_keyring(0, b"a ring").await.unwrap());
+    let key = "{tokenward}:keyring";
+    let ring = server.text(&["HGET", key, "value"]);
+    server.ask(&["HSET", key, "value", "rubbish"]);
+    assert!(two.follow(&|_| {}).await.is_err());
+    server.ask(&["HSET", key, "value", &ring]);
+    let (followed, _) = follow(&two).await;
+    assert!(
+        followed.news.contains(&News::Idps) && followed.news.contains(&News::Keyring),
+        "{followed:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_has_less_than_it_had_is_compared_by_all() {
+    let server = RedisServer::start();
+    let ((one, _one), (two, _two)) = (new_replica(&server), new_replica(&server));
+    for id in ["a", "b", "c"] {
+        one.revoke(&jti(id)).await.unwrap();
+    }
+    for replica in [&one, &two] {
+        follow(replica).await;
+    }
+    let meta = "{tokenward}:meta";
+    server.ask(&["HSET", meta, "sequence", "1"]);
+    assert!(follow(&one).await.0.reconciled.is_some());
+    // By now it has more than the other one knew.
+    for n in 0..9 {
+        one.revoke(&jti(&format!("later {n}"))).await.unwrap();
+    }
+    assert!(follow(&two).await.0.reconciled.is_some());
+}
+
+#[tokio::test]
+async fn providers_that_the_store_lost_are_not_taken_for_removed() {
+    let server = RedisServer::start();
+    let (one, _one) = new_replica(&server);
+    one.put_idp(&idp("kept", RealClock.wall()), 10).await.unwrap();
+    follow(&one).await;
+    // Lost between two steps of a poll: the marker is still the one that is known.
+    server.ask(&["DEL", "{tokenward}:idps", "{tokenward}:idps:order"]);
+    shared(&server)
+        .put_idp(&idp("other", RealClock.wall()), 10)
+        .await
+        .unwrap();
+    follow(&one).await;
+    let mut known = names(&one).await;
+    known.sort();
+    assert_eq!(known, ["kept", "other"]);
 }

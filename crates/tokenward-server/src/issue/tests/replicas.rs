@@ -231,3 +231,22 @@ async fn a_worker_waits_while_another_one_is_at_what_is_due() {
     let family = here.ledger.family(&pair.parent.id).await.unwrap().unwrap();
     assert_eq!(family.sequence, 1);
 }
+
+#[tokio::test]
+async fn a_process_that_does_not_know_what_was_revoked_renews_nothing_and_loses_nothing() {
+    let here = World::new().await;
+    let pair = here.pair(r#"{"user_id":"a"}"#).await;
+    let index = here.service.0.index.clone();
+    index.complete_until(here.clock.steady());
+    here.clock.advance(Duration::from_secs(1));
+    let family = here.ledger.family(&pair.parent.id).await.unwrap().unwrap();
+    let refused = here.service.next_child(&family).await;
+    assert!(refused.is_err_and(|failure| failure.to_string().contains("revo")));
+    let left = here.ledger.family(&pair.parent.id).await.unwrap().unwrap();
+    assert_eq!(
+        (left.sequence, left.next_renewal),
+        (family.sequence, family.next_renewal)
+    );
+    index.complete_until(tokenward_core::Timestamp::MAX);
+    assert!(here.service.next_child(&family).await.is_ok());
+}
