@@ -160,6 +160,9 @@ pub(crate) fn warn_of(facts: &ServerFacts) {
     }
 }
 
+/// Deletions that are carried out between two looks at what others changed.
+const DELETIONS: usize = 20;
+
 /// The task that asks the store.
 struct Follower {
     cluster: Cluster,
@@ -211,10 +214,6 @@ impl Follower {
                 News::Children => self.children.notify_one(),
             }
         }
-        while let Some((issuer, rule)) = self.unrevoked.last() {
-            revocations.forget(store, issuer, rule).await?;
-            self.unrevoked.pop();
-        }
         if let Some(written) = followed.reconciled {
             telemetry::reconciled(written);
             tracing::info!(
@@ -236,7 +235,15 @@ impl Follower {
                 service.signer().confirm(followed.asked);
             }
         }
-        Ok(self.joined && !followed.is_complete)
+        // A few at a time: what was revoked meanwhile matters more.
+        for _ in 0..DELETIONS {
+            let Some((issuer, rule)) = self.unrevoked.last() else {
+                break;
+            };
+            revocations.forget(store, issuer, rule).await?;
+            self.unrevoked.pop();
+        }
+        Ok(self.joined && !(followed.is_complete && self.unrevoked.is_empty()))
     }
 
     /// Says in the log what changed, and not ten times a second.

@@ -3,6 +3,7 @@
 mod client;
 mod faults;
 mod fetches;
+mod hanging;
 mod history;
 mod idps;
 mod keys;
