@@ -136,7 +136,10 @@ fn what_cannot_be_done_is_said_with_its_exit_code() {
     let nowhere = store(&directory, "sqlite:here", &["migrate", "--to", "memory:"], 2);
     says(&nowhere, "nothing outlives the process in `memory:`");
     let unheard = store(&directory, "sqlite:here", &["migrate", "--to", "postgres://x"], 2);
-    says(&unheard, "must be `sqlite:DIRECTORY` or `memory:`");
+    says(
+        &unheard,
+        "must be `sqlite:DIRECTORY`, `memory:`, `redis://HOST:PORT`",
+    );
     let invalid = store(&directory, "postgres://x", &["backup", "file"], 2);
     says(&invalid, "the configuration is not valid");
     assert!(!directory.path().join("new").exists());
