@@ -29,6 +29,10 @@ use crate::telemetry;
 /// The longest sleep: after a suspend the kernel's timers are late, so the schedule is looked at this often.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
 
+/// How long a set may wait to be stored with others, while more are in the air: a store that commits in groups needs one
+/// sync of the disk for all of them.
+const LINGER: Duration = Duration::from_millis(100);
+
 /// What others tell the driver. Each source stands in it at most once, so it is bounded by their number.
 #[derive(Default)]
 pub(super) struct Inbox {
@@ -88,12 +92,20 @@ pub(super) struct Driver {
     /// What the store is to be told, each provider once, and in which order. A slow store keeps nobody from fetching.
     errands: HashMap<u64, Errands>,
     order: VecDeque<u64>,
+    /// When those that wait are told to the store, whatever else is going on.
+    tell_at: Option<Timestamp>,
+    /// Where others have the store too, they wait for what is told it.
+    linger: Duration,
     writes: JoinSet<()>,
 }
 
 impl Driver {
     pub(super) fn new(inner: Arc<Inner>, max_concurrent_fetches: usize) -> Self {
         Self {
+            linger: match inner.shared_store() {
+                Some(_) => Duration::ZERO,
+                None => LINGER,
+            },
             inner,
             wakeups: BTreeSet::new(),
             known: HashMap::new(),
@@ -103,6 +115,7 @@ impl Driver {
             places: HashMap::new(),
             errands: HashMap::new(),
             order: VecDeque::new(),
+            tell_at: None,
             writes: JoinSet::new(),
         }
     }
@@ -114,6 +127,7 @@ impl Driver {
             for source in self.inner.inbox.take() {
                 self.look_at(source);
             }
+            self.land();
             let now = self.inner.clock.steady();
             while let Some((at, id)) = self.wakeups.first().copied()
                 && at <= now
@@ -122,30 +136,39 @@ impl Driver {
                 self.wake_up(id, now);
             }
             self.start(now);
-            self.save();
+            if self.has_enough(now) {
+                self.save();
+            }
             let running = self.flights.len();
             telemetry::fetches(self.scheduled.waiting() + self.on_demand.waiting(), running);
             let changes = [self.scheduled.next_change(), self.on_demand.next_change()];
             let next = changes
                 .into_iter()
                 .flatten()
-                .chain(self.wakeups.first().map(|(at, _)| *at));
+                .chain(self.wakeups.first().map(|(at, _)| *at))
+                .chain(self.tell_at.filter(|_| self.writes.len() < MAX_WRITES));
             let sleep = next.min().map_or(MAX_SLEEP, |at| at.since(now).min(MAX_SLEEP));
             tokio::select! {
                 changed = stop.changed() => if changed.is_err() { break },
                 Some(ended) = self.flights.join_next_with_id() => self.ended(ended),
-                Some(_) = self.writes.join_next() => {}
+                Some(_) = self.writes.join_next() => while self.writes.try_join_next().is_some() {},
                 () = self.inner.inbox.wake.notified() => {}
                 () = self.inner.clock.sleep(sleep) => {}
             }
         }
         // What has landed is not in the air any more.
+        self.land();
+        self.flights.shutdown().await;
+        self.save();
+        // Each has its deadline.
+        while self.writes.join_next().await.is_some() {}
+    }
+
+    /// Takes in every fetch that has ended.
+    fn land(&mut self) {
         while let Some(ended) = self.flights.try_join_next_with_id() {
             self.ended(ended);
         }
-        self.flights.shutdown().await;
-        // Each has its deadline.
-        while self.writes.join_next().await.is_some() {}
     }
 
     /// A source is new, was changed, was retired, or has a fetch that a caller waits for.
@@ -266,8 +289,16 @@ impl Driver {
                     release,
                 });
                 self.order.push_back(id);
+                let (clock, linger) = (&self.inner.clock, self.linger);
+                self.tell_at.get_or_insert_with(|| clock.steady() + linger);
             }
         }
+    }
+
+    /// Whether it is time to tell the store: as many wait as it takes at once, no others are about to, or the first one
+    /// has waited long enough.
+    fn has_enough(&self, now: Timestamp) -> bool {
+        self.order.len() >= MAX_WRITES || self.flights.is_empty() || self.tell_at.is_some_and(|at| at <= now)
     }
 
     fn save(&mut self) {
@@ -290,6 +321,9 @@ impl Driver {
                     inner.release(&errands.source, lease).await;
                 }
             });
+        }
+        if self.order.is_empty() {
+            self.tell_at = None;
         }
     }
 

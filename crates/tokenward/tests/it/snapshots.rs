@@ -12,13 +12,15 @@ use std::{
 use async_trait::async_trait;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use tokenward::{
-    CallerId, Clock, ErrorKind, IdpConfig, Memory, Snapshot, Snapshots, StoreError, StoreErrorKind, Timestamp,
+    CallerId, Clock, ErrorKind, IdpConfig, Memory, Settings, Snapshot, Snapshots, StoreError, StoreErrorKind,
+    Timestamp,
 };
-use tokenward_testkit::{ManualClock, TestKey};
+use tokenward_testkit::{ManualClock, TestKey, key_set};
 
 use crate::{
+    shared::Shared,
     web::{Web, url},
-    world::World,
+    world::{START, Site, Sites, World},
 };
 
 /// Counters by name, and by name and result where that is told; other labels aside.
@@ -306,4 +308,61 @@ async fn what_could_not_be_written_is_written_at_the_end() {
     let registry = web.registry.clone();
     tokio::join!(registry.shutdown(), web.run(Duration::from_secs(10)));
     assert_eq!(store.load_all().await.unwrap().len(), 1);
+}
+
+/// Providers that answer at once, and before them one that takes a second.
+fn fleet(world: &World, count: usize) {
+    let body = key_set(&[&TestKey::es256(0)]).to_string().into_bytes();
+    world.set("slow", Site::Slow(Duration::from_secs(1), body.clone()));
+    world.register("slow", Settings::default());
+    for n in 0..count {
+        world.set(&format!("i{n}"), Site::Keys(body.clone()));
+        world.register(&format!("i{n}"), Settings::default());
+    }
+}
+
+#[tokio::test]
+async fn the_sets_of_a_fleet_are_stored_together_and_soon() {
+    let world = World::new();
+    fleet(&world, 300);
+    let stored = async |millis| {
+        world.clock.run_for(Duration::from_millis(millis)).await;
+        world.store.load_all().await.unwrap().len()
+    };
+    // As many as are written at once, then the rest after a tenth of a second, and the last one with none after it.
+    assert_eq!(stored(99).await, 256);
+    assert_eq!(stored(2).await, 300);
+    assert_eq!(stored(898).await, 300);
+    assert_eq!(stored(2).await, 301);
+}
+
+#[tokio::test]
+async fn sets_that_wait_to_be_stored_together_are_stored_at_the_end() {
+    let world = World::new();
+    fleet(&world, 10);
+    world.clock.run_for(Duration::from_millis(50)).await;
+    assert!(world.store.load_all().await.unwrap().is_empty());
+    world.registry.shutdown().await;
+    assert_eq!(world.store.load_all().await.unwrap().len(), 10);
+}
+
+#[tokio::test]
+async fn what_waits_to_be_stored_and_is_removed_is_never_stored() {
+    let world = World::new();
+    fleet(&world, 2);
+    world.clock.run_for(Duration::from_millis(50)).await;
+    world.registry.unregister("default", "i0").await.unwrap();
+    world.clock.run_for(Duration::from_secs(5)).await;
+    assert!(world.store.get("default", "i0").await.unwrap().is_none());
+    assert!(world.store.get("default", "i1").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_store_that_others_wait_for_is_told_at_once() {
+    let (clock, sites) = (ManualClock::new(START), Arc::new(Sites::default()));
+    let store = Arc::new(Shared::new(&clock));
+    let world = World::replica(&clock, &sites, Arc::clone(&store) as _, 0.5);
+    fleet(&world, 2);
+    clock.run_for(Duration::from_millis(50)).await;
+    assert!(store.stored("i1").is_some() && store.stored("slow").is_none());
 }
