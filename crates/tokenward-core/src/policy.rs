@@ -2,7 +2,7 @@
 
 mod builder;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -57,7 +57,13 @@ pub enum Binding {
 /// The rules for one issuer. Made by [`Policy::builder`], so it cannot hold a value out of range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    issuer: String,
+    issuer: Box<str>,
+    rules: Arc<Rules>,
+}
+
+/// What many issuers may have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
     audiences: Audiences,
     algorithms: AlgorithmSet,
     leeway: Duration,
@@ -83,26 +89,31 @@ impl Policy {
 
     /// The accepted audiences.
     #[must_use]
-    pub const fn audiences(&self) -> &Audiences {
-        &self.audiences
+    pub fn audiences(&self) -> &Audiences {
+        &self.rules.audiences
     }
 
     /// The algorithms that the issuer may sign with.
     #[must_use]
-    pub const fn algorithms(&self) -> AlgorithmSet {
-        self.algorithms
+    pub fn algorithms(&self) -> AlgorithmSet {
+        self.rules.algorithms
     }
 
     /// How far clocks may be apart.
     #[must_use]
-    pub const fn leeway(&self) -> Duration {
-        self.leeway
+    pub fn leeway(&self) -> Duration {
+        self.rules.leeway
     }
 
     /// The longest that a token may live from its `iat` to its `exp`. None: there is no limit.
     #[must_use]
-    pub const fn max_token_lifetime(&self) -> Option<Duration> {
-        self.max_token_lifetime
+    pub fn max_token_lifetime(&self) -> Option<Duration> {
+        self.rules.max_token_lifetime
+    }
+
+    /// Everything but the issuer: where that of another policy is the same, one can stand for both.
+    pub fn rules_mut(&mut self) -> &mut Arc<Rules> {
+        &mut self.rules
     }
 
     /// Whether the token is this issuer's, and signed with an algorithm that the issuer may use. Needs no key.
@@ -117,9 +128,9 @@ impl Policy {
         trace.check("issuer", issuer, || format!("must be {}", self.issuer));
         issuer?;
         let alg = token.header().alg();
-        let allowed = ok_or(self.algorithms.contains(alg), Denial::AlgNotAllowed);
+        let allowed = ok_or(self.rules.algorithms.contains(alg), Denial::AlgNotAllowed);
         trace.check("algorithm", allowed, || {
-            format!("{alg}; allowed: {}", self.algorithms)
+            format!("{alg}; allowed: {}", self.rules.algorithms)
         });
         allowed
     }
@@ -129,12 +140,12 @@ impl Policy {
     #[must_use]
     pub fn validity(&self, claims: &Claims) -> (Timestamp, Timestamp) {
         let begins = claims.not_before().max(claims.issued_at());
-        let from = begins.map_or(Timestamp::from_secs(0), |begins| begins - self.leeway);
+        let from = begins.map_or(Timestamp::from_secs(0), |begins| begins - self.rules.leeway);
         let expires = claims
             .expires_at()
-            .map_or(Timestamp::MAX, |expires| expires + self.leeway);
-        let ages = match (self.max_token_age, claims.issued_at()) {
-            (Some(max), Some(issued)) => issued + max + self.leeway,
+            .map_or(Timestamp::MAX, |expires| expires + self.rules.leeway);
+        let ages = match (self.rules.max_token_age, claims.issued_at()) {
+            (Some(max), Some(issued)) => issued + max + self.rules.leeway,
             _ => Timestamp::MAX,
         };
         (from, expires.min(ages))
@@ -155,21 +166,23 @@ impl Policy {
         trace: &mut T,
     ) -> Result<(), Denial> {
         let mut checks = Checks { trace, first: Ok(()) };
-        let leeway = self.leeway.as_secs();
-        checks.check("typ", self.typ_is_accepted(header.typ()), || match &self.typ {
-            Some(typ) => format!("must be {typ}"),
-            None => "must not be a type of another use".into(),
+        let leeway = self.rules.leeway.as_secs();
+        checks.check("typ", self.typ_is_accepted(header.typ()), || {
+            match &self.rules.typ {
+                Some(typ) => format!("must be {typ}"),
+                None => "must not be a type of another use".into(),
+            }
         });
         checks.check("exp", self.not_expired(claims, now), || {
             format!("{}; now {now}, leeway {leeway} s", time(claims.expires_at()))
         });
         for (name, time_of) in [("nbf", claims.not_before()), ("iat", claims.issued_at())] {
-            let ahead = time_of.is_some_and(|start| start > now + self.leeway);
+            let ahead = time_of.is_some_and(|start| start > now + self.rules.leeway);
             checks.check(name, ok_or(!ahead, Denial::TokenNotYetValid), || {
                 format!("{}; now {now}, leeway {leeway} s", time(time_of))
             });
         }
-        if let Some(max) = self.max_token_age {
+        if let Some(max) = self.rules.max_token_age {
             checks.check("max_token_age", self.young_enough(claims, now, max), || {
                 format!(
                     "issued {}; now {now}, at most {} s",
@@ -178,7 +191,7 @@ impl Policy {
                 )
             });
         }
-        if let Some(max) = self.max_token_lifetime {
+        if let Some(max) = self.rules.max_token_lifetime {
             checks.check("max_token_lifetime", short_enough(claims, now, max), || {
                 format!(
                     "from {} to {}, at most {} s",
@@ -188,17 +201,17 @@ impl Policy {
                 )
             });
         }
-        if let Audiences::OneOf(accepted) = &self.audiences {
+        if let Audiences::OneOf(accepted) = &self.rules.audiences {
             checks.check("aud", audience_matches(claims, accepted), || {
                 format!("must name one of the {} configured audiences", accepted.len())
             });
         }
-        if !self.azp.is_empty() {
+        if !self.rules.azp.is_empty() {
             checks.check("azp", self.authorized_party_matches(claims), || {
-                format!("must be one of the {} configured parties", self.azp.len())
+                format!("must be one of the {} configured parties", self.rules.azp.len())
             });
         }
-        for name in &self.required_claims {
+        for name in &self.rules.required_claims {
             let present = claims.all().get(name).is_some_and(|value| !value.is_null());
             checks.check("required_claims", ok_or(present, Denial::ClaimMissing), || {
                 name.clone()
@@ -221,7 +234,7 @@ impl Policy {
 
     fn typ_is_accepted(&self, typ: Option<&str>) -> Result<(), Denial> {
         let typ = typ.map(media_type);
-        let accepted = match &self.typ {
+        let accepted = match &self.rules.typ {
             Some(wanted) => typ.is_some_and(|typ| typ.eq_ignore_ascii_case(media_type(wanted))),
             None => !typ.is_some_and(|typ| OTHER_USES.iter().any(|other| typ.eq_ignore_ascii_case(other))),
         };
@@ -231,20 +244,20 @@ impl Policy {
     fn not_expired(&self, claims: &Claims, now: Timestamp) -> Result<(), Denial> {
         match claims.expires_at() {
             // "On or after" the time it is expired: RFC 7519 section 4.1.4.
-            Some(exp) => ok_or(now < exp + self.leeway, Denial::TokenExpired),
-            None => ok_or(!self.require_exp, Denial::ClaimMissing),
+            Some(exp) => ok_or(now < exp + self.rules.leeway, Denial::TokenExpired),
+            None => ok_or(!self.rules.require_exp, Denial::ClaimMissing),
         }
     }
 
     fn young_enough(&self, claims: &Claims, now: Timestamp, max: Duration) -> Result<(), Denial> {
         let issued_at = claims.issued_at().ok_or(Denial::ClaimMissing)?;
-        ok_or(now <= issued_at + max + self.leeway, Denial::TokenTooOld)
+        ok_or(now <= issued_at + max + self.rules.leeway, Denial::TokenTooOld)
     }
 
     fn authorized_party_matches(&self, claims: &Claims) -> Result<(), Denial> {
         match claims.all().get("azp") {
             None => Err(Denial::ClaimMissing),
-            Some(Value::String(party)) if self.azp.contains(party) => Ok(()),
+            Some(Value::String(party)) if self.rules.azp.contains(party) => Ok(()),
             Some(_) => Err(Denial::ClaimRejected),
         }
     }

@@ -10,7 +10,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use tokenward_core::{
     freshness::Settings,
     jose::{Key, KeySet},
-    policy::Policy,
+    policy::{Policy, Rules},
 };
 use url::Url;
 
@@ -74,7 +74,7 @@ pub(crate) enum Keys {
     /// Out of a set at this address.
     Url(Url),
     /// Out of a set that the issuer tells the address of.
-    Discovered(Discovery),
+    Discovered(Box<Discovery>),
     /// A shared secret, never shown.
     Secret(Arc<Key>),
     /// A set that whoever registers it keeps up to date.
@@ -101,7 +101,7 @@ impl IdpConfig {
     pub fn served_by_discovery(name: &str, issuer: &str) -> Result<Self, Error> {
         let discovery = Discovery::of(issuer)
             .map_err(|error| Error::invalid(format!("issuer of `{name}`: {error}")).caused_by(error))?;
-        Self::new(name, Keys::Discovered(discovery))
+        Self::new(name, Keys::Discovered(Box::new(discovery)))
     }
 
     /// An identity provider whose key set is at `url`; without a policy it is only served.
@@ -196,7 +196,7 @@ impl IdpConfig {
     #[must_use]
     pub fn strict_jwks_origin(mut self, strict: bool) -> Self {
         if let Keys::Discovered(discovery) = self.keys {
-            self.keys = Keys::Discovered(discovery.strict_origin(strict));
+            self.keys = Keys::Discovered(Box::new(discovery.strict_origin(strict)));
         }
         self
     }
@@ -279,6 +279,10 @@ impl IdpConfig {
     pub(crate) fn share(&mut self, parts: &mut Parts) {
         parts.settings.share(&mut self.settings);
         parts.guards.share(&mut self.guards);
+        parts.tenants.share(&mut self.tenant);
+        if let Some(policy) = &mut self.policy {
+            parts.rules.share(policy.rules_mut());
+        }
     }
 
     pub(crate) fn keys(&self) -> &Keys {
@@ -290,7 +294,7 @@ impl IdpConfig {
         let keys_at = match &self.keys {
             Keys::Url(url) => KeysAt::Url(url.clone()),
             Keys::Discovered(discovery) => KeysAt::Issuer {
-                discovery: discovery.clone(),
+                discovery: Discovery::clone(discovery),
                 known,
             },
             Keys::Secret(_) | Keys::Given(_) => return None,
@@ -345,21 +349,23 @@ impl IdpConfig {
 pub(crate) struct Parts {
     settings: Recent<Settings>,
     guards: Recent<Guards>,
+    tenants: Recent<str>,
+    rules: Recent<Rules>,
 }
 
 /// How many different values [`Recent`] knows. More are simply not shared.
 const RECENT: usize = 8;
 
 /// The last few different values.
-struct Recent<T>(VecDeque<Weak<T>>);
+struct Recent<T: ?Sized>(VecDeque<Weak<T>>);
 
-impl<T> Default for Recent<T> {
+impl<T: ?Sized> Default for Recent<T> {
     fn default() -> Self {
         Self(VecDeque::new())
     }
 }
 
-impl<T: PartialEq> Recent<T> {
+impl<T: PartialEq + ?Sized> Recent<T> {
     fn share(&mut self, value: &mut Arc<T>) {
         let mut known = self.0.iter().filter_map(Weak::upgrade);
         if let Some(equal) = known.find(|known| **known == **value) {
@@ -416,10 +422,12 @@ fn all_good(name: &str, problems: &[(&'static str, String)]) -> Result<(), Error
 mod tests {
     use std::time::Duration;
 
+    use tokenward_core::policy::Audiences;
+
     use super::*;
 
     #[test]
-    fn equal_settings_and_guards_are_kept_once() {
+    fn equal_parts_are_kept_once() {
         let mut parts = Parts::default();
         let mut config = |interval| {
             let settings = Settings {
@@ -427,7 +435,10 @@ mod tests {
                 ..Settings::default()
             };
             let url = Url::parse("https://a.example").unwrap();
-            let config = IdpConfig::at("a", url, None).unwrap();
+            let policy = Policy::builder("https://a.example", Audiences::Any)
+                .build()
+                .unwrap();
+            let config = IdpConfig::at("a", url, Some(policy)).unwrap();
             let mut config = config.with_settings(settings).unwrap();
             config.share(&mut parts);
             config
@@ -437,6 +448,9 @@ mod tests {
         assert!(Arc::ptr_eq(&first.settings, &same.settings));
         assert!(!Arc::ptr_eq(&first.settings, &other.settings));
         assert!(Arc::ptr_eq(&first.guards, &other.guards));
+        assert!(Arc::ptr_eq(&first.tenant, &other.tenant));
+        let rules = |config: &IdpConfig| Arc::clone(config.policy.clone().unwrap().rules_mut());
+        assert!(Arc::ptr_eq(&rules(&first), &rules(&other)));
         drop((first, same));
         // Nothing is kept for nobody.
         assert_eq!(config(7).settings.refresh_interval, Duration::from_secs(7));

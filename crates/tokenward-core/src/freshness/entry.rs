@@ -42,7 +42,7 @@ const BAD_SIGNATURE: (u32, Duration) = (2, Duration::from_secs(60));
 pub struct Entry {
     settings: Arc<Settings>,
     view: Arc<View>,
-    flight: Option<Flight>,
+    flight: Option<Box<Flight>>,
     next_ticket: u64,
     next_fetch: Timestamp,
     /// Failures of the schedule in a row, and since when.
@@ -62,6 +62,13 @@ pub struct Entry {
     dropped: Dropped,
     /// Sets that others fetched before are not adopted: they may be what was purged, or were read under other settings.
     adopts_from: Timestamp,
+    /// None where none did: entries are many, and most issuers' tokens are never seen.
+    demand: Option<Box<Demand>>,
+}
+
+/// What tokens have asked for.
+#[derive(Debug, Default)]
+struct Demand {
     budget: Budget,
     signature_budget: Budget,
     absent_kids: BTreeMap<Box<str>, Timestamp>,
@@ -107,10 +114,7 @@ impl Entry {
             upstream: Upstream::default(),
             dropped: Dropped::default(),
             adopts_from: Timestamp::from_millis(i64::MIN),
-            budget: Budget::default(),
-            signature_budget: Budget::default(),
-            absent_kids: BTreeMap::new(),
-            recent_kids: Vec::new(),
+            demand: None,
         }
     }
 
@@ -195,7 +199,7 @@ impl Entry {
             return Miss::Fetch(plan);
         }
         let (size, refill) = (self.settings.unknown_kid.budget, self.settings.unknown_kid.refill);
-        if !self.budget.take(size, refill, caller, now) {
+        if !self.demand().budget.take(size, refill, caller, now) {
             return Miss::OverBudget;
         }
         let (kid, share) = (kid.into(), Share { caller, size, refill });
@@ -206,7 +210,9 @@ impl Entry {
     /// Whether `kid` was looked for in vain within the last `negative_ttl`.
     #[must_use]
     pub fn is_known_absent(&self, kid: &str, now: Timestamp) -> bool {
-        self.absent_kids.get(kid).is_some_and(|until| now < *until)
+        let demand = self.demand.as_ref();
+        let until = demand.and_then(|demand| demand.absent_kids.get(kid));
+        until.is_some_and(|until| now < *until)
     }
 
     /// A signature did not verify under a known key id, which may name another key by now. Never [`Miss::KnownAbsent`].
@@ -215,6 +221,7 @@ impl Entry {
             return Miss::Join;
         }
         if !self
+            .demand()
             .signature_budget
             .take(BAD_SIGNATURE.0, BAD_SIGNATURE.1, caller, now)
         {
@@ -226,19 +233,19 @@ impl Entry {
 
     /// A token with this key id was verified: truncation keeps its key.
     pub fn note_use(&mut self, kid: &str, now: Timestamp) {
-        if let Some((_, seen)) = self.recent_kids.iter_mut().find(|(known, _)| **known == *kid) {
+        let recent = &mut self.demand().recent_kids;
+        if let Some((_, seen)) = recent.iter_mut().find(|(known, _)| **known == *kid) {
             if now.since(*seen) >= RECENT_PRECISION {
                 *seen = now;
             }
             return;
         }
-        if self.recent_kids.len() >= MAX_RECENT_KIDS
-            && let Some(oldest) =
-                (0..self.recent_kids.len()).min_by_key(|i| self.recent_kids.get(*i).map(|r| r.1))
+        if recent.len() >= MAX_RECENT_KIDS
+            && let Some(oldest) = (0..recent.len()).min_by_key(|i| recent.get(*i).map(|r| r.1))
         {
-            self.recent_kids.swap_remove(oldest);
+            recent.swap_remove(oldest);
         }
-        self.recent_kids.push((kid.into(), now));
+        recent.push((kid.into(), now));
     }
 
     /// Drops what is past its deadline. True where that changed the view.
@@ -253,7 +260,7 @@ impl Entry {
                 view.generation += 1;
             });
         }
-        self.absent_kids.retain(|_, until| now < *until);
+        self.forget_absent(now);
         expired || gone
     }
 
@@ -342,12 +349,12 @@ impl Entry {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let validators = self.ask_with(now);
-        self.flight = Some(Flight {
+        self.flight = Some(Box::new(Flight {
             ticket,
             errand: errand.clone(),
             conditional: validators.is_some(),
             outdated: false,
-        });
+        }));
         self.last_attempt = Some(now);
         Some(FetchPlan {
             ticket,
@@ -371,7 +378,18 @@ impl Entry {
         self.digest = None;
         self.dropped = Dropped::default();
         // Of a set that is not there nothing is known to be absent.
-        self.absent_kids.clear();
+        self.forget_absent(Timestamp::MAX);
+    }
+
+    fn demand(&mut self) -> &mut Demand {
+        self.demand.get_or_insert_default()
+    }
+
+    /// Forgets which key ids were looked for in vain until `now` or before.
+    fn forget_absent(&mut self, now: Timestamp) {
+        if let Some(demand) = &mut self.demand {
+            demand.absent_kids.retain(|_, until| now < *until);
+        }
     }
 
     fn change_view(&mut self, change: impl FnOnce(&mut View)) {

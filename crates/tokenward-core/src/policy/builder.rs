@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Audiences, Policy};
+use super::{Audiences, Policy, Rules};
 use crate::jose::AlgorithmSet;
 
 const DEFAULT_LEEWAY: Duration = Duration::from_secs(60);
@@ -11,72 +11,77 @@ const MAX_LEEWAY: Duration = Duration::from_secs(300);
 /// Builds a [`Policy`].
 #[derive(Clone, Debug)]
 #[must_use = "call `build` to get the policy"]
-pub struct PolicyBuilder(Policy);
+pub struct PolicyBuilder {
+    issuer: String,
+    rules: Rules,
+}
 
 impl PolicyBuilder {
     pub(super) const fn new(issuer: String, audiences: Audiences) -> Self {
-        Self(Policy {
+        Self {
             issuer,
-            audiences,
-            algorithms: AlgorithmSet::ASYMMETRIC,
-            leeway: DEFAULT_LEEWAY,
-            require_exp: true,
-            max_token_age: None,
-            max_token_lifetime: None,
-            required_claims: Vec::new(),
-            typ: None,
-            azp: Vec::new(),
-        })
+            rules: Rules {
+                audiences,
+                algorithms: AlgorithmSet::ASYMMETRIC,
+                leeway: DEFAULT_LEEWAY,
+                require_exp: true,
+                max_token_age: None,
+                max_token_lifetime: None,
+                required_claims: Vec::new(),
+                typ: None,
+                azp: Vec::new(),
+            },
+        }
     }
 
     /// The algorithms that the issuer may sign with. Default: every asymmetric one. Those of the HMAC family have to
     /// be named, and go with no other.
     pub const fn algorithms(mut self, algorithms: AlgorithmSet) -> Self {
-        self.0.algorithms = algorithms;
+        self.rules.algorithms = algorithms;
         self
     }
 
     /// How far clocks may be apart, for every comparison with the current time. Default 60 s, at most 300 s.
     pub const fn leeway(mut self, leeway: Duration) -> Self {
-        self.0.leeway = leeway;
+        self.rules.leeway = leeway;
         self
     }
 
     /// Accepts tokens without `exp`, which live until their key is gone. By default they are refused.
     pub const fn allow_missing_exp(mut self) -> Self {
-        self.0.require_exp = false;
+        self.rules.require_exp = false;
         self
     }
 
     /// Refuses tokens whose `iat` is absent or longer ago than this and the leeway. Default: no limit.
     pub const fn max_token_age(mut self, max: Duration) -> Self {
-        self.0.max_token_age = Some(max);
+        self.rules.max_token_age = Some(max);
         self
     }
 
     /// Refuses tokens from whose `iat`, or from now where they have none, to `exp` there is more than this, and those
     /// without `exp`. Default: no limit.
     pub const fn max_token_lifetime(mut self, max: Duration) -> Self {
-        self.0.max_token_lifetime = Some(max);
+        self.rules.max_token_lifetime = Some(max);
         self
     }
 
     /// Names of claims that must be present and not null. Default: none.
     pub fn required_claims<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
-        self.0.required_claims = names.into_iter().map(Into::into).collect();
+        self.rules.required_claims = names.into_iter().map(Into::into).collect();
         self
     }
 
     /// The one `typ` that is accepted, compared as a media type: the case does not matter, `application/` may be
     /// left out. Default: any type but those of other uses of JWTs, such as `logout+jwt` or `dpop+jwt`.
     pub fn typ(mut self, typ: impl Into<String>) -> Self {
-        self.0.typ = Some(typ.into());
+        self.rules.typ = Some(typ.into());
         self
     }
 
     /// The authorized parties: `azp` must be one of them. Default: not checked.
     pub fn azp<S: Into<String>>(mut self, parties: impl IntoIterator<Item = S>) -> Self {
-        self.0.azp = parties.into_iter().map(Into::into).collect();
+        self.rules.azp = parties.into_iter().map(Into::into).collect();
         self
     }
 
@@ -85,7 +90,7 @@ impl PolicyBuilder {
     /// # Errors
     /// Every problem at once.
     pub fn build(self) -> Result<Policy, PolicyError> {
-        let Self(policy) = self;
+        let Self { issuer, rules } = self;
         let mut problems = Vec::new();
         let mut report = |holds: bool, member, message: &str| {
             if !holds {
@@ -96,11 +101,11 @@ impl PolicyBuilder {
             }
         };
         report(
-            !policy.issuer.is_empty(),
+            !issuer.is_empty(),
             "issuer",
             "is empty; write the exact `iss` of its tokens",
         );
-        if let Audiences::OneOf(audiences) = &policy.audiences {
+        if let Audiences::OneOf(audiences) = &rules.audiences {
             report(
                 !audiences.is_empty() && audiences.iter().all(|audience| !audience.is_empty()),
                 "audiences",
@@ -108,28 +113,25 @@ impl PolicyBuilder {
             );
         }
         report(
-            !policy.algorithms.is_empty(),
+            !rules.algorithms.is_empty(),
             "algorithms",
             "is empty; name at least one, such as RS256, or leave it out",
         );
-        let mixed = !policy.algorithms.is_subset(AlgorithmSet::ASYMMETRIC)
-            && !policy
-                .algorithms
-                .intersection(AlgorithmSet::ASYMMETRIC)
-                .is_empty();
+        let mixed = !rules.algorithms.is_subset(AlgorithmSet::ASYMMETRIC)
+            && !rules.algorithms.intersection(AlgorithmSet::ASYMMETRIC).is_empty();
         report(
             !mixed,
             "algorithms",
             "mixes HMAC with public-key algorithms; an issuer has either a shared secret or a key set",
         );
         report(
-            policy.leeway <= MAX_LEEWAY,
+            rules.leeway <= MAX_LEEWAY,
             "leeway",
             "is over 300 s; set the clocks right instead",
         );
         for (member, limit) in [
-            ("max_token_age", policy.max_token_age),
-            ("max_token_lifetime", policy.max_token_lifetime),
+            ("max_token_age", rules.max_token_age),
+            ("max_token_lifetime", rules.max_token_lifetime),
         ] {
             report(
                 limit != Some(Duration::ZERO),
@@ -138,12 +140,12 @@ impl PolicyBuilder {
             );
         }
         report(
-            policy.required_claims.iter().all(|name| !name.is_empty()),
+            rules.required_claims.iter().all(|name| !name.is_empty()),
             "required_claims",
             "holds an empty name; remove it",
         );
         report(
-            policy
+            rules
                 .typ
                 .as_deref()
                 .is_none_or(|typ| !super::media_type(typ).is_empty()),
@@ -151,12 +153,15 @@ impl PolicyBuilder {
             "is empty; write a media type such as at+jwt, or leave it out",
         );
         report(
-            policy.azp.iter().all(|party| !party.is_empty()),
+            rules.azp.iter().all(|party| !party.is_empty()),
             "azp",
             "holds an empty name; remove it",
         );
         if problems.is_empty() {
-            Ok(policy)
+            Ok(Policy {
+                issuer: issuer.into(),
+                rules: rules.into(),
+            })
         } else {
             Err(PolicyError { problems })
         }

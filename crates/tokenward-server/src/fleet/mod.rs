@@ -43,9 +43,8 @@ type Name = (Arc<str>, Arc<str>);
 /// Where the identity providers come from.
 #[derive(Default)]
 struct Known {
-    /// Those of the configuration, in its order.
-    file: Vec<Name>,
-    file_names: HashSet<Name>,
+    /// Those of the configuration.
+    file: HashSet<Name>,
     /// Those that were added at run time.
     stored: HashMap<Name, Stored>,
     /// Of the next one that is added.
@@ -264,7 +263,7 @@ impl Worker {
     }
 
     async fn put(&self, name: Name, document: &[u8]) -> Result<Put, FleetError> {
-        if read(&self.known).file_names.contains(&name) {
+        if read(&self.known).file.contains(&name) {
             return Err(FleetError::Configured);
         }
         let config = plan::idp(&self.form, &name, document).map_err(FleetError::Invalid)?;
@@ -304,10 +303,7 @@ impl Worker {
         let (configured, running) = {
             let known = read(&self.known);
             let stored = known.stored.get(&name);
-            (
-                known.file_names.contains(&name),
-                stored.map(|stored| stored.running),
-            )
+            (known.file.contains(&name), stored.map(|stored| stored.running))
         };
         match running {
             None if configured => return Err(FleetError::Configured),
@@ -361,7 +357,6 @@ impl Worker {
         self.form = next;
         self.max = max;
         self.change(|known| {
-            known.file_names = plan.file.iter().cloned().collect();
             known.file = plan.file;
             for (name, stored) in &mut known.stored {
                 stored.running = !plan.idle.contains_key(name);

@@ -25,9 +25,9 @@ pub(crate) struct Changed {
 pub(super) struct Plan {
     pub(super) changes: Changes,
     pub(super) changed: Changed,
-    /// Those of the configuration, in its order.
-    pub(super) file: Vec<Name>,
-    /// The same by tenant, with the tenants that have none any more.
+    /// Those of the configuration.
+    pub(super) file: HashSet<Name>,
+    /// The same by tenant and in their order, with the tenants that have none any more.
     pub(super) order: BTreeMap<Arc<str>, Vec<Arc<str>>>,
     /// Stored ones that do not run, and why.
     pub(super) idle: HashMap<Name, &'static str>,
@@ -51,7 +51,7 @@ impl Plan {
         let mut plan = Self {
             changes: Changes::default(),
             changed: Changed::default(),
-            file: Vec::with_capacity(config.idps.len()),
+            file: HashSet::with_capacity(config.idps.len()),
             order: known
                 .file
                 .iter()
@@ -72,10 +72,10 @@ impl Plan {
                 .entry(Arc::clone(&name.0))
                 .or_default()
                 .push(Arc::clone(&name.1));
-            plan.file.push(name);
+            plan.file.insert(name);
         }
         plan.count(registry);
-        let file: HashSet<&Name> = plan.file.iter().collect();
+        let file = &plan.file;
         let issuers: HashSet<(&str, &str)> = plan
             .changes
             .register

@@ -48,7 +48,7 @@ impl Newer {
             };
             let running = former.is_some_and(|former| former.running);
             let taken = "another one has its issuer";
-            let idle = if known.file_names.contains(&name) {
+            let idle = if known.file.contains(&name) {
                 Some("the configuration has one of its name")
             } else if same.is_some() && running {
                 let idp = registry.idp(&name.0, &name.1);

@@ -51,10 +51,10 @@ pub(crate) struct Source {
     config: ArcSwap<IdpConfig>,
     pub(super) entry: Mutex<Entry>,
     view: ArcSwap<View>,
-    /// A fetch that was decided on outside the schedule, until the driver starts it.
-    plan: Mutex<Option<FetchPlan>>,
+    /// A fetch that was decided on outside the schedule, until the driver starts it. Sources are many, and most have none.
+    plan: Mutex<Option<Box<FetchPlan>>>,
     /// The key set's address, where discovery told it.
-    resolved: Mutex<Option<Url>>,
+    resolved: Mutex<Option<Box<Url>>>,
     /// Wakes those who wait for the fetch in the air.
     pub(super) landed: Notify,
     retired: AtomicBool,
@@ -82,6 +82,7 @@ impl Source {
         let now = inner.clock.steady();
         let resolved = snapshot
             .as_ref()
+            .filter(|_| config.url().is_none())
             .and_then(|snapshot| Url::parse(&snapshot.url).ok());
         // It may be another's, which only the shared store has.
         let mut adopted = false;
@@ -101,7 +102,7 @@ impl Source {
             view: ArcSwap::new(entry.view()),
             entry: Mutex::new(entry),
             plan: Mutex::new(None),
-            resolved: Mutex::new(resolved),
+            resolved: Mutex::new(resolved.map(Box::new)),
             landed: Notify::new(),
             retired: AtomicBool::new(false),
             unsaved: AtomicBool::new(false),
@@ -141,11 +142,7 @@ impl Source {
 
     /// Where the keys come from, as far as it is known.
     pub(crate) fn url(&self) -> Option<Url> {
-        self.config
-            .load()
-            .url()
-            .cloned()
-            .or_else(|| lock(&self.resolved).clone())
+        self.config.load().url().cloned().or_else(|| self.resolved())
     }
 
     pub(super) fn retire(&self, inner: &Inner) {
@@ -192,12 +189,16 @@ impl Source {
     }
 
     pub(super) fn take_plan(&self) -> Option<FetchPlan> {
-        lock(&self.plan).take()
+        lock(&self.plan).take().map(|plan| *plan)
     }
 
     /// What the fetch of now asks.
     pub(super) fn target(&self) -> Option<Target> {
-        self.config.load().target(lock(&self.resolved).clone())
+        self.config.load().target(self.resolved())
+    }
+
+    fn resolved(&self) -> Option<Url> {
+        lock(&self.resolved).as_deref().cloned()
     }
 
     pub(super) fn config(&self) -> Arc<IdpConfig> {
@@ -256,7 +257,7 @@ impl Source {
     }
 
     pub(super) fn launch(self: &Arc<Self>, inner: &Inner, plan: FetchPlan) {
-        *lock(&self.plan) = Some(plan);
+        *lock(&self.plan) = Some(Box::new(plan));
         inner.inbox.poke(self);
     }
 
@@ -328,8 +329,8 @@ impl Source {
             return None;
         }
         let finished = change(&mut entry, now)?;
-        if found_at.is_some() {
-            *lock(&self.resolved) = found_at;
+        if let Some(url) = found_at.filter(|_| self.config.load().url().is_none()) {
+            *lock(&self.resolved) = Some(Box::new(url));
         }
         self.publish(inner, &entry);
         let status = entry.status(now);

@@ -24,7 +24,7 @@ impl Entry {
         now: Timestamp,
         unit: f64,
     ) -> Option<Finished> {
-        let flight = self.flight.take_if(|flight| flight.ticket == ticket)?;
+        let flight = *self.flight.take_if(|flight| flight.ticket == ticket)?;
         if flight.outdated {
             return None;
         }
@@ -145,10 +145,11 @@ impl Entry {
     ///
     /// Only a fetch of the budget gets here, so a flood neither grows this nor pushes anything out of it.
     pub(super) fn note_absent(&mut self, kid: Box<str>, now: Timestamp) {
-        self.absent_kids.retain(|_, until| now < *until);
-        if self.absent_kids.len() < MAX_ABSENT_KIDS {
-            self.absent_kids
-                .insert(kid, now + self.settings.unknown_kid.negative_ttl);
+        self.forget_absent(now);
+        let until = now + self.settings.unknown_kid.negative_ttl;
+        let absent = &mut self.demand().absent_kids;
+        if absent.len() < MAX_ABSENT_KIDS {
+            absent.insert(kid, until);
         }
     }
 
@@ -256,15 +257,14 @@ impl Entry {
         self.dropped = dropped;
         self.digest = Some(digest);
         finished.events = self.replace_keys(keys, now);
-        self.absent_kids.clear();
+        self.forget_absent(Timestamp::MAX);
         finished
     }
 
     pub(super) fn truncate(&self, keys: &mut KeySet, now: Timestamp) -> Dropped {
         let recent = |kid: &str| {
-            self.recent_kids
-                .iter()
-                .any(|(known, seen)| **known == *kid && now.since(*seen) < RECENT)
+            let mut seen = self.demand.iter().flat_map(|demand| &demand.recent_kids);
+            seen.any(|(known, seen)| **known == *kid && now.since(*seen) < RECENT)
         };
         let before = self.view.keys.as_deref().map(KeySet::usable).unwrap_or_default();
         let previous = |kid: &str| before.iter().any(|key| key.kid() == Some(kid));

@@ -201,8 +201,8 @@ fn uses_are_remembered_for_a_day_and_a_bounded_number_of_ids() {
     for n in 0..1_000 {
         entry.note_use(&format!("k{n}"), at(n));
     }
-    assert_eq!(entry.recent_kids.len(), MAX_RECENT_KIDS);
-    assert!(entry.recent_kids.iter().any(|(kid, _)| **kid == *"k999"));
+    assert_eq!(entry.demand().recent_kids.len(), MAX_RECENT_KIDS);
+    assert!(entry.demand().recent_kids.iter().any(|(kid, _)| **kid == *"k999"));
     let settings = Settings {
         max_keys: 1,
         ..settings()

@@ -96,7 +96,9 @@ fn a_flood_of_one_caller_leaves_room_for_a_real_rotation() {
         "{fetches:?}"
     );
     assert!((2..=4).contains(&fetches.len()), "{fetches:?}");
-    assert!(entry.absent_kids.len() <= 4 && entry.budget.take(1_000, secs(1), BOB, at(200)));
+    assert!(
+        entry.demand().absent_kids.len() <= 4 && entry.demand().budget.take(1_000, secs(1), BOB, at(200))
+    );
 }
 
 #[test]
@@ -155,7 +157,7 @@ fn nothing_is_known_to_be_absent_from_a_set_that_is_gone() {
         }
         assert!(matches!(entry.miss("x", BOB, now), Miss::Fetch(_)), "{purged}");
         entry.tick(now);
-        assert!(entry.absent_kids.is_empty(), "{purged}");
+        assert!(entry.demand().absent_kids.is_empty(), "{purged}");
     }
 }
 
@@ -165,9 +167,9 @@ fn what_is_known_to_be_absent_is_bounded_and_forgotten_in_time() {
     for n in 0..2 * MAX_ABSENT_KIDS {
         entry.note_absent(n.to_string().into(), at(1));
     }
-    assert_eq!(entry.absent_kids.len(), MAX_ABSENT_KIDS);
+    assert_eq!(entry.demand().absent_kids.len(), MAX_ABSENT_KIDS);
     entry.tick(at(30));
-    assert_eq!(entry.absent_kids.len(), MAX_ABSENT_KIDS);
+    assert_eq!(entry.demand().absent_kids.len(), MAX_ABSENT_KIDS);
     entry.tick(at(31));
-    assert!(entry.absent_kids.is_empty());
+    assert!(entry.demand().absent_kids.is_empty());
 }
