@@ -73,8 +73,8 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
         None => None,
     };
     let tls = Acceptors::of(&config.server).map_err(|(_, error)| error)?;
-    let listeners = if grpc.is_some() { 3 } else { 2 };
-    let max_connections = descriptors::connections(config.server.max_connections, listeners);
+    let others = if grpc.is_some() { 2 } else { 1 };
+    let connections = descriptors::connections(config.server.max_connections, others);
     let mut signals = lifecycle::Signals::install()?;
     let hangups = reload::hangups()?;
 
@@ -128,7 +128,7 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
                 clock: Arc::clone(&store_clock),
                 shared: cluster.is_some(),
                 drain: draining(phases.clone()),
-                connections: max_connections,
+                connections: connections.others,
             };
             Some(tokens::start(settings, config.merged.max_age, dev, world, &mut tasks).await?)
         }
@@ -194,12 +194,24 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
     let doors = Doors::open(site.routes(&config), tls);
     let addresses = (public.address, admin.address);
     let listeners = [
-        ("public", Some(public), Protocol::Http1, &doors.public),
-        ("admin", Some(admin), Protocol::Http1, &doors.admin),
-        ("grpc", grpc, Protocol::Http2, &doors.grpc),
+        (
+            "public",
+            Some(public),
+            Protocol::Http1,
+            &doors.public,
+            connections.others,
+        ),
+        (
+            "admin",
+            Some(admin),
+            Protocol::Http1,
+            &doors.admin,
+            connections.admin,
+        ),
+        ("grpc", grpc, Protocol::Http2, &doors.grpc, connections.others),
     ];
     let mut serving = JoinSet::new();
-    for (name, bound, plain, served) in listeners {
+    for (name, bound, plain, served, max_connections) in listeners {
         let Some(Bound { socket, address }) = bound else {
             continue;
         };

@@ -39,13 +39,13 @@ fn yaml() -> String {
 }
 
 /// A connection that is kept, to a program that may die.
-struct Client {
+pub(crate) struct Client {
     requests: SendRequest<Full<Bytes>>,
     _connection: JoinSet<hyper::Result<()>>,
 }
 
 impl Client {
-    async fn new(program: &Program) -> Self {
+    pub(crate) async fn new(program: &Program) -> Self {
         let stream = TcpStream::connect(program.public).await.unwrap();
         let (requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
@@ -59,7 +59,7 @@ impl Client {
     }
 
     /// None: the program died first.
-    async fn ask(
+    pub(crate) async fn ask(
         &mut self,
         method: Method,
         path: &str,
