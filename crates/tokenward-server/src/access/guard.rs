@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::Credential,
-    http::{Caller, Reason, internal, oauth_unavailable, unavailable},
+    http::{Caller, Reason, STORE_UNAVAILABLE, internal, oauth_unavailable, unavailable},
     limits::{Standing, TokenApi},
 };
 
@@ -73,7 +73,7 @@ pub(crate) enum Effect {
     /// not wait for the record.
     Issues,
     /// It changes something: it is carried out to its end whether or not the caller waits, and acknowledged once its
-    /// record is durable.
+    /// record is durable. Where the store could not be used for it, its answer does not wait for the same store once more.
     Changes,
 }
 
@@ -215,8 +215,8 @@ impl Call {
     fn unrecorded(&self) -> Response {
         let detail = "The call was carried out, but its record is not known to be stored.";
         match self.manner {
-            Manner::Api => unavailable("store_unavailable", "Store unavailable", detail),
-            Manner::OAuth => oauth_unavailable("store_unavailable", detail),
+            Manner::Api => unavailable(STORE_UNAVAILABLE, "Store unavailable", detail),
+            Manner::OAuth => oauth_unavailable(STORE_UNAVAILABLE, detail),
         }
     }
 
@@ -260,6 +260,10 @@ pub(crate) async fn guarded(State(call): State<Call>, mut request: Request, next
         let record = call.record(&credential.name, caller, target, outcome(&response));
         match call.effect {
             Effect::Reads | Effect::Issues => {
+                call.guard.audit.note(record);
+                response
+            }
+            Effect::Changes if record.outcome == STORE_UNAVAILABLE => {
                 call.guard.audit.note(record);
                 response
             }

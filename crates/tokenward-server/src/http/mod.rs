@@ -16,8 +16,8 @@ pub(crate) use negotiate::{accepts_gzip, prefers, revalidates};
 pub(crate) use oauth::{oauth_error, oauth_too_large, oauth_unavailable};
 pub(crate) use observe::{Caller, Observer, Reason, observe, refused_head};
 pub(crate) use problem::{
-    bad_request, denial, denial_as, internal, no_route, not_found, overtaken, problem, problem_with,
-    store_unavailable, too_many_requests, unavailable, wrong_method,
+    STORE_UNAVAILABLE, bad_request, denial, denial_as, internal, no_route, not_found, overtaken, problem,
+    problem_with, store_unavailable, too_many_requests, unavailable, wrong_method,
 };
 
 use futures_util::future::{BoxFuture, Shared};

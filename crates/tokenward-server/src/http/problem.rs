@@ -76,10 +76,13 @@ pub(crate) fn unavailable(code: &'static str, title: &'static str, detail: &'sta
     response
 }
 
+/// The code of an answer that the store could not be used for.
+pub(crate) const STORE_UNAVAILABLE: &str = "store_unavailable";
+
 /// 503: the store does not answer.
 pub(crate) fn store_unavailable() -> Response {
     unavailable(
-        "store_unavailable",
+        STORE_UNAVAILABLE,
         "Store unavailable",
         "The store cannot be used at the moment.",
     )
