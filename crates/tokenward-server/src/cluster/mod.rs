@@ -120,6 +120,7 @@ impl Cluster {
             keyring,
             children,
             unrevoked: Vec::new(),
+            dated: false,
             joined: false,
             lost: false,
         };
@@ -172,6 +173,8 @@ struct Follower {
     children: Arc<Notify>,
     /// Deletions that are yet to be carried out.
     unrevoked: Vec<(String, RevocationRule)>,
+    /// Whether the clock has heard what others dated by that of a server before.
+    dated: bool,
     joined: bool,
     lost: bool,
 }
@@ -215,11 +218,19 @@ impl Follower {
             }
         }
         if let Some(written) = followed.reconciled {
+            self.dated = false;
             telemetry::reconciled(written);
             tracing::info!(
                 written,
                 "compared with the store; what it lacked was written back"
             );
+        }
+        if !self.dated {
+            // All that was minted is in the log, with the time at which it was.
+            for (_, record) in store.audit(None, 1).await? {
+                clock.heard(record.at);
+            }
+            self.dated = true;
         }
         if followed.is_complete {
             if !self.joined {

@@ -1,5 +1,5 @@
 use tokenward_core::Clock;
-use tokenward_store::{Redis, RedisOptions};
+use tokenward_store::{AuditRecord, Redis, RedisOptions};
 use tokenward_testkit::{ManualClock, RealClock, RedisServer};
 
 use super::*;
@@ -23,12 +23,11 @@ async fn after_a_minute(clock: &ManualClock, seen: impl Fn() -> bool) {
     panic!("not seen");
 }
 
-#[tokio::test]
-async fn a_server_that_is_set_to_forget_is_noticed_within_a_minute() {
-    let (server, own) = (RedisServer::start(), ManualClock::default());
+/// A replica whose own clock this is.
+async fn replica(server: &RedisServer, own: Arc<dyn Clock>) -> (Cluster, Replicated, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let redis = Redis::new(RedisOptions::new(server.url()), Arc::new(RealClock)).unwrap();
-    let clock = Arc::new(StoreClock::new(Arc::new(own.clone())));
+    let clock = Arc::new(StoreClock::new(own));
     let store = Replicated::open(redis, directory.path(), Arc::clone(&clock) as _).unwrap();
     let ledger = Arc::new(store.clone());
     let revocations = Revocations::replica(ledger, store.journal(), Arc::clone(&clock) as Arc<dyn Clock>)
@@ -39,6 +38,13 @@ async fn a_server_that_is_set_to_forget_is_noticed_within_a_minute() {
         on_stale: OnStale::Deny,
     };
     let cluster = Cluster::new(store.clone(), clock, revocations, terms);
+    (cluster, store, directory)
+}
+
+#[tokio::test]
+async fn a_server_that_is_set_to_forget_is_noticed_within_a_minute() {
+    let (server, own) = (RedisServer::start(), ManualClock::default());
+    let (cluster, store, _journal) = replica(&server, Arc::new(own.clone())).await;
     assert!(!cluster.is_well(), "it was never reached");
     store.follow(&|_| {}).await.unwrap();
     assert!(cluster.is_well());
@@ -49,4 +55,43 @@ async fn a_server_that_is_set_to_forget_is_noticed_within_a_minute() {
         after_a_minute(&own, || cluster.is_well() == well).await;
         assert!(cluster.is_connected());
     }
+}
+
+#[tokio::test]
+async fn nothing_is_dated_before_what_others_dated_by_a_server_that_is_gone() {
+    let server = RedisServer::start();
+    let (cluster, store, _journal) = replica(&server, Arc::new(RealClock)).await;
+    let [idps, keyring, children] = [(); 3].map(|()| Arc::new(Notify::new()));
+    let mut follower = Follower {
+        cluster: cluster.clone(),
+        service: None,
+        idps,
+        keyring,
+        children,
+        unrevoked: Vec::new(),
+        dated: false,
+        joined: false,
+        lost: false,
+    };
+    let ahead = |seconds| RealClock.wall() + Duration::from_secs(seconds);
+    let dated = |at| AuditRecord {
+        at,
+        who: "ops".to_owned(),
+        address: "127.0.0.1".to_owned(),
+        action: "tokens.issue".to_owned(),
+        target: "/tokens".to_owned(),
+        outcome: "ok".to_owned(),
+    };
+    let first = ahead(20);
+    store.append_audit(&[dated(first)]).await.unwrap();
+    follower.poll().await.unwrap();
+    assert_eq!(cluster.0.clock.wall(), first);
+    // Others may have gone on by the former one, before this replica left it.
+    let second = ahead(40);
+    store.append_audit(&[dated(second)]).await.unwrap();
+    follower.poll().await.unwrap();
+    assert_eq!(cluster.0.clock.wall(), first, "it is not asked for each time");
+    server.ask(&["HDEL", "{tokenward}:meta", "generation"]);
+    follower.poll().await.unwrap();
+    assert_eq!(cluster.0.clock.wall(), second);
 }
