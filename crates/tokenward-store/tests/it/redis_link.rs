@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokenward_core::Clock as _;
 use tokenward_store::{Redis, RedisOptions, StoreErrorKind};
-use tokenward_testkit::{Program, RealClock, RedisServer};
+use tokenward_testkit::{Program, Proxy, RealClock, RedisServer};
 
 fn store(server: &RedisServer) -> Redis {
     with(RedisOptions::new(server.url()))
@@ -113,4 +113,33 @@ async fn a_server_that_is_gone_is_found_again_within_five_seconds() {
         assert!(RealClock.steady().since(start) < Duration::from_secs(5));
     }
     store.check().await.unwrap();
+}
+
+/// What is asked together must be asked of one server, though the name of the store leads to another one by now.
+#[tokio::test]
+async fn no_two_servers_are_asked_at_once() {
+    let (one, two) = (RedisServer::start(), RedisServer::start());
+    let proxy = Proxy::to(one.port()).await;
+    let store = with(RedisOptions::new(format!("redis://127.0.0.1:{}", proxy.port())));
+    let former = store.changes(0).await.unwrap().run_id;
+    for _ in 0..4 {
+        assert_eq!(store.changes(0).await.unwrap().run_id, former);
+    }
+    assert_eq!(store.connections(), (2, 2));
+    proxy.leads_to(two.port());
+    // One of the connections ends, and the other one would go on.
+    let clients = one.text(&["CLIENT", "LIST"]);
+    let client = clients.lines().find(|client| !client.contains("cmd=client"));
+    let id = client.and_then(|client| client.split([' ', '=']).nth(1)).unwrap();
+    one.ask(&["CLIENT", "KILL", "ID", id]);
+    while store.connections() != (1, 2) {
+        RealClock.sleep(Duration::from_millis(10)).await;
+    }
+    let mut runs = Vec::new();
+    for _ in 0..6 {
+        runs.push(store.changes(0).await.unwrap().run_id);
+    }
+    let turned = runs.iter().position(|run| *run != former).unwrap();
+    assert!(turned <= 1, "the lanes have their turns");
+    assert!(runs[turned..].iter().all(|run| *run == runs[turned]), "{runs:?}");
 }

@@ -1,6 +1,13 @@
 //! A way to a server that can be disturbed.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -27,6 +34,7 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
+    port: Arc<AtomicU16>,
     fault: watch::Sender<Fault>,
     _tasks: JoinSet<()>,
 }
@@ -41,15 +49,18 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
         let address = listener.local_addr().expect("it has an address");
         let (fault, changes) = watch::channel(Fault::None);
+        let port = Arc::new(AtomicU16::new(port));
+        let leads_to = Arc::clone(&port);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                connections.spawn(carry(client, port, changes.clone()));
+                connections.spawn(carry(client, leads_to.load(Ordering::Relaxed), changes.clone()));
             }
         });
         Self {
             address,
+            port,
             fault,
             _tasks: tasks,
         }
@@ -59,6 +70,11 @@ impl Proxy {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// Leads to another port of this machine from now on; connections that there are stay where they are.
+    pub fn leads_to(&self, port: u16) {
+        self.port.store(port, Ordering::Relaxed);
     }
 
     /// What is wrong from now on, for the connections that there are and for new ones.
