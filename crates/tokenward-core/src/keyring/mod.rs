@@ -6,6 +6,7 @@
 //!
 //! Every method takes the time and returns what changed; whoever calls it stores the ring before the change is acted on.
 
+mod merge;
 mod schedule;
 mod seal;
 mod stored;
@@ -488,8 +489,7 @@ impl Ring {
     fn retire_active(&mut self, now: Timestamp) {
         for entry in &mut self.entries {
             if matches!(entry.stage, Stage::Active { .. }) {
-                let until = now + entry.longest_token + LONGEST_LEEWAY;
-                entry.stage = Stage::Retiring { until };
+                entry.stage = entry.retired(now);
             }
         }
     }

@@ -40,6 +40,8 @@ use crate::revocation::{Order, Revocations, Target};
 
 /// The longest wait between two looks at what is due: civil time may be set, and what others changed may not have been heard.
 const LONGEST: Duration = Duration::from_secs(60);
+/// After which what was merged is tried to be stored again: others do not publish all of it yet.
+const MERGING: Duration = Duration::from_secs(5);
 /// How often a change is tried where others change the keys at the same time, and how long what they stored is waited for.
 const ATTEMPTS: usize = 10;
 const HEARING: Duration = Duration::from_millis(200);
@@ -68,6 +70,8 @@ struct Inner {
     confirmed: AtomicI64,
     /// Whether something else is stored, and cannot be taken over.
     behind: AtomicBool,
+    /// Whether there is something in [`Stored::missed`].
+    misses: AtomicBool,
     /// How far civil time was ahead of the clock that does not leap when the store was joined, in milliseconds.
     ahead: AtomicI64,
     changed: watch::Sender<u64>,
@@ -79,8 +83,18 @@ struct Inner {
 struct Stored {
     vault: Option<Vault>,
     version: u64,
+    /// As it is stored.
+    document: Vec<u8>,
     /// Whether it should be stored anew: it is not sealed as it would be now.
     outdated: bool,
+    /// Rings that were known here and had keys which the one that took their place lacks: the store had lost those when others
+    /// changed it, or they were revoked, which is known once the store was heard after this one was taken over. With whether
+    /// they were of the same version.
+    missed: Vec<(Ring, bool)>,
+    /// When the ring was taken over, by the clock that does not leap.
+    taken_at: Timestamp,
+    /// Whether the ring has keys of those by now, and is not stored.
+    merged: bool,
     /// Since when each published key is known to be stored, by the clock that does not leap.
     seen: HashMap<String, Timestamp>,
 }
@@ -138,6 +152,7 @@ impl Signer {
         let signer = Self(Arc::new(Inner {
             confirmed: AtomicI64::new(clock.steady().as_millis()),
             behind: AtomicBool::default(),
+            misses: AtomicBool::default(),
             ahead: AtomicI64::new(0),
             ledger,
             clock,
@@ -286,6 +301,9 @@ impl Signer {
     pub(crate) fn confirm(&self, asked: Timestamp) {
         if !self.0.behind.load(Ordering::Acquire) {
             self.0.confirmed.fetch_max(asked.as_millis(), Ordering::AcqRel);
+            if self.0.misses.load(Ordering::Acquire) {
+                self.0.wake.notify_one();
+            }
         }
     }
 
@@ -306,10 +324,16 @@ impl Signer {
     /// Does what is due, for ever.
     pub(crate) async fn keep(self) {
         loop {
-            let wait = self.tend().await.unwrap_or_else(|error| {
-                tracing::error!(%error, "the signing keys cannot be looked after; trying again");
-                LONGEST
-            });
+            let wait = match self.tend().await {
+                Ok(wait) => wait,
+                Err(error) => {
+                    tracing::error!(%error, "the signing keys cannot be looked after; trying again");
+                    match self.0.stored.lock().await.merged {
+                        true => MERGING,
+                        false => LONGEST,
+                    }
+                }
+            };
             tokio::select! {
                 () = self.0.clock.sleep(wait) => {}
                 () = self.0.wake.notified() => {}
@@ -327,7 +351,8 @@ impl Signer {
             return Ok(LONGEST);
         }
         self.begin().await?;
-        if self.next_wakeup().await.is_some_and(|due| due <= self.now()) {
+        let is_merged = inner.stored.lock().await.merged;
+        if is_merged || self.next_wakeup().await.is_some_and(|due| due <= self.now()) {
             let changes = self.change(Change::Tick).await?;
             if !changes.is_empty() {
                 tracing::info!(
@@ -408,7 +433,7 @@ impl Signer {
                 let order = Order::own(&inner.issuer, Target::Key(kid.clone()));
                 inner.revocations.revoke(order).await?;
             }
-            if changes.is_empty() && !stored.outdated {
+            if changes.is_empty() && !stored.outdated && !stored.merged {
                 return Ok(changes);
             }
             let vault = match &stored.vault {
@@ -417,8 +442,12 @@ impl Signer {
             };
             let document = vault.seal(&inner.sealer)?;
             if inner.ledger.put_keyring(stored.version, &document).await? {
-                let version = stored.version + 1;
-                return self.adopt(&mut stored, vault, version, false).map(|()| changes);
+                let next = Stored {
+                    version: stored.version + 1,
+                    document,
+                    ..Stored::default()
+                };
+                return self.adopt(&mut stored, next, vault).map(|()| changes);
             }
             if !inner.shared {
                 break;
@@ -447,23 +476,69 @@ impl Signer {
             // A store that has lost its keys gets them back from one of those who have them.
             None => return Ok(()),
         };
-        if version > stored.version {
+        // Somebody stored it in the place of the one that is known here, which the store had lost.
+        let is_rival = version == stored.version && document != stored.document;
+        if version > stored.version || is_rival {
             inner.behind.store(true, Ordering::Release);
             let (vault, outdated) = Vault::open(&document, &inner.sealer, inner.algorithm, inner.schedule)?;
-            self.adopt(stored, vault, version, outdated)?;
+            let mut missed = stored.missed.clone();
+            missed.extend(stored.vault.as_ref().map(|known| (known.ring.clone(), is_rival)));
+            missed.retain(|(known, is_rival)| self.merge(&mut vault.ring.clone(), known, *is_rival));
+            inner.misses.store(!missed.is_empty(), Ordering::Release);
+            let next = Stored {
+                version,
+                document,
+                outdated,
+                missed,
+                taken_at: inner.clock.steady(),
+                ..Stored::default()
+            };
+            self.adopt(stored, next, vault)?;
         }
         inner.behind.store(version < stored.version, Ordering::Release);
-        Ok(())
+        let confirmed = Timestamp::from_millis(inner.confirmed.load(Ordering::Acquire));
+        match stored.taken_at < confirmed {
+            true => self.take_back(stored),
+            false => Ok(()),
+        }
+    }
+
+    /// Publishes again what the store had lost, if anything.
+    fn take_back(&self, stored: &mut Stored) -> Result<(), SignerError> {
+        let missed = std::mem::take(&mut stored.missed);
+        self.0.misses.store(false, Ordering::Release);
+        let mut ring = self.ring(stored);
+        let merged = missed.iter().fold(false, |merged, (known, is_rival)| {
+            self.merge(&mut ring, known, *is_rival) || merged
+        });
+        let Some(vault) = stored.vault.as_ref().filter(|_| merged) else {
+            return Ok(());
+        };
+        let vault = vault.with(ring);
+        tracing::warn!(
+            version = stored.version,
+            "the store had lost signing keys while others were changed: they are published again"
+        );
+        let next = Stored {
+            version: stored.version,
+            document: stored.document.clone(),
+            outdated: stored.outdated,
+            taken_at: stored.taken_at,
+            merged: true,
+            ..Stored::default()
+        };
+        self.adopt(stored, next, vault)
+    }
+
+    fn merge(&self, ring: &mut Ring, known: &Ring, is_rival: bool) -> bool {
+        let inner = &self.0;
+        let is_revoked = |kid: &str| inner.revocations.index().refuses_key(&inner.issuer, kid);
+        // Before the store is joined it is not known how far its clock is from the time that does not leap.
+        ring.merge(known, is_rival, inner.clock.wall(), &is_revoked)
     }
 
     /// Goes on with what is stored now.
-    fn adopt(
-        &self,
-        stored: &mut Stored,
-        vault: Vault,
-        version: u64,
-        outdated: bool,
-    ) -> Result<(), SignerError> {
+    fn adopt(&self, stored: &mut Stored, next: Stored, vault: Vault) -> Result<(), SignerError> {
         let inner = &self.0;
         let now = inner.clock.steady();
         let seen = vault.ring.published().map(|key| {
@@ -478,9 +553,8 @@ impl Signer {
         let keys = Keys::of(&vault, file, inner.shared.then_some(&seen)).ok_or(VaultFault::Malformed)?;
         *stored = Stored {
             vault: Some(vault),
-            version,
-            outdated,
             seen,
+            ..next
         };
         inner.current.store(Arc::new(keys));
         inner.changed.send_modify(|count| *count += 1);

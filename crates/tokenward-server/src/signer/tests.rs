@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use futures_util::FutureExt as _;
 use tokenward_core::{
     keyring::{MAX_PUBLISHED, Stage},
     revocation::{LONGEST_LEEWAY, Rule},
 };
 use tokenward_store::Memory;
-use tokenward_testkit::ManualClock;
+use tokenward_testkit::{ManualClock, RealClock};
 
 use super::*;
 use crate::issue::tests::counted::Counted;
@@ -557,4 +558,135 @@ async fn what_another_one_changes_is_taken_over_without_being_told_too() {
     world.clock.run_for(LONGEST).await;
     changes.changed().await.unwrap();
     assert_eq!(active(&two), active(&one));
+}
+
+/// The same process, whose store has been replaced by another one.
+fn moved(signer: Signer, to: &World) -> Signer {
+    Signer(Arc::new(Inner {
+        ledger: Arc::clone(&to.ledger) as _,
+        ..Arc::try_unwrap(signer.0).ok().unwrap()
+    }))
+}
+
+/// Two stores that had the same keys, as where one has lost what the other was told last.
+async fn split() -> (World, Signer, World, Signer) {
+    let world = World::new();
+    let one = world.joined(First::Generated).await;
+    one.tend().await.unwrap();
+    let (version, document) = world.ledger.keyring().await.unwrap().unwrap();
+    assert_eq!(version, 1);
+    let other = World {
+        clock: world.clock.clone(),
+        ledger: Counted::new(Arc::new(Memory::new())),
+    };
+    assert!(other.ledger.put_keyring(0, &document).await.unwrap());
+    let two = other.joined(First::Stored).await;
+    two.tend().await.unwrap();
+    (world, one, other, two)
+}
+
+async fn replace(signer: &Signer) -> String {
+    signer.generate().await.unwrap();
+    signer.rotate(true).await.unwrap();
+    active(signer)
+}
+
+/// All that the store has is heard of by now.
+async fn heard(world: &World, signer: &Signer) {
+    signer.reload().await.unwrap();
+    world.pass(Duration::from_millis(1));
+    signer.confirm(world.clock.steady());
+    signer.reload().await.unwrap();
+}
+
+async fn version(world: &World) -> u64 {
+    world.ledger.keyring().await.unwrap().unwrap().0
+}
+
+#[tokio::test]
+async fn keys_that_signed_and_that_the_store_lost_are_published_by_all_again() {
+    for more in [0, 1, 2] {
+        let (world, one, other, two) = split().await;
+        let lost = replace(&one).await;
+        world.pass(KNOWN);
+        assert_eq!(world.signs(&one), Ok(lost.clone()));
+        let mut kept = replace(&two).await;
+        for _ in 0..more {
+            kept = replace(&two).await;
+        }
+        // Of the same version, or of a later one.
+        assert_eq!((version(&world).await, version(&other).await), (3, 3 + 2 * more));
+        assert!(!published(&two).contains(&lost));
+        let one = moved(one, &other);
+        one.reload().await.unwrap();
+        assert!(!published(&one).contains(&lost), "it may have been revoked");
+        heard(&world, &one).await;
+        assert_eq!(active(&one), kept, "what began last, and is stored");
+        assert!(world.signs(&one).is_ok(), "with one that all know");
+        let both = published(&one);
+        assert!(both.contains(&lost) && both.contains(&kept) && both.is_superset(&published(&two)));
+        // It is stored as soon as keys are looked after, and all are the same then.
+        one.tend().await.unwrap();
+        assert_eq!(version(&other).await, 4 + 2 * more);
+        heard(&world, &two).await;
+        assert_eq!((active(&two), published(&two)), (kept, published(&one)));
+        for signer in [&one, &two] {
+            heard(&world, signer).await;
+            signer.tend().await.unwrap();
+        }
+        assert_eq!(version(&other).await, 4 + 2 * more, "it is done");
+        // Until its last token has ended.
+        world.pass(TOKEN + HELD + LONGEST_LEEWAY - SECOND);
+        two.tend().await.unwrap();
+        assert!(published(&two).contains(&lost));
+        world.pass(SECOND);
+        two.tend().await.unwrap();
+        assert!(!published(&two).contains(&lost));
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_was_revoked_does_not_come_back_with_what_the_store_lost() {
+    let (world, one, other, two) = split().await;
+    let lost = replace(&one).await;
+    let kept = replace(&two).await;
+    // Whichever of them it was in.
+    let one = moved(one, &other);
+    one.reload().await.unwrap();
+    // That is heard of after the ring.
+    for kid in [&lost, &kept] {
+        for signer in [&one, &two] {
+            let index = signer.0.revocations.index();
+            index.insert(ISS, &Rule::Key(kid.clone()), None);
+        }
+    }
+    heard(&world, &one).await;
+    assert!(!published(&one).contains(&lost));
+    one.tend().await.unwrap();
+    assert!(!published(&one).contains(&kept));
+    heard(&world, &two).await;
+    assert_eq!(published(&two), published(&one));
+}
+
+#[tokio::test]
+async fn what_was_merged_is_stored_once_the_store_takes_it() {
+    let (world, one, other, two) = split().await;
+    let lost = replace(&one).await;
+    replace(&two).await;
+    let one = moved(one, &other);
+    heard(&world, &one).await;
+    let is_woken = one.0.wake.notified().now_or_never().is_some();
+    assert!(is_woken, "whoever looks after keys");
+    other.ledger.keyring_fails_once.store(true, Ordering::Relaxed);
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(one.clone().keep());
+    let begun = world.clock.steady();
+    while version(&other).await == 3 {
+        world.clock.run_for(SECOND / 10).await;
+        // Keys are changed on another thread.
+        RealClock.sleep(Duration::from_millis(5)).await;
+    }
+    let waited = world.clock.steady().since(begun);
+    assert!(waited >= MERGING && waited < MERGING * 2, "{waited:?}");
+    assert!(published(&one).contains(&lost));
 }
