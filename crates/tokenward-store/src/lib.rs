@@ -24,8 +24,8 @@ mod sqlite;
 pub use self::redis::{Change, Feed, Redis, RedisOptions, RemovedIdp, ServerFacts, Tombstone};
 pub use error::{StoreError, StoreErrorKind};
 pub use ledger::{
-    AUDIT_KEPT, AuditRecord, Child, Family, Ledger, PRUNED, PutIdp, Recorded, Revocation, RevocationRule,
-    Revoked, StoredIdp,
+    AUDIT_KEPT, AuditRecord, Child, Family, Ledger, Origin, PRUNED, PutIdp, Recorded, Revocation,
+    RevocationRule, Revoked, StoredIdp,
 };
 pub use memory::Memory;
 pub use migrate::{Migrated, migrate};

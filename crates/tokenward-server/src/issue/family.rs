@@ -13,7 +13,7 @@ use tokenward_core::{
     revocation::Marks,
     session::{Kin, PairRequest, Profile, RENEWALS, Stamp, TokenId, first_renewal, next_renewal},
 };
-use tokenward_store::{Child, Family, Recorded};
+use tokenward_store::{Child, Family, Origin, Recorded};
 
 use super::{
     allowed,
@@ -82,6 +82,15 @@ impl Template {
                 family.parent_jti
             ))
         })
+    }
+
+    /// What the parent can be revoked by.
+    fn origin(&self, issuer: &str) -> Origin {
+        Origin {
+            issuer: issuer.to_owned(),
+            issued_at: Timestamp::from_secs(self.issued_at),
+            kid: self.kid.clone(),
+        }
     }
 
     fn profile(&self) -> Profile {
@@ -408,9 +417,10 @@ impl TokenService {
         );
         let next = next.filter(|_| template.auto_renew);
         let child = self.seal(&minted, stamp)?;
+        let origin = template.origin(&inner.settings.issuer);
         let recorded = inner
             .ledger
-            .record_child(&family.parent_jti, family.sequence, &child, next)
+            .record_child(&family.parent_jti, &origin, family.sequence, &child, next)
             .await?;
         match recorded {
             Recorded::Stored(sequence) => {
@@ -426,6 +436,15 @@ impl TokenService {
             }
             Recorded::Behind(newer) => Ok(Next::Behind(*newer)),
             Recorded::Gone => Ok(Next::Over(Denial::TokenRevoked)),
+            Recorded::Revoked(id) => {
+                // By another process, and not heard of here yet.
+                inner.revocations.notice(&id).await?;
+                Ok(match inner.index.check(&self.marks(family)?) {
+                    Err(denial) => Next::Over(denial),
+                    // It was taken back meanwhile.
+                    Ok(()) => Next::Behind(family.clone()),
+                })
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokenward_core::{Denial, Timestamp, session::next_renewal};
-use tokenward_store::Family;
+use tokenward_store::{Family, StoreErrorKind};
 
 use super::{failure::Failure, family::Next, service::TokenService};
 use crate::{revocation::Issuer as _, telemetry};
@@ -68,7 +68,7 @@ impl TokenService {
             after.clone_from(&last.parent_jti);
             let wall = self.0.clock.wall();
             let waiting = page.iter().filter(|family| self.waits_in_vain(family, wall));
-            let due = waiting.map(|family| self.postpone(&family.parent_jti, wall));
+            let due = waiting.map(|family| self.postpone(family, wall));
             for made_due in join_all(due).await {
                 made_due?;
             }
@@ -117,9 +117,9 @@ impl TokenService {
             Ok(Next::Behind(_)) => Ok(()),
             Ok(Next::Over(Denial::TokenExpired)) => {
                 if !self.is_over(family, now) {
-                    return self.postpone(&family.parent_jti, now + POSTPONED).await;
+                    return self.postpone(family, now + POSTPONED).await;
                 }
-                self.0.ledger.postpone(&family.parent_jti, None).await?;
+                self.plan(family, None).await?;
                 self.expired(&family.parent_jti);
                 Ok(())
             }
@@ -129,14 +129,15 @@ impl TokenService {
                 // For the last time when its parent ends.
                 let end = Some(family.expires_at).filter(|end| *end > now);
                 let until = end.unwrap_or(now + POSTPONED).min(now + REFUSED);
-                self.postpone(&family.parent_jti, until).await
+                self.postpone(family, until).await
             }
-            Ok(Next::Over(_)) => Ok(self.0.ledger.postpone(&family.parent_jti, None).await?),
-            Err(failure @ (Failure::Store(_) | Failure::NoKey(_))) => Err(failure),
+            Ok(Next::Over(_)) => self.plan(family, None).await,
+            Err(Failure::Store(error)) if error.kind() != StoreErrorKind::Corrupt => Err(error.into()),
+            Err(failure @ Failure::NoKey(_)) => Err(failure),
             // One that cannot be renewed must not stop the others.
             Err(failure) => {
                 tracing::error!(parent_jti = family.parent_jti, error = %failure, "a child cannot be renewed");
-                self.postpone(&family.parent_jti, now + POSTPONED).await
+                self.postpone(family, now + POSTPONED).await
             }
         }
     }
@@ -146,9 +147,16 @@ impl TokenService {
         family.expires_at <= now.min(self.0.clock.steady())
     }
 
-    async fn postpone(&self, parent: &str, until: Timestamp) -> Result<(), Failure> {
-        self.0.ledger.postpone(parent, Some(until)).await?;
-        Ok(())
+    async fn postpone(&self, family: &Family, until: Timestamp) -> Result<(), Failure> {
+        self.plan(family, Some(until)).await
+    }
+
+    /// Unless another child of it was recorded meanwhile.
+    async fn plan(&self, family: &Family, next: Option<Timestamp>) -> Result<(), Failure> {
+        let Family {
+            parent_jti, sequence, ..
+        } = family;
+        Ok(self.0.ledger.postpone(parent_jti, *sequence, next).await?)
     }
 
     fn failed(&self, failure: &Failure) -> Duration {

@@ -251,6 +251,20 @@ impl Revocations {
         telemetry::revocations(self.0.index.len());
     }
 
+    /// Refuses at once what another process has revoked, by the record of this id, and is not heard of yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub(crate) async fn notice(&self, id: &str) -> Result<(), StoreError> {
+        // Who takes it back at this moment comes before or after.
+        let _together = self.0.turn.read().await;
+        if let Some(record) = self.0.ledger.revocation(id).await? {
+            self.heard(&[record]);
+        }
+        Ok(())
+    }
+
     /// Takes back what another replica has deleted, unless it was revoked again.
     pub(crate) async fn forget(
         &self,

@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc};
 use async_trait::async_trait;
 use tokenward_core::{Clock, Timestamp};
 use tokenward_store::{
-    AuditRecord, Child, Family, Ledger, PutIdp, Recorded, Revocation, Revoked, StoreError, StoredIdp,
+    AuditRecord, Child, Family, Ledger, Origin, PutIdp, Recorded, Revocation, Revoked, StoreError, StoredIdp,
 };
 
 use crate::telemetry;
@@ -82,15 +82,15 @@ impl Ledger for Metered {
     async fn record_child(
         &self,
         parent_jti: &str,
+        origin: &Origin,
         after: u64,
         child: &Child,
         next_renewal: Option<Timestamp>,
     ) -> Result<Recorded, StoreError> {
-        self.timed(
-            "record_child",
-            self.ledger.record_child(parent_jti, after, child, next_renewal),
-        )
-        .await
+        let recorded = self
+            .ledger
+            .record_child(parent_jti, origin, after, child, next_renewal);
+        self.timed("record_child", recorded).await
     }
 
     async fn due_families(&self, now: Timestamp, limit: usize) -> Result<Vec<Family>, StoreError> {
@@ -102,9 +102,14 @@ impl Ledger for Metered {
         self.timed("next_due", self.ledger.next_due()).await
     }
 
-    async fn postpone(&self, parent_jti: &str, next_renewal: Option<Timestamp>) -> Result<(), StoreError> {
-        self.timed("postpone", self.ledger.postpone(parent_jti, next_renewal))
-            .await
+    async fn postpone(
+        &self,
+        parent_jti: &str,
+        after: u64,
+        next_renewal: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        let postponed = self.ledger.postpone(parent_jti, after, next_renewal);
+        self.timed("postpone", postponed).await
     }
 
     async fn revoke(&self, revocation: &Revocation) -> Result<Revoked, StoreError> {

@@ -6,8 +6,8 @@ use crate::StoreError;
 mod records;
 
 pub use records::{
-    AUDIT_KEPT, AuditRecord, Child, Family, PRUNED, PutIdp, Recorded, Revocation, RevocationRule, Revoked,
-    StoredIdp,
+    AUDIT_KEPT, AuditRecord, Child, Family, Origin, PRUNED, PutIdp, Recorded, Revocation, RevocationRule,
+    Revoked, StoredIdp,
 };
 
 /// Keeps what was acknowledged to somebody: nothing of it may be lost.
@@ -64,10 +64,12 @@ pub trait Ledger: Send + Sync + 'static {
     async fn active_families(&self, now: Timestamp) -> Result<usize, StoreError>;
 
     /// Makes `child` the latest of its family and sets when the next one is due, if the family's sequence is
-    /// still `after`: of those who race for one renewal, one wins.
+    /// still `after`: of those who race for one renewal, one wins. Nothing is recorded once a revocation is stored that
+    /// refuses the parent, which is of `origin`, whoever has not heard of it yet.
     async fn record_child(
         &self,
         parent_jti: &str,
+        origin: &Origin,
         after: u64,
         child: &Child,
         next_renewal: Option<Timestamp>,
@@ -81,9 +83,15 @@ pub trait Ledger: Send + Sync + 'static {
     /// When the next renewal of all is due.
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Sets when the next renewal of a family is due; `None` takes it out of the schedule. A family that is
-    /// gone is none that is due.
-    async fn postpone(&self, parent_jti: &str, next_renewal: Option<Timestamp>) -> Result<(), StoreError>;
+    /// Sets when the next renewal of a family is due, if its sequence is still `after`: what was decided on before another
+    /// child was recorded does not concern that one. `None` takes it out of the schedule. A family that is gone is none
+    /// that is due.
+    async fn postpone(
+        &self,
+        parent_jti: &str,
+        after: u64,
+        next_renewal: Option<Timestamp>,
+    ) -> Result<(), StoreError>;
 
     /// Records a revocation. There is one record for each issuer and rule; where there is one already it
     /// grows: of two not-befores and of two expiries the later counts, and its id stays. A

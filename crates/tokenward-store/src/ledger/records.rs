@@ -117,6 +117,33 @@ impl fmt::Debug for Child {
     }
 }
 
+/// What a parent token can be revoked by, beside its id and its user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Who issued it: the exact `iss`.
+    pub issuer: String,
+    /// Its `iat`, in whole seconds.
+    pub issued_at: Timestamp,
+    /// The key that signed it.
+    pub kid: String,
+}
+
+impl Origin {
+    /// The rules of all revocations that can refuse this parent; the times in them do not matter.
+    pub(crate) fn rules(&self, parent_jti: &str, user_id: &str) -> [RevocationRule; 5] {
+        [
+            RevocationRule::Parent(parent_jti.to_owned()),
+            RevocationRule::Jti(parent_jti.to_owned()),
+            RevocationRule::Kid(self.kid.clone()),
+            RevocationRule::Subject {
+                sub: user_id.to_owned(),
+                not_before: self.issued_at,
+            },
+            RevocationRule::IssuedBefore(self.issued_at),
+        ]
+    }
+}
+
 /// What became of a child that was to be recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recorded {
@@ -126,6 +153,8 @@ pub enum Recorded {
     Behind(Box<Family>),
     /// There is no such family.
     Gone,
+    /// The parent is revoked, by the record of this id. Nothing changed.
+    Revoked(String),
 }
 
 /// Tokens that are refused although nothing else is wrong with them.
@@ -219,8 +248,12 @@ impl RevocationRule {
         }
     }
 
+    /// Whether it refuses what it names where that was issued then, in whole seconds.
+    pub(crate) fn refuses(&self, issued_at: Timestamp) -> bool {
+        self.time().is_none_or(|time| issued_at <= time)
+    }
+
     /// The time that the rule compares with, where it has one.
-    #[cfg(any(feature = "redis", feature = "sqlite"))]
     pub(crate) fn time(&self) -> Option<Timestamp> {
         match self {
             Self::Subject { not_before: time, .. } | Self::IssuedBefore(time) => Some(*time),

@@ -5,8 +5,8 @@ use tokenward_core::Timestamp;
 
 use super::{Memory, RuleKey, State};
 use crate::{
-    AUDIT_KEPT, AuditRecord, Child, Family, Ledger, PRUNED, PutIdp, Recorded, Revocation, RevocationRule,
-    Revoked, StoreError, StoredIdp,
+    AUDIT_KEPT, AuditRecord, Child, Family, Ledger, Origin, PRUNED, PutIdp, Recorded, Revocation,
+    RevocationRule, Revoked, StoreError, StoredIdp,
 };
 
 #[async_trait]
@@ -103,17 +103,25 @@ impl Ledger for Memory {
     async fn record_child(
         &self,
         parent_jti: &str,
+        origin: &Origin,
         after: u64,
         child: &Child,
         next_renewal: Option<Timestamp>,
     ) -> Result<Recorded, StoreError> {
         let mut state = self.lock();
-        let Some(family) = state.families.get_mut(parent_jti) else {
+        let Some(family) = state.families.get(parent_jti) else {
             return Ok(Recorded::Gone);
         };
         if family.sequence != after {
             return Ok(Recorded::Behind(Box::new(family.clone())));
         }
+        let rules = origin.rules(parent_jti, &family.user_id);
+        if let Some(id) = state.refuses(origin, &rules) {
+            return Ok(Recorded::Revoked(id));
+        }
+        let Some(family) = state.families.get_mut(parent_jti) else {
+            return Ok(Recorded::Gone);
+        };
         let former = std::mem::replace(&mut family.next_renewal, next_renewal);
         family.latest = Some(child.clone());
         family.sequence += 1;
@@ -134,9 +142,15 @@ impl Ledger for Memory {
         Ok(self.lock().due.first().map(|(time, _)| *time))
     }
 
-    async fn postpone(&self, parent_jti: &str, next_renewal: Option<Timestamp>) -> Result<(), StoreError> {
+    async fn postpone(
+        &self,
+        parent_jti: &str,
+        after: u64,
+        next_renewal: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
         let mut state = self.lock();
-        if let Some(family) = state.families.get_mut(parent_jti) {
+        let family = state.families.get_mut(parent_jti);
+        if let Some(family) = family.filter(|family| family.sequence == after) {
             let former = std::mem::replace(&mut family.next_renewal, next_renewal);
             state.schedule(parent_jti, former, next_renewal);
         }
@@ -150,7 +164,7 @@ impl Ledger for Memory {
             let parent = (revocation.issuer.clone(), parent_jti.clone());
             state.ended.insert(parent, revocation.expires_at);
         }
-        let key = rule_key(revocation);
+        let key = rule_key(&revocation.issuer, &revocation.rule);
         let former = state.rules.get(&key).copied();
         let former = former.and_then(|sequence| Some((sequence, state.revocations.get(&sequence)?)));
         let effective = match former {
@@ -276,16 +290,25 @@ impl State {
         }
     }
 
+    /// The id of a revocation by one of these rules that refuses a parent of this origin.
+    fn refuses(&self, origin: &Origin, rules: &[RevocationRule]) -> Option<String> {
+        rules.iter().find_map(|rule| {
+            let sequence = self.rules.get(&rule_key(&origin.issuer, rule))?;
+            let record = self.revocations.get(sequence)?;
+            record.rule.refuses(origin.issued_at).then(|| record.id.clone())
+        })
+    }
+
     fn remove_revocation(&mut self, sequence: u64) -> bool {
         let removed = self.revocations.remove(&sequence);
         if let Some(revocation) = &removed {
-            self.rules.remove(&rule_key(revocation));
+            self.rules.remove(&rule_key(&revocation.issuer, &revocation.rule));
         }
         removed.is_some()
     }
 }
 
-fn rule_key(revocation: &Revocation) -> RuleKey {
-    let (kind, value) = revocation.rule.key();
-    (revocation.issuer.clone(), kind, value.to_owned())
+fn rule_key(issuer: &str, rule: &RevocationRule) -> RuleKey {
+    let (kind, value) = rule.key();
+    (issuer.to_owned(), kind, value.to_owned())
 }

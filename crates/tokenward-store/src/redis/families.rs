@@ -7,9 +7,9 @@ use tokenward_core::Timestamp;
 use super::{
     Redis,
     call::{ATTEMPTS, Args, Values, contended, damaged, score, score_or_none, time_of},
-    codec, scripts,
+    codec, revocations, scripts,
 };
-use crate::{Child, Family, Recorded, StoreError};
+use crate::{Child, Family, Origin, Recorded, StoreError};
 
 /// Families that are read at once: each may hold a token.
 const PAGE: usize = 500;
@@ -25,6 +25,8 @@ enum Changed {
     Not(Family),
     /// There is none.
     Gone,
+    /// Its parent is revoked, by the record of this id.
+    Revoked(String),
 }
 
 impl Redis {
@@ -73,6 +75,7 @@ impl Redis {
     pub(super) async fn add_child(
         &self,
         parent_jti: &str,
+        origin: &Origin,
         after: u64,
         child: &Child,
         next_renewal: Option<Timestamp>,
@@ -85,32 +88,37 @@ impl Redis {
                 ..family.clone()
             })
         };
-        Ok(match self.change_family(parent_jti, true, change).await? {
-            Changed::To(family) => Recorded::Stored(family.sequence),
-            Changed::Not(family) => Recorded::Behind(Box::new(family)),
-            Changed::Gone => Recorded::Gone,
-        })
+        Ok(
+            match self.change_family(parent_jti, Some(origin), change).await? {
+                Changed::To(family) => Recorded::Stored(family.sequence),
+                Changed::Not(family) => Recorded::Behind(Box::new(family)),
+                Changed::Gone => Recorded::Gone,
+                Changed::Revoked(id) => Recorded::Revoked(id),
+            },
+        )
     }
 
     pub(super) async fn reschedule(
         &self,
         parent_jti: &str,
+        after: u64,
         next_renewal: Option<Timestamp>,
     ) -> Result<(), StoreError> {
         let change = |family: &Family| {
-            Some(Family {
+            (family.sequence == after).then(|| Family {
                 next_renewal,
                 ..family.clone()
             })
         };
-        self.change_family(parent_jti, false, change).await.map(drop)
+        self.change_family(parent_jti, None, change).await.map(drop)
     }
 
-    /// Reads a family and stores what `change` makes of it, if nobody else changed it meanwhile; else once more.
+    /// Reads a family and stores what `change` makes of it, if nobody else changed it meanwhile; else once more. A new child is
+    /// one of a parent of `origin`.
     async fn change_family(
         &self,
         parent_jti: &str,
-        has_child: bool,
+        origin: Option<&Origin>,
         change: impl Fn(&Family) -> Option<Family> + Send,
     ) -> Result<Changed, StoreError> {
         let mut stored = self.family_value(parent_jti).await?;
@@ -122,20 +130,23 @@ impl Redis {
             let Some(changed) = change(&family) else {
                 return Ok(Changed::Not(family));
             };
-            let child = match has_child {
-                true => changed.sequence.to_string(),
-                false => String::new(),
-            };
-            let args = Args::default()
+            let mut args = Args::default()
                 .of(parent_jti)
                 .of(value)
                 .of(codec::write_family(&changed))
-                .of(score_or_none(changed.next_renewal))
-                .of(child);
+                .of(score_or_none(changed.next_renewal));
+            if let Some(origin) = origin {
+                args.add(changed.sequence.to_string());
+                args.add(score(origin.issued_at));
+                for rule in origin.rules(parent_jti, &family.user_id) {
+                    args.add(codec::rule_name(&origin.issuer, &rule));
+                }
+            }
             let mut answer: Vec<Vec<u8>> = self.run(&scripts::FAMILY_WRITE, args).await?;
             match answer.first().map(Vec::as_slice) {
                 Some(b"stored") => return Ok(Changed::To(changed)),
                 Some(b"other") => stored = answer.pop(),
+                Some(b"revoked") => return Ok(Changed::Revoked(revocations::id_of(answer)?)),
                 _ => stored = None,
             }
         }

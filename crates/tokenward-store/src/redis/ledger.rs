@@ -5,12 +5,12 @@ use tokenward_core::Timestamp;
 
 use super::{
     Redis,
-    call::{Args, damaged, place, score},
+    call::{Args, damaged, place, read, score},
     codec, scripts,
 };
 use crate::{
-    AUDIT_KEPT, AuditRecord, Child, Family, Ledger, PRUNED, PutIdp, Recorded, Revocation, RevocationRule,
-    Revoked, StoreError, StoredIdp,
+    AUDIT_KEPT, AuditRecord, Child, Family, Ledger, Origin, PRUNED, PutIdp, Recorded, Revocation,
+    RevocationRule, Revoked, StoreError, StoredIdp,
 };
 
 /// Records of the audit log that are written, or read, at once.
@@ -109,11 +109,13 @@ impl Ledger for Redis {
     async fn record_child(
         &self,
         parent_jti: &str,
+        origin: &Origin,
         after: u64,
         child: &Child,
         next_renewal: Option<Timestamp>,
     ) -> Result<Recorded, StoreError> {
-        self.add_child(parent_jti, after, child, next_renewal).await
+        self.add_child(parent_jti, origin, after, child, next_renewal)
+            .await
     }
 
     /// What is due is claimed for this handle and its clones for 15 s of the server's clock, so that no other returns
@@ -127,8 +129,13 @@ impl Ledger for Redis {
         self.next_unclaimed().await
     }
 
-    async fn postpone(&self, parent_jti: &str, next_renewal: Option<Timestamp>) -> Result<(), StoreError> {
-        self.reschedule(parent_jti, next_renewal).await
+    async fn postpone(
+        &self,
+        parent_jti: &str,
+        after: u64,
+        next_renewal: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        self.reschedule(parent_jti, after, next_renewal).await
     }
 
     async fn revoke(&self, revocation: &Revocation) -> Result<Revoked, StoreError> {
@@ -163,8 +170,7 @@ impl Ledger for Redis {
     }
 
     async fn put_keyring(&self, expected: u64, bytes: &[u8]) -> Result<bool, StoreError> {
-        let version = expected.saturating_add(1);
-        self.store_keyring("put", expected, version, bytes).await
+        self.put_keyring_in(None, expected, bytes).await
     }
 
     async fn prune(&self, now: Timestamp) -> Result<usize, StoreError> {
@@ -187,18 +193,24 @@ impl Ledger for Redis {
 }
 
 impl Redis {
-    pub(super) async fn store_keyring(
+    /// [`Ledger::put_keyring`], in no other run of the server than this one.
+    pub(crate) async fn put_keyring_in(
         &self,
-        how: &str,
+        run_id: Option<&str>,
         expected: u64,
-        version: u64,
         bytes: &[u8],
     ) -> Result<bool, StoreError> {
-        let args = Args::default()
-            .of(how)
-            .of(expected.to_string())
-            .of(version.to_string())
-            .of(codec::write_keyring(version, bytes));
-        self.run(&scripts::KEYRING, args).await
+        let args = keyring_args("put", expected, expected.saturating_add(1), bytes);
+        let link = &self.0.link;
+        let stored = link.script_in(run_id, &scripts::KEYRING, &self.0.ledger_keys, args.0);
+        read(stored.await?.0)
     }
+}
+
+pub(super) fn keyring_args(how: &str, expected: u64, version: u64, bytes: &[u8]) -> Args {
+    Args::default()
+        .of(how)
+        .of(expected.to_string())
+        .of(version.to_string())
+        .of(codec::write_keyring(version, bytes))
 }

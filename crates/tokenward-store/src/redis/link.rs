@@ -91,6 +91,17 @@ impl Link {
         keys: &[String],
         args: impl ToRedisArgs + Send,
     ) -> Result<(Value, Arc<str>), StoreError> {
+        self.script_in(None, script, keys, args).await
+    }
+
+    /// [`Link::script_and_run`], in no other run than this one.
+    pub(super) async fn script_in(
+        &self,
+        run_id: Option<&str>,
+        script: &Script,
+        keys: &[String],
+        args: impl ToRedisArgs + Send,
+    ) -> Result<(Value, Arc<str>), StoreError> {
         let call = |how: &str, what: &str| {
             let mut call = redis::cmd(how);
             call.arg(what).arg(keys.len()).arg(keys).arg(&args);
@@ -103,7 +114,7 @@ impl Link {
                 answer => answer,
             }
         };
-        let (answer, connection) = self.send(work).await?;
+        let (answer, connection) = self.send_in(run_id, work).await?;
         Ok((answer, connection.run_id))
     }
 
@@ -150,9 +161,26 @@ impl Link {
     where
         F: Future<Output = RedisResult<T>>,
     {
+        self.send_in(None, work).await
+    }
+
+    async fn send_in<T, F>(
+        &self,
+        run_id: Option<&str>,
+        work: impl FnOnce(MultiplexedConnection) -> F,
+    ) -> Result<(T, Connection), StoreError>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
         let shared = &self.0;
         let lane = shared.lane()?;
         let connection = shared.connection(lane).await?;
+        if run_id.is_some_and(|run_id| run_id != &*connection.run_id) {
+            return Err(unavailable(format!(
+                "the store at {}: it is another one than before, or was started anew",
+                connection.host
+            )));
+        }
         let work = work(connection.wire.clone());
         let (error, fate) = match within(&*shared.dialer.clock, shared.command_timeout, work).await {
             Some(Ok(answer)) => {

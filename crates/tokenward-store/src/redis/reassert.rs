@@ -9,6 +9,7 @@ use super::{
     Redis,
     call::{Args, score, score_or_none, time_of},
     codec::{self, Tombstone},
+    ledger::keyring_args,
     scripts,
 };
 use crate::{StoreError, StoredIdp};
@@ -142,7 +143,8 @@ impl Redis {
     ///
     /// See [`Ledger`](crate::Ledger).
     pub async fn assert_keyring(&self, version: u64, bytes: &[u8]) -> Result<bool, StoreError> {
-        self.store_keyring("assert", 0, version, bytes).await
+        let args = keyring_args("assert", 0, version, bytes);
+        self.run(&scripts::KEYRING, args).await
     }
 
     /// Marks the store as `new` if its marker is still `expected`. `false`, and nothing changed, where it is another.

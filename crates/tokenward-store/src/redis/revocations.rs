@@ -1,6 +1,9 @@
 //! Revocations, which only grow.
 
+use std::{borrow::Cow, str::FromStr, time::Duration};
+
 use futures_util::future::try_join_all;
+use tokenward_core::Timestamp;
 
 use super::{
     Redis,
@@ -41,7 +44,7 @@ struct Former {
 /// One that is yet to be stored.
 struct Pending<'a> {
     at: usize,
-    revocation: &'a Revocation,
+    revocation: Cow<'a, Revocation>,
     rule: String,
     former: Option<Former>,
 }
@@ -114,7 +117,7 @@ impl Redis {
             .enumerate()
             .map(|(at, revocation)| Pending {
                 at,
-                revocation,
+                revocation: Cow::Borrowed(revocation),
                 rule: codec::rule_name(&revocation.issuer, &revocation.rule),
                 former: None,
             })
@@ -159,6 +162,7 @@ impl Redis {
                         Some(former) => pending.push(Pending { former, ..one }),
                         None => set(one.at, Joined::Damaged),
                     },
+                    Some(b"late") => pending.push(one.after(&answer)?),
                     Some(b"taken") => set(one.at, Joined::Taken),
                     _ => set(one.at, Joined::Deleted),
                 }
@@ -211,6 +215,21 @@ impl Redis {
             .transpose()
     }
 
+    /// When what a rule names was deleted, unless it was revoked since.
+    #[cfg(feature = "sqlite")]
+    pub(crate) async fn deletion_of_rule(
+        &self,
+        issuer: &str,
+        rule: &RevocationRule,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let rule = codec::rule_name(issuer, rule);
+        let found: Option<Vec<u8>> = self
+            .ask("HGET", "revocations:deleted", Args::default().of(rule.as_str()))
+            .await?;
+        let tombstone = found.and_then(|value| codec::read_tombstone(rule.as_bytes(), &value));
+        Ok(tombstone.map(|tombstone| tombstone.deleted_at))
+    }
+
     pub(super) async fn revocation_of(&self, id: &str) -> Result<Option<Revocation>, StoreError> {
         let found: Option<(Vec<u8>, Option<Vec<u8>>)> =
             self.run(&scripts::REVOCATION, Args::default().of(id)).await?;
@@ -221,16 +240,30 @@ impl Redis {
 }
 
 impl Pending<'_> {
+    /// The same, made after a deletion of what it names: an answer says when that was. By a clock that is behind it would be
+    /// taken for what was deleted.
+    fn after(self, answer: &[Vec<u8>]) -> Result<Self, StoreError> {
+        let deleted_at: i64 = number(answer.get(1))?;
+        let revocation = Revocation {
+            created_at: Timestamp::from_millis(deleted_at) + Duration::from_millis(1),
+            ..self.revocation.into_owned()
+        };
+        Ok(Self {
+            revocation: Cow::Owned(revocation),
+            ..self
+        })
+    }
+
     /// What is to be stored.
     fn next(&self) -> Asked {
         let at = self.revocation.created_at;
         match &self.former {
             Some(former) => Asked {
-                revocation: former.asked.revocation.grown(self.revocation),
+                revocation: former.asked.revocation.grown(&self.revocation),
                 at: former.asked.at.max(at),
             },
             None => Asked {
-                revocation: self.revocation.clone(),
+                revocation: self.revocation.clone().into_owned(),
                 at,
             },
         }
@@ -286,9 +319,15 @@ impl Former {
     }
 }
 
-fn number(text: Option<&Vec<u8>>) -> Result<u64, StoreError> {
+fn number<T: FromStr>(text: Option<&Vec<u8>>) -> Result<T, StoreError> {
     let number = text.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
     number.ok_or_else(|| damaged("a revocation in the store has no place in the order"))
+}
+
+/// The id of the record that an answer names: behind the first word its rule, and its value.
+pub(super) fn id_of(mut answer: Vec<Vec<u8>>) -> Result<String, StoreError> {
+    let (value, rule) = (answer.pop(), answer.pop());
+    checked(&rule.unwrap_or_default(), value.as_deref()).map(|record| record.id)
 }
 
 /// A damaged one is an error: without it a revoked token would be accepted.

@@ -1,6 +1,10 @@
 //! One look at what others changed, and what tells that the shared store may have lost something.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use tokenward_core::Timestamp;
 use tokio::task::{JoinError, JoinSet};
@@ -81,10 +85,15 @@ impl Replicated {
             if is_new {
                 follower.waiting = None;
             }
+            let run_id = feed.run_id.clone();
+            let had_place = follower.place.is_some();
             let known = follower.place.take().filter(|place| {
                 let same = place.generation == generation && place.cursor <= feed.head;
                 same && !feed.gap
             });
+            if had_place && known.is_none() {
+                self.ground_is_lost(answered);
+            }
             let (time, made_at) = (feed.time, Marker::read(&generation).map(|marker| marker.made_at));
             let has_more = feed.next < feed.head;
             let (reconciled, cursor) = match known {
@@ -105,6 +114,7 @@ impl Replicated {
                     (Some(written), cursor)
                 }
             };
+            self.stands_on(run_id, answered);
             let is_whole = reconciled.is_some() || !has_more;
             follower.place = Some(Place { generation, cursor });
             let age = made_at.map_or(Duration::ZERO, |made_at| time.since(made_at));
@@ -130,6 +140,19 @@ impl Replicated {
             StoreErrorKind::Unavailable,
             "others mark the store anew again and again",
         ))
+    }
+
+    /// Notes that the server may have lost something.
+    fn ground_is_lost(&self, now: Timestamp) {
+        let mut ground = self.0.ground.lock().unwrap_or_else(PoisonError::into_inner);
+        ground.lost = Some(now);
+    }
+
+    /// Notes that all was compared with this run of the server. Others may be at it still for a few seconds.
+    fn stands_on(&self, run_id: String, now: Timestamp) {
+        let mut ground = self.0.ground.lock().unwrap_or_else(PoisonError::into_inner);
+        ground.run_id = Some(run_id);
+        ground.lost = ground.lost.filter(|lost| now.since(*lost) < SETTLING);
     }
 
     /// The marker of the store as it is, and whether it was set now: its own, or a new one where it has none, that of another

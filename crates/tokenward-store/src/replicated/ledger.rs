@@ -5,7 +5,7 @@ use tokenward_core::Timestamp;
 
 use super::{Inner, Replicated};
 use crate::{
-    AuditRecord, Child, Family, Ledger, PutIdp, Recorded, Revocation, Revoked, StoreError, StoredIdp,
+    AuditRecord, Child, Family, Ledger, Origin, PutIdp, Recorded, Revocation, Revoked, StoreError, StoredIdp,
 };
 
 #[async_trait]
@@ -75,13 +75,14 @@ impl Ledger for Replicated {
     async fn record_child(
         &self,
         parent_jti: &str,
+        origin: &Origin,
         after: u64,
         child: &Child,
         next_renewal: Option<Timestamp>,
     ) -> Result<Recorded, StoreError> {
         self.0
             .shared
-            .record_child(parent_jti, after, child, next_renewal)
+            .record_child(parent_jti, origin, after, child, next_renewal)
             .await
     }
 
@@ -93,8 +94,13 @@ impl Ledger for Replicated {
         self.0.shared.next_due().await
     }
 
-    async fn postpone(&self, parent_jti: &str, next_renewal: Option<Timestamp>) -> Result<(), StoreError> {
-        self.0.shared.postpone(parent_jti, next_renewal).await
+    async fn postpone(
+        &self,
+        parent_jti: &str,
+        after: u64,
+        next_renewal: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        self.0.shared.postpone(parent_jti, after, next_renewal).await
     }
 
     async fn revoke(&self, revocation: &Revocation) -> Result<Revoked, StoreError> {
@@ -117,16 +123,10 @@ impl Ledger for Replicated {
     }
 
     async fn delete_revocation(&self, id: &str) -> Result<bool, StoreError> {
-        let Inner {
-            shared,
-            journal,
-            clock,
-            ..
-        } = &*self.0;
-        let record = shared.revocation(id).await?;
-        let deleted = shared.delete_revocation(id).await?;
+        let record = self.0.shared.revocation(id).await?;
+        let deleted = self.0.shared.delete_revocation(id).await?;
         if let Some(record) = record {
-            journal.forget(&record.issuer, &record.rule, clock.wall()).await?;
+            self.bury(&record.issuer, &record.rule).await?;
         }
         Ok(deleted)
     }
@@ -138,7 +138,8 @@ impl Ledger for Replicated {
 
     async fn put_keyring(&self, expected: u64, bytes: &[u8]) -> Result<bool, StoreError> {
         let Inner { shared, journal, .. } = &*self.0;
-        let put = shared.put_keyring(expected, bytes).await?;
+        let run_id = self.ground()?;
+        let put = shared.put_keyring_in(run_id.as_deref(), expected, bytes).await?;
         if put {
             journal
                 .keep_keyring(expected.saturating_add(1), bytes.to_vec())

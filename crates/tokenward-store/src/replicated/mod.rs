@@ -17,7 +17,7 @@ use tokenward_core::{Clock, Timestamp};
 use tokio::sync::Mutex;
 
 use self::follow::Follower;
-use crate::{Redis, Revocation, RevocationRule, ServerFacts, Sqlite, StoreError};
+use crate::{Redis, Revocation, RevocationRule, ServerFacts, Sqlite, StoreError, StoreErrorKind};
 
 mod follow;
 mod ledger;
@@ -39,8 +39,18 @@ struct Inner {
     idps: Mutex<()>,
     follower: Mutex<Follower>,
     standing: Lock<Standing>,
+    ground: Lock<Ground>,
     /// Whether the last poll succeeded.
     following: AtomicBool,
+}
+
+/// What this replica knows of the server that it follows.
+#[derive(Default)]
+struct Ground {
+    /// In which run of it everything was compared last.
+    run_id: Option<String>,
+    /// Since when, in steady time, others are writing back what it lost.
+    lost: Option<Timestamp>,
 }
 
 /// Whether a replica knows all that the shared store acknowledged.
@@ -114,6 +124,7 @@ impl Replicated {
             standing: Lock::new(Standing::Joining {
                 why: "the store has not answered yet".to_owned(),
             }),
+            ground: Lock::default(),
             following: AtomicBool::new(false),
         })))
     }
@@ -195,22 +206,38 @@ impl Replicated {
         issuer: &str,
         rule: &RevocationRule,
     ) -> Result<Option<Revocation>, StoreError> {
-        let Inner {
-            shared,
-            journal,
-            clock,
-            ..
-        } = &*self.0;
         let mut follower = self.0.follower.lock().await;
         // What was read before must not come into the journal after it.
         while let Some(written) = follower.writes.join_next().await {
             follower.written(written)?;
         }
-        if let Some(record) = shared.revocation_of_rule(issuer, rule).await? {
+        if let Some(record) = self.0.shared.revocation_of_rule(issuer, rule).await? {
             return Ok(Some(record));
         }
-        journal.forget(issuer, rule, clock.wall()).await?;
+        self.bury(issuer, rule).await?;
         Ok(None)
+    }
+
+    /// Forgets in the journal what was deleted, as of when the shared store says: what is revoked again at this moment is dated
+    /// after that, and would be taken for what was deleted if it were said to be later. A store that does not say lost it, and
+    /// gets it back from others.
+    async fn bury(&self, issuer: &str, rule: &RevocationRule) -> Result<(), StoreError> {
+        let deleted_at = self.0.shared.deletion_of_rule(issuer, rule).await?;
+        let deleted_at = deleted_at.unwrap_or_default();
+        self.0.journal.forget(issuer, rule, deleted_at).await
+    }
+
+    /// In which run of the server keys may be changed. Where one that lost them was given others, there would be two rings of one
+    /// version.
+    fn ground(&self) -> Result<Option<String>, StoreError> {
+        let ground = self.0.ground.lock().unwrap_or_else(PoisonError::into_inner);
+        match ground.lost {
+            None => Ok(ground.run_id.clone()),
+            Some(_) => Err(StoreError::new(
+                StoreErrorKind::Unavailable,
+                "the store lost what it had, or another one took its place: replicas write back what they know",
+            )),
+        }
     }
 
     fn joined(&self) {

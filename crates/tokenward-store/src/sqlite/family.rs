@@ -3,9 +3,9 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokenward_core::Timestamp;
 
-use super::writer::Failure;
+use super::{revocation, writer::Failure};
 use crate::{
-    Child, Family, PRUNED, Recorded,
+    Child, Family, Origin, PRUNED, Recorded,
     digest::{Digest, digest},
 };
 
@@ -82,6 +82,7 @@ pub(super) fn active(connection: &Connection, now: Timestamp) -> Result<usize, F
 pub(super) fn record_child(
     connection: &Connection,
     parent_jti: &str,
+    origin: &Origin,
     after: u64,
     child: &Child,
     next_renewal: Option<Timestamp>,
@@ -91,6 +92,12 @@ pub(super) fn record_child(
     };
     if family.sequence != after {
         return Ok(Recorded::Behind(Box::new(family)));
+    }
+    for rule in origin.rules(parent_jti, &family.user_id) {
+        let record = revocation::of_rule(connection, &origin.issuer, &rule)?;
+        if let Some((_, record)) = record.filter(|(_, record)| record.rule.refuses(origin.issued_at)) {
+            return Ok(Recorded::Revoked(record.id));
+        }
     }
     family.sequence += 1;
     family.latest = Some(child.clone());
@@ -151,9 +158,11 @@ pub(super) fn next_due(connection: &Connection) -> Result<Option<Timestamp>, Fai
 pub(super) fn postpone(
     connection: &Connection,
     parent_jti: &str,
+    after: u64,
     next_renewal: Option<Timestamp>,
 ) -> Result<(), Failure> {
-    let Some(mut family) = get(connection, parent_jti)? else {
+    let family = get(connection, parent_jti)?;
+    let Some(mut family) = family.filter(|family| family.sequence == after) else {
         return Ok(());
     };
     family.next_renewal = next_renewal;

@@ -4,7 +4,7 @@ use tokenward_core::Timestamp;
 
 use super::{Sqlite, audit, family, idp, keyring, revocation};
 use crate::{
-    AuditRecord, Child, Family, Ledger, PutIdp, Recorded, Revocation, Revoked, StoreError, StoredIdp,
+    AuditRecord, Child, Family, Ledger, Origin, PutIdp, Recorded, Revocation, Revoked, StoreError, StoredIdp,
 };
 
 #[async_trait]
@@ -61,13 +61,14 @@ impl Ledger for Sqlite {
     async fn record_child(
         &self,
         parent_jti: &str,
+        origin: &Origin,
         after: u64,
         child: &Child,
         next_renewal: Option<Timestamp>,
     ) -> Result<Recorded, StoreError> {
-        let (parent_jti, child) = (parent_jti.to_owned(), child.clone());
+        let (parent_jti, origin, child) = (parent_jti.to_owned(), origin.clone(), child.clone());
         self.write(move |connection| {
-            family::record_child(connection, &parent_jti, after, &child, next_renewal)
+            family::record_child(connection, &parent_jti, &origin, after, &child, next_renewal)
         })
         .await
     }
@@ -81,9 +82,14 @@ impl Ledger for Sqlite {
         self.read(family::next_due).await
     }
 
-    async fn postpone(&self, parent_jti: &str, next_renewal: Option<Timestamp>) -> Result<(), StoreError> {
+    async fn postpone(
+        &self,
+        parent_jti: &str,
+        after: u64,
+        next_renewal: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
         let parent_jti = parent_jti.to_owned();
-        self.write(move |connection| family::postpone(connection, &parent_jti, next_renewal))
+        self.write(move |connection| family::postpone(connection, &parent_jti, after, next_renewal))
             .await
     }
 

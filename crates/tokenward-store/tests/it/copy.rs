@@ -9,10 +9,12 @@ use std::{
 };
 
 use tokenward_core::Timestamp;
-use tokenward_store::{Ledger, Memory, Migrated, RevocationRule, Snapshots, Sqlite, StoreErrorKind, migrate};
+use tokenward_store::{
+    Ledger, Memory, Migrated, Origin, RevocationRule, Snapshots, Sqlite, StoreErrorKind, migrate,
+};
 use tokenward_testkit::{
     RedisServer,
-    conformance::{audit_record, child, family, revocation, snapshot, stored_idp},
+    conformance::{audit_record, child, family, origin, revocation, snapshot, stored_idp},
 };
 
 use crate::{
@@ -34,7 +36,14 @@ async fn fill(store: &(impl Snapshots + Ledger)) {
         let rule = RevocationRule::Jti(name.to_owned());
         store.revoke(&revocation(name, rule)).await.unwrap();
     }
-    store.record_child("a", 0, &child("c"), None).await.unwrap();
+    let origin = Origin {
+        issuer: "https://own.test".to_owned(),
+        ..origin()
+    };
+    store
+        .record_child("a", &origin, 0, &child("c"), None)
+        .await
+        .unwrap();
     store
         .revoke(&revocation("p", RevocationRule::Parent("gone".to_owned())))
         .await

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokenward_store::{Ledger as _, Recorded, RevocationRule, Snapshots as _, Sqlite};
-use tokenward_testkit::conformance::{audit_record, child, family, revocation, snapshot, stored_idp};
+use tokenward_testkit::conformance::{audit_record, child, family, origin, revocation, snapshot, stored_idp};
 use tokio::task::JoinSet;
 
 const DIRECTORY: &str = "TOKENWARD_CRASH_TEST_DIRECTORY";
@@ -114,7 +114,7 @@ async fn write_without_end(directory: &Path) {
                 store.put_idp(&stored_idp("t", &name), usize::MAX).await.unwrap();
                 store.append_audit(&[audit_record(&name)]).await.unwrap();
                 store.open_family(&family(&name, None)).await.unwrap();
-                let recorded = store.record_child(&name, 0, &child(&name), None).await;
+                let recorded = store.record_child(&name, &origin(), 0, &child(&name), None).await;
                 assert_eq!(recorded.unwrap(), Recorded::Stored(1));
                 let rule = match is_revoked(&name) {
                     true => RevocationRule::Parent(name.clone()),

@@ -10,7 +10,7 @@ use tokenward_core::Timestamp;
 use tokenward_store::{
     Family, Ledger as _, PutIdp, Revocation, RevocationRule, Snapshots as _, Sqlite, StoreErrorKind,
 };
-use tokenward_testkit::conformance::{audit_record, child, family, revocation, snapshot, stored_idp};
+use tokenward_testkit::conformance::{audit_record, child, family, origin, revocation, snapshot, stored_idp};
 
 use crate::sqlite::{database, tamper};
 
@@ -216,7 +216,7 @@ async fn a_damaged_family_is_an_error_and_does_not_stop_the_renewal_of_others() 
         let error = store.family("b").await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{garble}");
         assert!(error.to_string().contains("parent token `b`"), "{error}");
-        let renewed = store.record_child("b", 0, &child("d"), None).await;
+        let renewed = store.record_child("b", &origin(), 0, &child("d"), None).await;
         assert_eq!(renewed.unwrap_err().kind(), StoreErrorKind::Corrupt, "{garble}");
         assert_eq!(
             store.families("", 9).await.unwrap_err().kind(),
@@ -227,7 +227,7 @@ async fn a_damaged_family_is_an_error_and_does_not_stop_the_renewal_of_others() 
         let due = store.due_families(Timestamp::from_secs(5), 2).await.unwrap();
         assert_eq!(due, [full_family("a"), full_family("c")], "{garble}");
         for parent in ["a", "c"] {
-            store.postpone(parent, None).await.unwrap();
+            store.postpone(parent, 0, None).await.unwrap();
         }
         assert_eq!(store.next_due().await.unwrap(), None, "{garble}");
         // It can still be revoked, which takes the damaged row away.

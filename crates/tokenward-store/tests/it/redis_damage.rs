@@ -1,10 +1,10 @@
 //! What the ledger on Redis says of values that are not what was written.
 
 use tokenward_core::Timestamp;
-use tokenward_store::{Family, Ledger as _, PutIdp, Revocation, RevocationRule, StoreErrorKind};
+use tokenward_store::{Family, Ledger as _, Origin, PutIdp, Revocation, RevocationRule, StoreErrorKind};
 use tokenward_testkit::{
     RedisServer,
-    conformance::{audit_record, child, family, revocation, stored_idp},
+    conformance::{audit_record, child, family, origin, revocation, stored_idp},
 };
 
 use crate::redis_ledger::replica;
@@ -56,7 +56,7 @@ async fn a_damaged_family_is_an_error_and_does_not_stop_the_renewal_of_others() 
         let error = store.family("b").await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{value}");
         assert!(error.to_string().contains("parent token `b`"), "{error}");
-        let renewed = store.record_child("b", 0, &child("d"), None).await;
+        let renewed = store.record_child("b", &origin(), 0, &child("d"), None).await;
         assert_eq!(renewed.unwrap_err().kind(), StoreErrorKind::Corrupt, "{value}");
         let page = store.families("", 9).await;
         assert_eq!(page.unwrap_err().kind(), StoreErrorKind::Corrupt, "{value}");
@@ -64,7 +64,7 @@ async fn a_damaged_family_is_an_error_and_does_not_stop_the_renewal_of_others() 
         let due = store.due_families(Timestamp::from_secs(5), 2).await.unwrap();
         assert_eq!(due, [full("a"), full("c")], "{value}");
         for parent in ["a", "c"] {
-            store.postpone(parent, None).await.unwrap();
+            store.postpone(parent, 0, None).await.unwrap();
         }
         assert_eq!(store.next_due().await.unwrap(), None, "{value}");
         // It can still be revoked, which takes it away.
@@ -89,6 +89,14 @@ async fn a_damaged_revocation_is_an_error_that_names_it() {
             },
         )
     };
+    let parent = Family {
+        user_id: "b".to_owned(),
+        ..family("p", None)
+    };
+    let origin = Origin {
+        issued_at: Timestamp::from_secs(5),
+        ..origin()
+    };
     store.revoke(&subject("b", "b")).await.unwrap();
     let (rule, value) = value_of(&server, "revocations", None);
     let mut garbles = garbled(&value);
@@ -110,6 +118,10 @@ async fn a_damaged_revocation_is_an_error_that_names_it() {
             assert!(error.to_string().contains(&named), "{error}");
         }
         assert_eq!(store.revocations(0, 1).await.unwrap().len(), 1, "{garbled}");
+        // Nobody knows whom it refused.
+        store.open_family(&parent).await.unwrap();
+        let renewed = store.record_child("p", &origin, 0, &child("c"), None).await;
+        assert_eq!(renewed.unwrap_err().kind(), StoreErrorKind::Corrupt, "{garbled}");
         if garbled.is_empty() {
             continue;
         }
@@ -122,10 +134,11 @@ async fn a_damaged_revocation_is_an_error_that_names_it() {
         );
         // What is damaged can be deleted, and revoked again; what ends is pruned.
         assert!(store.delete_revocation("b").await.unwrap());
-        assert_eq!(
-            store.revoke(&subject("d", "b")).await.unwrap().effective,
-            subject("d", "b")
-        );
+        let later = Revocation {
+            created_at: Timestamp::from_secs(2_000_000_000),
+            ..subject("d", "b")
+        };
+        assert_eq!(store.revoke(&later).await.unwrap().effective, later);
         set(&server, "revocations", &rule, &garbled);
         assert_eq!(store.prune(Timestamp::from_secs(90)).await.unwrap(), 2);
         assert_eq!(store.revocations(0, 9).await.unwrap(), []);

@@ -4,7 +4,7 @@ use tokenward_core::Timestamp;
 use tokenward_store::{Change, Ledger as _, Revocation};
 use tokenward_testkit::{
     RedisServer,
-    conformance::{child, family, stored_idp},
+    conformance::{child, family, origin, stored_idp},
 };
 
 use crate::redis_ledger::{jti, replica};
@@ -50,8 +50,14 @@ async fn every_change_is_told_in_its_order() {
     store.revoke(&jti("a")).await.unwrap(); // nothing changes
     store.put_idp(&stored_idp("t", "a"), 9).await.unwrap();
     store.put_idp(&stored_idp("t", "b"), 1).await.unwrap(); // full
-    store.record_child("p", 0, &child("c"), None).await.unwrap();
-    store.record_child("p", 0, &child("d"), None).await.unwrap(); // behind
+    store
+        .record_child("p", &origin(), 0, &child("c"), None)
+        .await
+        .unwrap();
+    store
+        .record_child("p", &origin(), 0, &child("d"), None)
+        .await
+        .unwrap(); // behind
     store.put_keyring(0, b"key").await.unwrap();
     store.put_keyring(0, b"rival").await.unwrap(); // refused
     store.delete_revocation("a").await.unwrap();

@@ -6,7 +6,7 @@ use tokenward_core::Timestamp;
 use tokenward_store::{Ledger as _, Recorded, Redis, RedisOptions, RevocationRule, Revoked};
 use tokenward_testkit::{
     Program, RealClock, RedisCluster, RedisServer,
-    conformance::{self, audit_record, child, family, revocation, stored_idp},
+    conformance::{self, audit_record, child, family, origin, revocation, stored_idp},
 };
 
 use crate::{
@@ -70,7 +70,10 @@ async fn what_was_acknowledged_survives_a_kill_of_the_server() {
                 store.open_family(&family(parent, due)).await.unwrap();
             }
             assert_eq!(
-                store.record_child(&name, 0, &child("c"), due).await.unwrap(),
+                store
+                    .record_child(&name, &origin(), 0, &child("c"), due)
+                    .await
+                    .unwrap(),
                 Recorded::Stored(1)
             );
             let parent = RevocationRule::Parent("revoked".to_owned());

@@ -7,7 +7,7 @@ use tokenward_core::Timestamp;
 use tokenward_store::{Family, Ledger as _, PutIdp, Recorded, Redis, Revocation, RevocationRule};
 use tokenward_testkit::{
     RedisServer,
-    conformance::{child, family, revocation, stored_idp},
+    conformance::{child, family, origin, revocation, stored_idp},
 };
 
 use crate::redis_ledger::{jti, replica};
@@ -125,10 +125,13 @@ async fn of_those_who_renew_at_once_one_wins() {
             let child = child(&format!("{round}-{n}"));
             // Some put it off meanwhile, which is no renewal.
             if n > 5 {
-                store.postpone("p", Some(NOW)).await.unwrap();
+                store.postpone("p", round, Some(NOW)).await.unwrap();
                 return None;
             }
-            let recorded = store.record_child("p", round, &child, Some(NOW)).await.unwrap();
+            let recorded = store
+                .record_child("p", &origin(), round, &child, Some(NOW))
+                .await
+                .unwrap();
             Some((child, recorded))
         })
         .await;
@@ -168,16 +171,16 @@ async fn nothing_renews_what_was_revoked() {
                     let rule = RevocationRule::Parent(parent.clone());
                     store.revoke(&revocation(&parent, rule)).await.unwrap();
                     let late = store
-                        .record_child(&parent, 0, &child("late"), Some(NOW))
+                        .record_child(&parent, &origin(), 0, &child("late"), Some(NOW))
                         .await
                         .unwrap();
                     assert_eq!(late, Recorded::Gone);
                 } else {
                     store
-                        .record_child(&parent, 0, &child("c"), Some(NOW))
+                        .record_child(&parent, &origin(), 0, &child("c"), Some(NOW))
                         .await
                         .unwrap();
-                    store.postpone(&parent, Some(NOW)).await.unwrap();
+                    store.postpone(&parent, 1, Some(NOW)).await.unwrap();
                 }
             }
         })
@@ -264,16 +267,20 @@ async fn what_one_has_claimed_is_not_given_to_another_for_fifteen_seconds() {
     assert_eq!(parents(&one.due_families(NOW, 9).await.unwrap()), ["a", "b"]);
     // All that is left is another's: there is nothing to do before its claims run out.
     for parent in ["c", "d"] {
-        two.record_child(parent, 0, &child(parent), None).await.unwrap();
+        two.record_child(parent, &origin(), 0, &child(parent), None)
+            .await
+            .unwrap();
     }
     assert_eq!(two.due_families(NOW, 9).await.unwrap(), []);
     let wait = two.next_due().await.unwrap().unwrap().as_millis() - server_time(&server);
     assert!((10_000..=15_000).contains(&wait), "{wait}");
 
     // A renewal, or what puts one off, ends the claim.
-    one.record_child("a", 0, &child("a"), Some(NOW)).await.unwrap();
+    one.record_child("a", &origin(), 0, &child("a"), Some(NOW))
+        .await
+        .unwrap();
     assert_eq!(parents(&two.due_families(NOW, 1).await.unwrap()), ["a"]);
-    two.postpone("a", None).await.unwrap();
+    two.postpone("a", 1, None).await.unwrap();
 
     // The one dies: what it claimed comes back, not before its time.
     drop(one);

@@ -78,9 +78,17 @@ async fn what_was_lost_is_written_back_and_what_was_deleted_is_not() {
         0,
         "it was deleted after it was made, whoever's clock is behind"
     );
-    // Who asks for it gets it.
-    assert_eq!(store.revoke(&known[0]).await.unwrap().effective, known[0]);
+    // Who asks for it gets it, as what was asked for after the deletion, whoever's clock is behind: whoever knows the one and
+    // not the other leaves it alone.
+    let tombstones = store.tombstones().await.unwrap();
+    let again = store.revoke(&known[0]).await.unwrap().effective;
+    assert_eq!(again, created("a", far + 1));
+    assert_eq!(store.revocation("a").await.unwrap(), Some(again.clone()));
     assert_eq!(store.tombstones().await.unwrap(), []);
+    assert_eq!(store.assert_tombstones(&tombstones).await.unwrap(), 0);
+    server.flush();
+    assert_eq!(store.assert_tombstones(&tombstones).await.unwrap(), 1);
+    assert_eq!(store.assert_revocations(&[again]).await.unwrap(), 1);
 }
 
 #[tokio::test]

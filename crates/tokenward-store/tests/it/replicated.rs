@@ -9,10 +9,10 @@ use std::{
 use tokenward_core::{Clock as _, Timestamp};
 use tokenward_store::{
     Followed, Ledger as _, News, Redis, RedisOptions, Replicated, Revocation, RevocationRule, Snapshots as _,
-    Standing, StoredIdp,
+    Standing, StoreErrorKind, StoredIdp,
 };
 use tokenward_testkit::{
-    Program, RealClock, RedisServer,
+    ManualClock, Program, RealClock, RedisServer,
     conformance::{self, revocation, snapshot, stored_idp},
 };
 
@@ -369,4 +369,80 @@ async fn providers_that_the_store_lost_are_not_taken_for_removed() {
     let mut known = names(&one).await;
     known.sort();
     assert_eq!(known, ["kept", "other"]);
+}
+
+#[tokio::test]
+async fn what_is_revoked_again_is_not_taken_for_what_was_deleted() {
+    let server = RedisServer::start();
+    let (one, _one) = new_replica(&server);
+    // By their own clocks they hear of the deletion an hour later than it was.
+    let hour = Duration::from_secs(3_600);
+    let ahead = || {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(RealClock.wall() + hour));
+        let replica = Replicated::open(shared(&server), directory.path(), clock).unwrap();
+        (replica, directory)
+    };
+    let ((deletes, _deletes), (hears, _hears)) = (ahead(), ahead());
+    let former = jti("former");
+    one.revoke(&former).await.unwrap();
+    for replica in [&one, &deletes, &hears] {
+        follow(replica).await;
+    }
+    assert!(deletes.delete_revocation("former").await.unwrap());
+    assert_eq!(hears.forget(&former.issuer, &former.rule).await.unwrap(), None);
+    // By a clock that is behind it is revoked again, and nobody else hears of that.
+    let again = Revocation {
+        id: "again".to_owned(),
+        created_at: RealClock.wall() - hour,
+        ..former.clone()
+    };
+    let revoked = one.revoke(&again).await.unwrap().effective;
+    assert!(revoked.created_at > former.created_at);
+    let (_, kept) = one.journal().revocations(0, 9).await.unwrap().remove(0);
+    assert_eq!(kept, revoked);
+    server.flush();
+    for replica in [&deletes, &hears, &one, &deletes, &hears] {
+        follow(replica).await;
+    }
+    assert_eq!(
+        shared(&server).revocation("again").await.unwrap(),
+        Some(revoked.clone())
+    );
+    for replica in [&deletes, &hears, &one] {
+        let (_, kept) = replica.journal().revocations(0, 9).await.unwrap().remove(0);
+        assert_eq!(kept, revoked);
+    }
+}
+
+#[tokio::test]
+async fn keys_are_not_changed_before_others_have_written_back_what_the_store_lost() {
+    let kept = ["--appendonly", "yes", "--appendfsync", "always"];
+    let mut server = RedisServer::with(Program::Redis, &kept);
+    let (one, _one) = new_replica(&server);
+    follow(&one).await;
+    assert!(one.put_keyring(0, b"first").await.unwrap());
+    // It is another run, which may have lost something, though nobody has noticed yet.
+    server.start_again();
+    // The connections ended while nobody waited for anything.
+    RealClock.sleep(Duration::from_millis(100)).await;
+    let refused = one.put_keyring(1, b"second").await.unwrap_err();
+    assert_eq!(refused.kind(), StoreErrorKind::Unavailable);
+    assert!(refused.to_string().contains("started anew"), "{refused}");
+    let started = RealClock.steady();
+    while one.follow(&|_| {}).await.is_err() {
+        RealClock.sleep(Duration::from_millis(50)).await;
+    }
+    let refused = one.put_keyring(1, b"second").await.unwrap_err();
+    assert_eq!(refused.kind(), StoreErrorKind::Unavailable);
+    assert!(refused.to_string().contains("write back"), "{refused}");
+    assert_eq!(one.keyring().await.unwrap(), Some((1, b"first".to_vec())));
+    while one.put_keyring(1, b"second").await.is_err() {
+        RealClock.sleep(Duration::from_millis(100)).await;
+        follow(&one).await;
+    }
+    let waited = RealClock.steady().since(started);
+    let seconds = Duration::from_secs;
+    assert!(waited >= seconds(5) && waited < seconds(8), "{waited:?}");
+    assert_eq!(one.keyring().await.unwrap(), Some((2, b"second".to_vec())));
 }

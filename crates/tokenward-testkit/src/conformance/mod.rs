@@ -8,7 +8,7 @@ mod tokens;
 
 pub use ledger::{audit_record, ledger, stored_idp};
 pub use snapshots::{snapshot, snapshots};
-pub use tokens::{child, family, reopening, revocation, tokens};
+pub use tokens::{child, family, origin, reopening, revocation, tokens};
 
 fn ok<T>(result: Result<T, StoreError>) -> T {
     result.expect("the store works")

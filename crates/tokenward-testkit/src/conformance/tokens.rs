@@ -2,7 +2,7 @@
 
 use tokenward_core::Timestamp;
 use tokenward_store::{
-    Child, Family, Ledger, PRUNED, Recorded, Revocation,
+    Child, Family, Ledger, Origin, PRUNED, Recorded, Revocation,
     RevocationRule::{self, IssuedBefore, Jti, Kid, Parent, Session, Subject},
 };
 
@@ -35,6 +35,16 @@ pub fn child(jti: &str) -> Child {
     }
 }
 
+/// What the parents of these families can be revoked by.
+#[must_use]
+pub fn origin() -> Origin {
+    Origin {
+        issuer: "https://idp.test".to_owned(),
+        issued_at: Timestamp::from_secs(1_764_000_000),
+        kid: "key".to_owned(),
+    }
+}
+
 /// A revocation by `rule` that lives until it is deleted.
 #[must_use]
 pub fn revocation(id: &str, rule: RevocationRule) -> Revocation {
@@ -63,6 +73,7 @@ pub async fn tokens(store: &dyn Ledger) {
     every_kind_of_revocation_comes_back(store).await;
     revoking_twice_is_one_record_that_only_grows(store).await;
     revoking_a_parent_takes_its_family(store).await;
+    no_child_of_a_revoked_parent_is_recorded(store).await;
     revocations_are_followed_by_sequence(store).await;
     deleting_a_revocation_tells_whether_it_was_there(store).await;
     the_keyring_is_compared_and_swapped(store).await;
@@ -86,7 +97,7 @@ pub async fn reopening(store: &dyn Ledger) {
     assert_eq!(ok(store.family("lost").await), Some(lost.clone()));
     assert_eq!(ok(store.next_due().await), due);
     // One that is there stays as it is.
-    ok(store.record_child("lost", 0, &child("c"), None).await);
+    ok(store.record_child("lost", &origin(), 0, &child("c"), None).await);
     assert!(reopen(issuer).await);
     assert_eq!(
         ok(store.family("lost").await).map(|family| family.sequence),
@@ -146,7 +157,9 @@ async fn a_family_is_opened_once(store: &dyn Ledger) {
 async fn of_those_who_race_for_a_renewal_one_wins(store: &dyn Ledger) {
     let due = Timestamp::from_secs(100);
     ok(store.open_family(&family("p", None)).await);
-    let recorded = ok(store.record_child("p", 0, &child("one"), Some(due)).await);
+    let recorded = ok(store
+        .record_child("p", &origin(), 0, &child("one"), Some(due))
+        .await);
     assert_eq!(recorded, Recorded::Stored(1));
     let winner = Family {
         sequence: 1,
@@ -155,17 +168,19 @@ async fn of_those_who_race_for_a_renewal_one_wins(store: &dyn Ledger) {
         ..family("p", None)
     };
     // The loser is told who won, and changes nothing.
-    let loser = ok(store.record_child("p", 0, &child("two"), None).await);
+    let loser = ok(store.record_child("p", &origin(), 0, &child("two"), None).await);
     assert_eq!(loser, Recorded::Behind(Box::new(winner.clone())));
-    let ahead = ok(store.record_child("p", 2, &child("two"), None).await);
+    let ahead = ok(store.record_child("p", &origin(), 2, &child("two"), None).await);
     assert_eq!(ahead, Recorded::Behind(Box::new(winner.clone())));
     assert_eq!(ok(store.family("p").await), Some(winner));
     assert_eq!(ok(store.next_due().await), Some(due));
 
-    let recorded = ok(store.record_child("p", 1, &child("two"), None).await);
+    let recorded = ok(store.record_child("p", &origin(), 1, &child("two"), None).await);
     assert_eq!(recorded, Recorded::Stored(2));
     assert_eq!(ok(store.next_due().await), None);
-    let gone = ok(store.record_child("none", 0, &child("one"), Some(due)).await);
+    let gone = ok(store
+        .record_child("none", &origin(), 0, &child("one"), Some(due))
+        .await);
     assert_eq!(gone, Recorded::Gone);
     assert_eq!(ok(store.next_due().await), None);
     remove_families(store).await;
@@ -224,7 +239,7 @@ async fn due_families_come_longest_due_first(store: &dyn Ledger) {
     assert_eq!(parents(30, 9).await, ["b", "c", "a"]);
     assert_eq!(parents(30, 2).await, ["b", "c"]);
     assert_eq!(ok(store.next_due().await), Some(at(10)));
-    ok(store.postpone("b", Some(at(35))).await);
+    ok(store.postpone("b", 0, Some(at(35))).await);
     assert_eq!(ok(store.next_due().await), Some(at(20)));
     assert_eq!(parents(99, 9).await, ["c", "a", "b", "d"]);
     assert_eq!(
@@ -232,10 +247,20 @@ async fn due_families_come_longest_due_first(store: &dyn Ledger) {
         Some(family("b", Some(at(35)))),
         "nothing else changes"
     );
-    ok(store.postpone("c", None).await);
-    ok(store.postpone("never", Some(at(1))).await);
-    ok(store.postpone("none", Some(at(1))).await);
+    ok(store.postpone("c", 0, None).await);
+    ok(store.postpone("never", 0, Some(at(1))).await);
+    ok(store.postpone("none", 0, Some(at(1))).await);
     assert_eq!(parents(99, 9).await, ["never", "a", "b", "d"]);
+    // What was decided on before another child was recorded does not concern that one.
+    let due = Some(at(50));
+    let recorded = ok(store.record_child("d", &origin(), 0, &child("c"), due).await);
+    assert_eq!(recorded, Recorded::Stored(1));
+    for late in [None, Some(at(2))] {
+        ok(store.postpone("d", 0, late).await);
+        let due = ok(store.family("d").await).and_then(|family| family.next_renewal);
+        assert_eq!(due, Some(at(50)));
+        assert_eq!(parents(99, 9).await, ["never", "a", "b", "d"]);
+    }
     remove_families(store).await;
     assert_eq!(ok(store.next_due().await), None);
     assert_eq!(parents(99, 9).await, [""; 0]);
@@ -342,7 +367,9 @@ async fn revoking_a_parent_takes_its_family(store: &dyn Ledger) {
         ok(store.revoke(&revocation("r", Parent("p".to_owned()))).await);
         assert_eq!(ok(store.family("p").await), None);
         assert_eq!(
-            ok(store.record_child("p", 0, &child("c"), Some(FAR)).await),
+            ok(store
+                .record_child("p", &origin(), 0, &child("c"), Some(FAR))
+                .await),
             Recorded::Gone
         );
         // Revoked again it takes a family again, though nothing else changes.
@@ -350,6 +377,69 @@ async fn revoking_a_parent_takes_its_family(store: &dyn Ledger) {
     }
     ok(store.revoke(&revocation("r", Parent("p".to_owned()))).await);
     assert_eq!(ok(store.due_families(FAR, 9).await), [family("q", Some(FAR))]);
+    remove_families(store).await;
+    remove_revocations(store).await;
+}
+
+async fn no_child_of_a_revoked_parent_is_recorded(store: &dyn Ledger) {
+    let at = Timestamp::from_secs;
+    let origin = Origin {
+        issuer: "https://own.test".to_owned(),
+        issued_at: at(1000),
+        kid: "key".to_owned(),
+    };
+    let revoke = async |id: &str, issuer: &str, rule| {
+        let revocation = Revocation {
+            issuer: issuer.to_owned(),
+            ..revocation(id, rule)
+        };
+        ok(store.revoke(&revocation).await).effective.id
+    };
+    let record = async |after| ok(store.record_child("p", &origin, after, &child("c"), None).await);
+    let subject = |sub: &str, not_before: i64| Subject {
+        sub: sub.to_owned(),
+        not_before: at(not_before),
+    };
+    ok(store.open_family(&family("p", Some(FAR))).await);
+    // Others, and what was issued before it.
+    for (n, rule) in [
+        Jti("q".to_owned()),
+        Parent("q".to_owned()),
+        Kid("p".to_owned()),
+        Session("p".to_owned()),
+        subject("bob", 2000),
+        subject("alice", 999),
+        IssuedBefore(Timestamp::from_millis(999_999)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        revoke(&format!("other-{n}"), "https://own.test", rule).await;
+    }
+    revoke("foreign", "https://idp.test", subject("alice", 2000)).await;
+    assert_eq!(record(0).await, Recorded::Stored(1));
+
+    let as_it_was = ok(store.family("p").await);
+    for (n, rule) in [
+        Jti("p".to_owned()),
+        Kid("key".to_owned()),
+        subject("alice", 1000),
+        IssuedBefore(at(1000)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = revoke(&format!("own-{n}"), "https://own.test", rule.clone()).await;
+        assert_eq!(record(1).await, Recorded::Revoked(id.clone()), "{rule:?}");
+        assert_eq!(ok(store.family("p").await), as_it_was);
+        assert!(matches!(record(0).await, Recorded::Behind(_)), "{rule:?}");
+        assert!(ok(store.delete_revocation(&id).await));
+    }
+    assert_eq!(record(1).await, Recorded::Stored(2));
+    // Not even where its family is opened again.
+    let id = revoke("own", "https://own.test", Parent("p".to_owned())).await;
+    ok(store.open_family(&family("p", None)).await);
+    assert_eq!(record(0).await, Recorded::Revoked(id));
     remove_families(store).await;
     remove_revocations(store).await;
 }
@@ -391,7 +481,10 @@ async fn deleting_a_revocation_tells_whether_it_was_there(store: &dyn Ledger) {
     assert!(ok(store.delete_revocation("a").await));
     assert!(!ok(store.delete_revocation("a").await));
     // Made again, it is a new one.
-    let again = revocation("b", Kid("k".to_owned()));
+    let again = Revocation {
+        created_at: FAR,
+        ..revocation("b", Kid("k".to_owned()))
+    };
     assert_eq!(ok(store.revoke(&again).await).effective, again);
     remove_revocations(store).await;
 }

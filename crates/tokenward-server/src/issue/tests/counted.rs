@@ -10,8 +10,8 @@ use std::{
 
 use tokenward_core::Timestamp;
 use tokenward_store::{
-    AuditRecord, Child, Family, Ledger, PutIdp, Recorded, Revocation, Revoked, StoreError, StoreErrorKind,
-    StoredIdp,
+    AuditRecord, Child, Family, Ledger, Origin, PutIdp, Recorded, Revocation, Revoked, StoreError,
+    StoreErrorKind, StoredIdp,
 };
 use tokenward_testkit::ManualClock;
 
@@ -35,6 +35,8 @@ pub(crate) struct Counted {
     pub(crate) all_is_claimed: AtomicBool,
     /// The keyring cannot be read.
     pub(crate) keyring_is_out_of_reach: AtomicBool,
+    /// No child is recorded, for this reason.
+    pub(super) children_fail: Mutex<Option<StoreErrorKind>>,
 }
 
 fn unless(fails: &AtomicBool) -> Result<(), StoreError> {
@@ -58,6 +60,7 @@ impl Counted {
             keyring_is_out_of_reach: AtomicBool::default(),
             families_are_lost: AtomicBool::default(),
             all_is_claimed: AtomicBool::default(),
+            children_fail: Mutex::default(),
         })
     }
 
@@ -158,17 +161,26 @@ impl Ledger for Counted {
     async fn record_child(
         &self,
         parent_jti: &str,
+        origin: &Origin,
         after: u64,
         child: &Child,
         next_renewal: Option<Timestamp>,
     ) -> Result<Recorded, StoreError> {
+        if let Some(kind) = *self.children_fail.lock().unwrap() {
+            return Err(StoreError::new(kind, "as it was told"));
+        }
         self.write()
-            .record_child(parent_jti, after, child, next_renewal)
+            .record_child(parent_jti, origin, after, child, next_renewal)
             .await
     }
 
-    async fn postpone(&self, parent_jti: &str, next_renewal: Option<Timestamp>) -> Result<(), StoreError> {
-        self.write().postpone(parent_jti, next_renewal).await
+    async fn postpone(
+        &self,
+        parent_jti: &str,
+        after: u64,
+        next_renewal: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        self.write().postpone(parent_jti, after, next_renewal).await
     }
 
     async fn revoke(&self, revocation: &Revocation) -> Result<Revoked, StoreError> {

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use axum::extract::{RawQuery, State};
 use http_body_util::BodyExt as _;
 use tokenward_core::revocation::Rule;
+use tokenward_store::StoreErrorKind;
 use tokio::task::JoinSet;
 
 use super::{super::stream::stream, counted::Counted, *};
@@ -249,4 +250,63 @@ async fn a_process_that_does_not_know_what_was_revoked_renews_nothing_and_loses_
     );
     index.complete_until(tokenward_core::Timestamp::MAX);
     assert!(here.service.next_child(&family).await.is_ok());
+}
+
+#[tokio::test]
+async fn nothing_is_renewed_once_another_process_has_revoked_its_parent_though_it_is_not_heard_of() {
+    for revoked in [
+        Target::Subject("a".to_owned()),
+        Target::Key(String::new()),
+        Target::IssuedBefore(Timestamp::from_secs(1_800_000_001)),
+    ] {
+        let here = World::new().await;
+        let (there, _) = another(&here).await;
+        let pair = here.pair(r#"{"user_id":"a","include_child":true}"#).await;
+        let (revoked, denial) = match revoked {
+            Target::Key(_) => (Target::Key(pair.parent.kid.clone()), Denial::KeyRevoked),
+            Target::Subject(_) => (revoked, Denial::SubjectRevoked),
+            other => (other, Denial::IssuerRevoked),
+        };
+        let order = Order::own(ISS, revoked);
+        here.service.0.revocations.revoke(order).await.unwrap();
+        // What is minted from now on is issued after all that was revoked: nobody would refuse it.
+        here.pass(Duration::from_secs(600));
+        let family = here.ledger.family(&pair.parent.id).await.unwrap().unwrap();
+        assert!(
+            there.service.parent(&pair.parent.token).is_ok(),
+            "it is not heard of"
+        );
+        assert_eq!(there.renew(&pair.parent.token).await.unwrap_err(), denial);
+        let left = here.ledger.family(&pair.parent.id).await.unwrap().unwrap();
+        assert_eq!((left.sequence, left.latest), (1, family.latest));
+        // Once it was refused it is not good any more.
+        assert_eq!(there.service.parent(&pair.parent.token).unwrap_err(), denial);
+        // By itself neither, and it is looked at again while the rule may be taken back.
+        there.pass(Duration::from_secs(600));
+        there.service.renew_due().await.unwrap();
+        let left = here.ledger.family(&pair.parent.id).await.unwrap().unwrap();
+        assert_eq!(left.sequence, 1);
+        assert!(left.next_renewal.is_some());
+        let (_, record) = here.ledger.revocations(0, 1).await.unwrap().remove(0);
+        assert!(there.service.0.revocations.delete(&record.id).await.unwrap());
+        assert!(there.renew(&pair.parent.token).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_family_for_which_the_store_is_damaged_stops_no_other() {
+    let here = World::new().await;
+    let (there, counted) = another(&here).await;
+    let pair = here.pair(r#"{"user_id":"a"}"#).await;
+    let fail = |kind| *counted.children_fail.lock().unwrap() = kind;
+    fail(Some(StoreErrorKind::Unavailable));
+    assert!(there.service.renew_due().await.is_err());
+    fail(Some(StoreErrorKind::Corrupt));
+    assert_eq!(there.service.renew_due().await.unwrap(), 1);
+    assert_eq!(there.service.renew_due().await.unwrap(), 0, "later");
+    fail(None);
+    there.pass(Duration::from_secs(60));
+    assert_eq!(there.service.renew_due().await.unwrap(), 1);
+    let family = here.ledger.family(&pair.parent.id).await.unwrap().unwrap();
+    assert_eq!(family.sequence, 1);
 }

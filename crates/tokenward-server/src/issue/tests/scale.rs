@@ -50,7 +50,7 @@ async fn each_of_100_000_families_has_one_child_when_it_is_due() {
         let family = copy(&world, &pair, n, due(n)).await;
         world.ledger.open_family(&family).await.unwrap();
     }
-    world.ledger.postpone(&pair.parent.id, None).await.unwrap();
+    world.ledger.postpone(&pair.parent.id, 1, None).await.unwrap();
     counted.counts();
     let mut workers = JoinSet::new();
     workers.spawn(world.service.clone().keep_renewing(HOUR));

@@ -1,7 +1,8 @@
 -- Stores revocations where each is still as it was read: ARGV is how ('revoke' or 'assert'), then of each: its rule,
 -- id, what is stored now, what is to be, when it ends, when it was asked for, 'p' and the parent whose family goes,
 -- whether it says more than before.
--- Answers for each: 'stored' and its sequence; 'other', what is stored and its sequence; 'deleted'; 'taken'.
+-- Answers for each: 'stored' and its sequence; 'other', what is stored and its sequence; 'deleted'; 'taken'; 'late' and when
+-- it was deleted, which what is to be must be dated after: those who know the deletion would take it for what was deleted.
 local how = ARGV[1]
 local answers = {}
 local last
@@ -17,8 +18,8 @@ for i = 2, #ARGV, 8 do
     local owner = call('HGET', revocations_ids, id) or rule
     if stored ~= expected then
         answers[#answers + 1] = { 'other', stored, place(rule) }
-    elseif how == 'assert' and tombstone and time_in(tombstone, 'deleted_at') >= tonumber(asked) then
-        answers[#answers + 1] = { 'deleted' }
+    elseif tombstone and time_in(tombstone, 'deleted_at') >= tonumber(asked) then
+        answers[#answers + 1] = how == 'assert' and { 'deleted' } or { 'late', text(time_in(tombstone, 'deleted_at')) }
     elseif owner ~= rule then
         answers[#answers + 1] = { 'taken' }
     else
