@@ -8,10 +8,10 @@ use std::{
 use quick_cache::{Equivalent, Weighter, sync::Cache};
 use serde_json::{Map, Value};
 
-use crate::verifier::VerifiedToken;
+use crate::verifier::{KEPT_BYTES, VerifiedToken};
 
-/// What an entry costs beside its token and its claims. An estimate on the high side.
-const OVERHEAD: u64 = 1_024;
+/// What an entry costs beside its token and its claims, and what may be kept with it. An estimate on the high side.
+const OVERHEAD: u64 = 1_024 + KEPT_BYTES as u64;
 
 /// What a value of the claims takes in the array or object that holds it, which may have room for twice as many.
 const VALUE: u64 = 2 * size_of::<Value>() as u64;

@@ -48,7 +48,7 @@ pub use tokenward_core::{
     revocation,
 };
 pub use tokenward_store::{Claim, FETCH_LEASE, Memory, Snapshot, Snapshots, StoreError, StoreErrorKind};
-pub use verifier::{DEFAULT_CACHE_BYTES, Explanation, Terms, VerifiedToken, Verifier};
+pub use verifier::{DEFAULT_CACHE_BYTES, Explanation, KEPT_BYTES, Terms, VerifiedToken, Verifier};
 
 /// The example of the repository's front page compiles.
 #[cfg(all(doctest, feature = "axum"))]

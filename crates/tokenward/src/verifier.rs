@@ -1,6 +1,10 @@
 //! Verifies tokens of every registered issuer.
 
-use std::{fmt, sync::Arc};
+use std::{
+    any::Any,
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use serde::de::DeserializeOwned;
 use tokenward_core::{
@@ -20,6 +24,9 @@ use crate::{
 
 /// The default bound of the cache of verified tokens, in bytes: 64 MiB.
 pub const DEFAULT_CACHE_BYTES: u64 = 64 << 20;
+
+/// What [`VerifiedToken::keep`] keeps at most with one token, in bytes. The cache counts as much for each.
+pub const KEPT_BYTES: usize = 1_024;
 
 /// Verifies tokens of all identity providers of a [`Registry`]. Cheap to clone.
 ///
@@ -106,8 +113,8 @@ impl Verifier {
                     .map(|()| verified)
             }
             None => {
-                self.verify_anew(tenant, token, caller, terms, &mut (), &mut selected)
-                    .await
+                // By itself, so that what waits for a token that is known stays small.
+                Box::pin(self.verify_anew(tenant, token, caller, terms, &mut (), &mut selected)).await
             }
         };
         telemetry::verified(
@@ -406,6 +413,7 @@ pub struct VerifiedToken {
     claims_weight: u64,
     /// Civil times between which the claims hold, leeway included.
     valid: (Timestamp, Timestamp),
+    kept: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl VerifiedToken {
@@ -425,6 +433,7 @@ impl VerifiedToken {
             token,
             marks,
             valid,
+            kept: OnceLock::new(),
         }
     }
 
@@ -494,6 +503,23 @@ impl VerifiedToken {
     #[must_use]
     pub fn claims(&self) -> &Claims {
         self.token.claims()
+    }
+
+    /// Keeps `value`, which was made of this token and takes about `bytes`, for as long as the token is remembered: whoever is
+    /// shown it again finds the value by [`VerifiedToken::kept`] and need not make it anew. The first value stays; one of more than
+    /// [`KEPT_BYTES`] is not kept.
+    ///
+    /// What a value depends on beside the token, such as settings, has to be compared by whoever finds it.
+    pub fn keep<T: Any + Send + Sync>(&self, value: &Arc<T>, bytes: usize) {
+        if bytes <= KEPT_BYTES {
+            self.kept.get_or_init(|| Arc::<T>::clone(value));
+        }
+    }
+
+    /// What [`VerifiedToken::keep`] keeps, if it is a `T`.
+    #[must_use]
+    pub fn kept<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        Arc::clone(self.kept.get()?).downcast().ok()
     }
 
     /// Its claims as a type of the application's.

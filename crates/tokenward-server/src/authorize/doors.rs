@@ -14,8 +14,8 @@ use tokenward::caller_of;
 use tokenward_core::authz::{Facts, Told};
 
 use super::{
-    engine::{Allowed, Asked, Door, Engine},
-    identity::Name,
+    engine::{Accepted, Allowed, Asked, Door, Engine, Words},
+    identity::{Headers, Identity, Name},
 };
 use crate::http::{Caller, Reason, denial_as};
 
@@ -39,6 +39,33 @@ const X_ACCEL_EXPIRES: HeaderName = HeaderName::from_static("x-accel-expires");
 struct Doors {
     engine: Arc<Engine>,
     cache_max_age: Duration,
+    /// Where there is no token.
+    nobody: Arc<Answer>,
+}
+
+/// What the headers of an answer say.
+struct Answer {
+    identity: Headers,
+    /// What else Envoy has to take away.
+    removed: HeaderValue,
+}
+
+impl Words for Answer {
+    fn of(identity: &Identity, headers: Headers, _token: Option<&Accepted>) -> Self {
+        let removed: Vec<_> = identity.beside(&headers).map(Name::as_str).collect();
+        Self {
+            // Names of headers, and commas.
+            removed: HeaderValue::try_from(removed.join(",")).unwrap_or(HeaderValue::from_static("")),
+            identity: headers,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let entry = size_of::<(HeaderName, HeaderValue)>();
+        let headers = self.identity.iter();
+        let identity: usize = headers.map(|(_, value)| entry + value.len()).sum();
+        identity + self.removed.len()
+    }
 }
 
 /// The doors of `engine`. nginx may keep an allowed request for `cache_max_age`.
@@ -52,6 +79,7 @@ pub(crate) fn routes(engine: Arc<Engine>, cache_max_age: Duration) -> Router {
         .route("/authorize/nginx", any(nginx))
         .route("/authorize/forward", any(forward))
         .with_state(Doors {
+            nobody: Arc::new(engine.words_of_nobody()),
             engine,
             cache_max_age,
         })
@@ -134,7 +162,7 @@ impl Doors {
             caller: caller.map(|caller| caller_of(caller.0)).unwrap_or_default(),
         };
         match self.engine.decide(&asked).await {
-            Ok(allowed) => self.allow(door, allowed),
+            Ok(allowed) => self.allow(door, &allowed),
             Err(refused) => {
                 let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::FORBIDDEN);
                 let mut response = denial_as(refused.reason, status, refused.proofs, refused.scheme);
@@ -146,37 +174,37 @@ impl Doors {
         }
     }
 
-    fn allow(&self, door: Door, allowed: Allowed) -> Response {
+    fn allow(&self, door: Door, allowed: &Allowed<Answer>) -> Response {
+        let said = allowed.token.as_ref().map(|(_, said)| &said.words);
+        let answer = said.unwrap_or(&self.nobody);
         let mut response = Response::new(Body::empty());
         response.extensions_mut().insert(Reason("allow"));
-        let own = match door {
-            Door::Envoy => {
-                let names: Vec<_> = self.engine.removed(&allowed).map(Name::as_str).collect();
-                HeaderValue::try_from(names.join(","))
-                    .ok()
-                    .map(|names| (TO_REMOVE, names))
-            }
-            Door::Nginx if self.cache_max_age > Duration::ZERO => {
-                Some((X_ACCEL_EXPIRES, HeaderValue::from(self.kept(&allowed))))
-            }
-            _ => None,
-        };
-        let kept = own.as_ref().is_some_and(|(name, _)| *name == X_ACCEL_EXPIRES);
-        let headers = response.headers_mut();
-        *headers = allowed.identity;
-        headers.extend(own);
-        if !kept {
-            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // Room for the ids of the request too.
+        let mut headers = HeaderMap::with_capacity(answer.identity.len() + 4);
+        for (name, value) in &answer.identity {
+            headers.insert(name, value.clone());
         }
+        match door {
+            Door::Nginx if self.cache_max_age > Duration::ZERO => {
+                headers.insert(X_ACCEL_EXPIRES, HeaderValue::from(self.kept(allowed)));
+            }
+            _ => {
+                headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            }
+        }
+        if door == Door::Envoy {
+            headers.insert(TO_REMOVE, answer.removed.clone());
+        }
+        *response.headers_mut() = headers;
         response
     }
 
     /// How long nginx may keep the answer, in seconds: never past the token's end.
-    fn kept(&self, allowed: &Allowed) -> u64 {
+    fn kept(&self, allowed: &Allowed<Answer>) -> u64 {
         let end = allowed
             .token
             .as_ref()
-            .and_then(|token| token.claims().expires_at());
+            .and_then(|(token, _)| token.claims().expires_at());
         let left = end.map_or(Duration::MAX, |end| end.since(self.engine.clock().wall()));
         self.cache_max_age.min(left).as_secs()
     }

@@ -17,7 +17,7 @@ use tokenward_core::{
 
 use super::{
     carriers::Carriers,
-    identity::{Identity, Name},
+    identity::{Headers, Identity},
 };
 use crate::{
     config,
@@ -111,13 +111,26 @@ fn text(told: Told<'_>) -> Option<&str> {
     }
 }
 
+/// How a door says that a request goes through, and whom it is from: made once for each token that is remembered.
+pub(super) trait Words: Send + Sync + 'static {
+    /// Of these headers, which replace those of the client; whatever else [`Identity::beside`] names must go. There is no token where
+    /// nobody was asked for one.
+    fn of(identity: &Identity, headers: Headers, token: Option<&Accepted>) -> Self;
+
+    /// About how much memory they take.
+    fn bytes(&self) -> usize;
+}
+
 /// The request goes through.
-#[derive(Debug)]
-pub(crate) struct Allowed {
-    /// Its token; none where nobody was asked for one.
-    pub(crate) token: Option<Accepted>,
-    /// Headers that say whom it is from. They replace those of the client; whatever else [`Engine::removed`] names must go.
-    pub(crate) identity: HeaderMap,
+pub(super) struct Allowed<W> {
+    /// Its token, and the words about it; none where nobody was asked for one.
+    pub(super) token: Option<(Accepted, Arc<Said<W>>)>,
+}
+
+/// Words, and whose they are: another configuration may say the same of a token in others.
+pub(super) struct Said<W> {
+    by: Arc<Identity>,
+    pub(super) words: W,
 }
 
 /// The request does not go through.
@@ -213,7 +226,7 @@ pub(crate) struct Engine {
     clock: Arc<dyn Clock>,
     rules: Rules,
     carriers: Carriers,
-    identity: Identity,
+    identity: Arc<Identity>,
     /// Which proofs of possession were used.
     proofs: Dpop,
     /// Where what tokens say of their rate is enforced.
@@ -239,7 +252,7 @@ impl Engine {
             clock,
             rules: settings.rules(),
             carriers: Carriers::new(settings.headers.clone(), settings.cookie.clone()),
-            identity: Identity::new(settings.claim_headers.clone()),
+            identity: Arc::new(Identity::new(settings.claim_headers.clone())),
             proofs,
         }
     }
@@ -248,8 +261,13 @@ impl Engine {
         &*self.clock
     }
 
+    /// What is said of a request that needs no token.
+    pub(super) fn words_of_nobody<W: Words>(&self) -> W {
+        W::of(&self.identity, Headers::new(), None)
+    }
+
     /// Decides, and counts what was decided.
-    pub(crate) async fn decide(&self, asked: &Asked<'_>) -> Result<Allowed, Refused> {
+    pub(super) async fn decide<W: Words>(&self, asked: &Asked<'_>) -> Result<Allowed<W>, Refused> {
         let started = self.clock.steady();
         let mut came = Came {
             scheme: Scheme::Bare,
@@ -273,14 +291,9 @@ impl Engine {
         decision
     }
 
-    /// Every header that an upstream might take for one of the identity's and that `allowed` does not set.
-    pub(crate) fn removed<'a>(&'a self, allowed: &'a Allowed) -> impl Iterator<Item = &'a Name> {
-        self.identity.beside(&allowed.identity)
-    }
-
     /// Takes one of the requests that the token of an allowed one is good for. What is refused costs none.
-    fn admit(&self, allowed: Allowed, door: Door) -> Result<Allowed, Refused> {
-        if let (Some(rates), Some(token)) = (&self.rates, &allowed.token) {
+    fn admit<W>(&self, allowed: Allowed<W>, door: Door) -> Result<Allowed<W>, Refused> {
+        if let (Some(rates), Some((token, _))) = (&self.rates, &allowed.token) {
             let taken = rates.take(token.claims());
             let taken = taken.map_err(|denial| door.refused(denial, None))?;
             taken.map_err(|exceeding| door.refused(Denial::RateLimited, Some(exceeding)))?;
@@ -288,7 +301,7 @@ impl Engine {
         Ok(allowed)
     }
 
-    async fn judge(&self, asked: &Asked<'_>, came: &mut Came) -> Result<Allowed, Unread> {
+    async fn judge<W: Words>(&self, asked: &Asked<'_>, came: &mut Came) -> Result<Allowed<W>, Unread> {
         // What `Connection` names is dropped on the next hop, our identity headers too (RFC 9110 section 7.6.1).
         if self.identity.is_dropped_by(asked.headers) {
             return Err(Denial::RequestMalformed.into());
@@ -296,12 +309,7 @@ impl Engine {
         let requirement = match self.rules.outcome(&asked.facts)? {
             Outcome::Require(requirement) => requirement,
             Outcome::Deny => return Err(Denial::RuleDenied.into()),
-            Outcome::Allow => {
-                return Ok(Allowed {
-                    token: None,
-                    identity: HeaderMap::new(),
-                });
-            }
+            Outcome::Allow => return Ok(Allowed { token: None }),
         };
         came.proofs = match (asked.scheme, requirement.dpop) {
             (Told::Never, _) => DpopMode::Disabled,
@@ -317,10 +325,31 @@ impl Engine {
             token_type: token.token_type(),
         })?;
         self.prove(requirement, came.proofs, &token, &carried, asked)?;
+        let said = self.say(&token)?;
         Ok(Allowed {
-            identity: self.identity.of(token.claims())?,
-            token: Some(token),
+            token: Some((token, said)),
         })
+    }
+
+    /// What is said of a token, which whoever was shown it before may have left with it.
+    fn say<W: Words>(&self, token: &Accepted) -> Result<Arc<Said<W>>, Denial> {
+        let remembered = match token {
+            Accepted::Token(token) => Some(token),
+            Accepted::Parent(_) => None,
+        };
+        let kept = remembered.and_then(|token| token.kept::<Said<W>>());
+        if let Some(said) = kept.filter(|said| said.by.is_like(&self.identity)) {
+            return Ok(said);
+        }
+        let headers = self.identity.of(token.claims())?;
+        let said = Arc::new(Said {
+            by: Arc::clone(&self.identity),
+            words: W::of(&self.identity, headers, Some(token)),
+        });
+        if let Some(token) = remembered {
+            token.keep(&said, size_of::<Said<W>>() + said.words.bytes());
+        }
+        Ok(said)
     }
 
     async fn verify(

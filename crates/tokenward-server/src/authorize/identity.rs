@@ -13,6 +13,9 @@ const SCOPE: HeaderName = HeaderName::from_static("x-tokenward-scope");
 /// The longest encoded value, in bytes: below what proxies give one header of an answer.
 const MAX_VALUE: usize = 4 * 1024;
 
+/// Headers that say whom a request is from, each name once.
+pub(super) type Headers = Vec<(HeaderName, HeaderValue)>;
+
 /// Which headers say whom a request is from.
 pub(super) struct Identity {
     mapped: Vec<(HeaderName, String)>,
@@ -68,12 +71,18 @@ impl Identity {
     }
 
     /// Every name that must not come from a client, and that `identity` does not set.
-    pub(super) fn beside<'a>(&'a self, identity: &'a HeaderMap) -> impl Iterator<Item = &'a Name> {
-        let unset = self
-            .names
-            .iter()
-            .filter(|name| !identity.contains_key(&name.header));
+    pub(super) fn beside<'a>(
+        &'a self,
+        identity: &'a [(HeaderName, HeaderValue)],
+    ) -> impl Iterator<Item = &'a Name> {
+        let set = |name: &Name| identity.iter().any(|(set, _)| *set == name.header);
+        let unset = self.names.iter().filter(move |name| !set(name));
         unset.chain(&self.spellings)
+    }
+
+    /// Whether both make the same of any claims.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.mapped == other.mapped
     }
 
     /// Whether `Connection` names one of them.
@@ -94,7 +103,7 @@ impl Identity {
     ///
     /// [`Denial::ClaimRejected`] where a value is too long for a header. Leaving it out would make somebody else, or
     /// somebody without a name, of the one it is from.
-    pub(super) fn of(&self, claims: &Claims) -> Result<HeaderMap, Denial> {
+    pub(super) fn of(&self, claims: &Claims) -> Result<Headers, Denial> {
         let scope = claims.scope();
         let own = [
             (SUBJECT, claims.subject()),
@@ -102,15 +111,15 @@ impl Identity {
             (TOKEN_ID, claims.token_id()),
             (SCOPE, scope.as_deref()),
         ];
-        let mut headers = HeaderMap::with_capacity(own.len() + self.mapped.len() + 2);
+        let mut headers = Headers::with_capacity(own.len() + self.mapped.len());
         for (name, value) in own {
             if let Some(value) = value {
-                headers.insert(name, encode(value)?);
+                headers.push((name, encode(value)?));
             }
         }
         for (name, claim) in &self.mapped {
             if let Some(text) = claims.all().get(claim).and_then(text) {
-                headers.insert(name, encode(&text)?);
+                headers.push((name.clone(), encode(&text)?));
             }
         }
         Ok(headers)
@@ -176,8 +185,7 @@ mod tests {
     #[test]
     fn every_spelling_of_a_name_is_known() {
         let identity = Identity::new(vec![(HeaderName::from_static("x_user"), "sub".to_owned())]);
-        let nobody = HeaderMap::new();
-        let names: Vec<_> = identity.beside(&nobody).map(Name::as_str).collect();
+        let names: Vec<_> = identity.beside(&[]).map(Name::as_str).collect();
         for name in [
             "x-tokenward-subject",
             "x_tokenward_subject",

@@ -134,7 +134,7 @@ pub(crate) async fn observe(State(observer): State<Observer>, mut request: Reque
             duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             %caller,
             reason,
-            request_id = ids.request_id,
+            request_id = ids.request_id(),
             trace_id = ids.trace_id(),
             "request"
         );

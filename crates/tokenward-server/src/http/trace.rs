@@ -1,5 +1,7 @@
 //! Ids that tie a request to its log lines: `x-request-id`, and W3C Trace Context's `traceparent`.
 
+use std::cell::RefCell;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -11,9 +13,9 @@ const MAX_REQUEST_ID: usize = 128;
 /// The ids of one request. What a caller sent is taken over where it is well-formed, and replaced where it is not.
 #[derive(Clone, Debug)]
 pub(crate) struct Ids {
-    pub(crate) request_id: String,
+    request_id: HeaderValue,
     /// `00-`, the trace's id, that of a span of our own, and flags.
-    traceparent: String,
+    traceparent: HeaderValue,
 }
 
 impl Ids {
@@ -27,33 +29,45 @@ impl Ids {
             .and_then(parent);
         let (trace_id, flags) = parent.unwrap_or((trace, "00"));
         Self {
-            request_id: request_id(headers).unwrap_or(request).to_owned(),
-            traceparent: ["00", trace_id, span, flags].join("-"),
+            request_id: request_id(headers).cloned().unwrap_or_else(|| once(request)),
+            traceparent: once(&["00", trace_id, span, flags].join("-")),
         }
+    }
+
+    pub(crate) fn request_id(&self) -> &str {
+        self.request_id.to_str().unwrap_or_default()
     }
 
     /// 32 hexadecimal digits.
     pub(crate) fn trace_id(&self) -> &str {
-        self.traceparent.split('-').nth(1).unwrap_or_default()
+        let traceparent = self.traceparent.to_str().unwrap_or_default();
+        traceparent.split('-').nth(1).unwrap_or_default()
     }
 
     /// Writes both ids into the response's headers.
     pub(crate) fn tell(&self, headers: &mut HeaderMap) {
         for (name, id) in [(REQUEST_ID, &self.request_id), (TRACEPARENT, &self.traceparent)] {
-            if let Ok(value) = HeaderValue::from_str(id) {
-                headers.insert(name, value);
-            }
+            let mut id = id.clone();
+            // It never comes again: HTTP/2 would remember it, and compare each later one with all that it remembers.
+            id.set_sensitive(true);
+            headers.insert(name, id);
         }
     }
 }
 
+/// `id`, which is plain ASCII.
+fn once(id: &str) -> HeaderValue {
+    HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static(""))
+}
+
 /// A caller's own id, if it is short and can do no harm in a log, a header or a shell.
-fn request_id(headers: &HeaderMap) -> Option<&str> {
-    let id = headers.get(REQUEST_ID)?.to_str().ok()?;
+fn request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let id = headers.get(REQUEST_ID)?;
     let fits = (1..=MAX_REQUEST_ID).contains(&id.len())
         && id
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:+/=@".contains(&byte));
+            .as_bytes()
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:+/=@".contains(byte));
     fits.then_some(id)
 }
 
@@ -77,16 +91,33 @@ fn parent(value: &str) -> Option<(&str, &str)> {
     valid.then_some((trace, flags))
 }
 
-/// 40 random bytes as 80 digits: a trace id, a span id and a request id.
+/// Random bytes for one request: a trace id, a span id and a request id.
+const RANDOM: usize = 40;
+
+/// How many requests' random bytes are drawn at a time: the generator takes as long for few bytes as for many.
+const DRAWN: usize = 50;
+
+thread_local! {
+    static STOCK: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// [`RANDOM`] bytes as 80 digits.
 fn random_hex() -> String {
-    let mut bytes = [0; 40];
-    // Without randomness the ids are all zeros: a worse log, but no reason to refuse a request.
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(HEX.get(usize::from(nibble)).copied().unwrap_or(b'0'));
+    let mut digits = String::with_capacity(2 * RANDOM);
+    STOCK.with_borrow_mut(|stock| {
+        if stock.is_empty() {
+            stock.resize(DRAWN * RANDOM, 0);
+            // Without randomness the ids are all zeros: a worse log, but no reason to refuse a request.
+            let _ = aws_lc_rs::rand::fill(stock);
+        }
+        for byte in stock.drain(stock.len().saturating_sub(RANDOM)..) {
+            digits.push(digit(byte >> 4));
+            digits.push(digit(byte & 15));
+        }
+    });
+    digits
 }
 
 #[cfg(test)]
@@ -102,15 +133,15 @@ mod tests {
     #[test]
     fn a_well_formed_request_id_is_kept() {
         let uuid = "2f9c0f5e-7f0e-4b57-8a4e-2a8f5f3b1c11";
-        assert_eq!(ids(REQUEST_ID, uuid).request_id, uuid);
+        assert_eq!(ids(REQUEST_ID, uuid).request_id(), uuid);
         for hostile in ["", "a b", "a\"b", "<script>", &"x".repeat(MAX_REQUEST_ID + 1)] {
-            let id = ids(REQUEST_ID, hostile).request_id;
-            assert_ne!(id, hostile);
-            assert_eq!(id.len(), 32);
+            let ids = ids(REQUEST_ID, hostile);
+            assert_ne!(ids.request_id(), hostile);
+            assert_eq!(ids.request_id().len(), 32);
         }
         assert_ne!(
-            Ids::of(&HeaderMap::new()).request_id,
-            Ids::of(&HeaderMap::new()).request_id
+            Ids::of(&HeaderMap::new()).request_id(),
+            Ids::of(&HeaderMap::new()).request_id()
         );
     }
 
@@ -126,6 +157,21 @@ mod tests {
             "{told}"
         );
         assert!(!told.contains("00f067aa0ba902b7"), "our span is a new one");
+    }
+
+    #[test]
+    fn nobody_remembers_what_never_comes_again() {
+        let mut headers = HeaderMap::new();
+        ids(REQUEST_ID, "abc").tell(&mut headers);
+        assert_eq!(headers.len(), 2);
+        assert!(headers.values().all(HeaderValue::is_sensitive));
+    }
+
+    #[test]
+    fn no_two_requests_have_the_same_random_ids() {
+        let ids: std::collections::HashSet<_> = (0..10 * DRAWN).map(|_| random_hex()).collect();
+        assert_eq!(ids.len(), 10 * DRAWN);
+        assert!(ids.iter().all(|id| id.len() == 2 * RANDOM));
     }
 
     #[test]

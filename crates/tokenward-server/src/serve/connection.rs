@@ -166,6 +166,8 @@ impl Drop for InFlight {
 pub(super) enum Protocol {
     Http1,
     Http2,
+    /// HTTP/2 where gRPC is spoken.
+    Grpc,
 }
 
 /// A stream that tells an [`Activity`] what passes.
@@ -220,6 +222,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        // Without it h2 copies short pieces of a body into one buffer with the frames around them, and one write is enough.
+        self.protocol != Protocol::Grpc && self.stream.is_write_vectored()
     }
 }

@@ -1,10 +1,11 @@
 //! `grpc.health.v1`: readiness, for those who ask by gRPC.
 
-use std::{future::ready, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Router,
     extract::{Request, State},
+    response::{IntoResponse as _, Response},
     routing::post,
 };
 use futures_util::{Stream, stream};
@@ -74,13 +75,16 @@ fn answer(status: ServingStatus) -> HealthCheckResponse {
     }
 }
 
-async fn check(State(readiness): State<Readiness>, request: Request) -> http::Response<Body> {
+async fn check(State(readiness): State<Readiness>, request: Request) -> Response {
     let Some(service) = service(&readiness, request).await else {
-        return malformed();
+        return malformed().into_response();
     };
     match readiness.serving(&service) {
-        ServingStatus::ServiceUnknown => Status::not_found("there is no such service").into_http(),
-        status => grpc::answers(stream::once(ready(Ok(answer(status))))),
+        ServingStatus::ServiceUnknown => {
+            let unknown = Status::not_found("there is no such service");
+            unknown.into_http::<Body>().into_response()
+        }
+        status => grpc::answer(grpc::message(&answer(status))),
     }
 }
 

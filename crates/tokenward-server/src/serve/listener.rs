@@ -148,7 +148,11 @@ impl Listener {
             match within(&*clock, HANDSHAKE_LIMIT, tls.accept(stream)).await {
                 Some(Ok(stream)) => {
                     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                    let protocol = if http2 { Protocol::Http2 } else { Protocol::Http1 };
+                    let protocol = match (http2, plain) {
+                        (false, _) => Protocol::Http1,
+                        (true, Protocol::Grpc) => Protocol::Grpc,
+                        (true, _) => Protocol::Http2,
+                    };
                     converse(name, stream, protocol, peer, served, clock, phase).await;
                 }
                 Some(Err(error)) => tracing::debug!(listener = name, %peer, %error, "TLS handshake failed"),
@@ -159,7 +163,7 @@ impl Listener {
 }
 
 /// Speaks HTTP with one peer until it leaves, is too slow, or the phase is draining and all is said.
-async fn converse<S>(
+pub(super) async fn converse<S>(
     name: &'static str,
     stream: S,
     protocol: Protocol,
@@ -229,7 +233,7 @@ async fn converse<S>(
                 .max_buf_size(MAX_HEAD_BYTES)
                 .serve_connection(stream, service)
         ),
-        Protocol::Http2 => drive!(
+        Protocol::Http2 | Protocol::Grpc => drive!(
             http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(MAX_STREAMS)

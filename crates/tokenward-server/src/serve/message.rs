@@ -15,6 +15,10 @@ use super::connection::{InFlight, Protocol};
 /// How much of an answer is handed to HTTP/2 at a time, which asks for the next piece once the peer has room for it.
 const PIECE: usize = 16 * 1024;
 
+/// The same for gRPC, whose answers are short: what is shorter than 1,024 bytes h2 writes together with what comes before and after
+/// it, and so a whole answer at once.
+const SHORT_PIECE: usize = 1_000;
+
 /// Whether a request names its host exactly once, so that no two readers of it find two different ones. An absent `Host`
 /// and a repeated one are refused as RFC 9112 section 3.2 demands, one that contradicts the target as RFC 9113
 /// section 8.3.1 does.
@@ -57,7 +61,7 @@ impl Answer {
     }
 
     fn offer(&mut self) {
-        if self.protocol == Protocol::Http2 && !mem::replace(&mut self.offered, true) {
+        if self.protocol != Protocol::Http1 && !mem::replace(&mut self.offered, true) {
             self.in_flight.offer();
         }
     }
@@ -98,7 +102,11 @@ impl HttpBody for Answer {
             }
         }
         this.offer();
-        let piece = this.rest.split_to(this.rest.len().min(PIECE));
+        let most = match this.protocol {
+            Protocol::Grpc => SHORT_PIECE,
+            Protocol::Http1 | Protocol::Http2 => PIECE,
+        };
+        let piece = this.rest.split_to(this.rest.len().min(most));
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 

@@ -208,7 +208,7 @@ pub(crate) async fn run(config: Config, files: BTreeSet<PathBuf>, source: Source
             &doors.admin,
             connections.admin,
         ),
-        ("grpc", grpc, Protocol::Http2, &doors.grpc, connections.others),
+        ("grpc", grpc, Protocol::Grpc, &doors.grpc, connections.others),
     ];
     let mut serving = JoinSet::new();
     for (name, bound, plain, served, max_connections) in listeners {
@@ -285,7 +285,7 @@ pub(crate) async fn bare(
         served: Arc::new(ArcSwap::from_pointee(served)),
         plain: match spoken {
             crate::bench::Spoken::Http1 => Protocol::Http1,
-            crate::bench::Spoken::Http2 => Protocol::Http2,
+            crate::bench::Spoken::Http2 => Protocol::Grpc,
         },
         max_connections: 10_000,
         clock: Arc::new(tokenward::SystemClock::new()),

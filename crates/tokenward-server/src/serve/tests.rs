@@ -1,5 +1,6 @@
 //! What a listener bears: slow, many, large and hostile connections, and its own end.
 
+mod grpc;
 mod http1;
 mod http2;
 
@@ -35,7 +36,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{
     connection::Protocol,
-    listener::{Listener, Phase, Served},
+    listener::{Listener, Phase, Served, converse},
 };
 
 /// More than any buffer of the system takes.

@@ -335,6 +335,43 @@ async fn every_decision_is_an_answer_of_the_call() {
 }
 
 #[tokio::test]
+async fn each_door_has_its_own_words_for_one_token() {
+    // What is longer than what is kept with a token is said as well.
+    for subject in ["alice", &"a".repeat(2_000)] {
+        let (program, _upstream, grpc) = start("", "").await;
+        let mut client = Client::connect(grpc).await;
+        let bearer = format!("Bearer {}", token().subject(subject).sign(&key()));
+        for door in [
+            CHECK,
+            "/authorize",
+            CHECK,
+            "/authorize/envoy/x",
+            CHECK,
+            "/authorize",
+        ] {
+            if door == CHECK {
+                let answer = client.check(request("GET", "/x", &auth(&bearer))).await;
+                let set = outcome(&answer).2;
+                let expected = ("x-tokenward-subject".to_owned(), subject.to_owned());
+                assert!(set.contains(&expected), "{set:?}");
+                assert_eq!(told(&answer, "subject").as_deref(), Some(subject));
+            } else {
+                let headers = auth(&bearer);
+                let answer = program.ask(http::Method::GET, door, &headers).await;
+                assert_eq!(answer.header("x-tokenward-subject"), Some(subject), "{door}");
+                let removed = answer.header("x-envoy-auth-headers-to-remove");
+                assert_eq!(removed.is_some(), door.starts_with("/authorize/envoy"), "{door}");
+                if let Some(removed) = removed {
+                    let mut names = removed.split(',');
+                    assert!(names.any(|name| name == "x_tokenward_subject"), "{removed}");
+                    assert!(names.all(|name| name != "x-tokenward-subject"), "{removed}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_identity_is_set_and_everything_like_it_removed() {
     let (_program, _upstream, grpc) = start(
         "",

@@ -656,3 +656,36 @@ async fn other_rules_are_taken_over_and_wrong_ones_are_not() {
     server.apply(&yaml("")).await;
     assert_eq!(statuses().await, (403, 403));
 }
+
+#[tokio::test]
+async fn what_is_said_of_a_remembered_token_follows_the_configuration() {
+    let upstream = IdpServer::spawn();
+    let key = TestKey::es256(0);
+    upstream.set_keys(&[&key]);
+    let yaml = |header: &str| {
+        let idps = idp("a", &upstream, "");
+        config(&format!(
+            "idps:\n{idps}authorize: {{ claim_headers: {{ {header}: iss }} }}\n"
+        ))
+    };
+    let server = Reloading::start(&yaml("X-One")).await;
+    server.program.loaded("a").await;
+    let bearer = bearer("https://a.test", &key);
+    let asked = async |expected: &str, other: &str| {
+        for path in ["/authorize", "/authorize/envoy/x", "/authorize"] {
+            let headers = [("authorization", bearer.as_str())];
+            let answer = server.program.ask(Method::GET, path, &headers).await;
+            assert_eq!(answer.header(expected), Some("https://a.test"), "{path}");
+            assert_eq!(answer.header(other), None, "{path}");
+            if let Some(removed) = answer.header("x-envoy-auth-headers-to-remove") {
+                let spelled = expected.replace('-', "_");
+                assert!(removed.split(',').any(|name| name == spelled), "{removed}");
+            }
+        }
+    };
+    asked("x-one", "x-two").await;
+    server.apply(&yaml("X-Two")).await;
+    asked("x-two", "x-one").await;
+    server.apply(&yaml("X-One")).await;
+    asked("x-one", "x-two").await;
+}

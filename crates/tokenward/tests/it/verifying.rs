@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use tokenward::{Audiences, Clock, Denial, IdpConfig, Policy, Settings, Verifier};
+use tokenward::{Audiences, Clock, Denial, IdpConfig, KEPT_BYTES, Policy, Settings, Verifier};
 use tokenward_testkit::{TestKey, with_broken_signature};
 
 use crate::world::{CALLER, World};
@@ -427,4 +427,23 @@ async fn a_refresh_ends_when_its_provider_or_the_registry_does() {
     world.registry.shutdown().await;
     let outcome = world.registry.refresh("default", "b").await;
     assert_eq!(outcome.unwrap_err().kind(), tokenward::ErrorKind::Closed);
+}
+
+#[tokio::test]
+async fn what_is_kept_with_a_token_is_found_while_it_is_remembered() {
+    let world = World::new();
+    let key = TestKey::es256(0);
+    world.serve("a", &[&key]);
+    world.add("a").await;
+    let token = world.token("a", &key);
+    let first = world.verify(&token).await.unwrap();
+    first.keep(&Arc::new("too much"), KEPT_BYTES + 1);
+    assert_eq!(first.kept::<&str>(), None);
+    first.keep(&Arc::new("made once"), KEPT_BYTES);
+    first.keep(&Arc::new("made again"), 1);
+    let again = world.verify(&token).await.unwrap();
+    assert_eq!(again.kept::<&str>().as_deref(), Some(&"made once"));
+    assert_eq!(again.kept::<u64>(), None, "it is something else");
+    let other = world.builder("a").subject("other").sign(&key);
+    assert_eq!(world.verify(&other).await.unwrap().kept::<&str>(), None);
 }

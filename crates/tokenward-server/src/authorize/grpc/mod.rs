@@ -5,26 +5,25 @@
 
 mod messages;
 
-use std::{future::ready, net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::{Request, State},
+    response::Response,
     routing::post,
 };
 use bytes::Bytes;
-use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokenward::{caller_of, respond};
 use tokenward_core::{
     Denial,
     authz::{Facts, Told},
 };
-use tonic::body::Body;
 
 use super::{
-    engine::{Accepted, Allowed, Asked, Door, Engine, Refused},
-    identity::Name,
+    engine::{Accepted, Asked, Door, Engine, Refused, Words},
+    identity::{Headers, Identity, Name},
 };
 use crate::{
     http::{Caller, Peer, Reason, TrustedProxies, grpc},
@@ -64,16 +63,42 @@ mod code {
 struct Checks {
     engine: Arc<Engine>,
     proxies: Arc<TrustedProxies>,
+    /// Where there is no token.
+    nobody: Arc<Answer>,
+}
+
+/// The message that allows a request.
+struct Answer(Bytes);
+
+impl Words for Answer {
+    fn of(identity: &Identity, headers: Headers, token: Option<&Accepted>) -> Self {
+        Self(grpc::message(&CheckResponse {
+            status: Some(messages::Status { code: code::OK }),
+            http_response: Some(HttpResponse::Ok(OkHttpResponse {
+                headers_to_remove: identity.beside(&headers).map(Name::to_bytes).collect(),
+                headers: set(headers.iter().map(|(name, value)| (name, value))),
+            })),
+            dynamic_metadata: Some(metadata("allow", token)),
+        }))
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.len()
+    }
 }
 
 /// The service, for a listener that speaks gRPC.
 pub(crate) fn routes(engine: Arc<Engine>, proxies: Arc<TrustedProxies>) -> Router {
     Router::new()
         .route("/envoy.service.auth.v3.Authorization/Check", post(check))
-        .with_state(Checks { engine, proxies })
+        .with_state(Checks {
+            nobody: Arc::new(engine.words_of_nobody()),
+            engine,
+            proxies,
+        })
 }
 
-async fn check(State(checks): State<Checks>, request: Request) -> http::Response<Body> {
+async fn check(State(checks): State<Checks>, request: Request) -> Response {
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
     let body = request.into_body();
     let mut caller = peer;
@@ -81,7 +106,7 @@ async fn check(State(checks): State<Checks>, request: Request) -> http::Response
         Some(question) => checks.answer(question, &mut caller).await,
         None => malformed(),
     };
-    let mut response = grpc::answers(stream::once(ready(Ok(answer))));
+    let mut response = grpc::answer(answer);
     response.extensions_mut().insert(Reason(reason));
     // The request log has whom the question is about, and not the proxy that asks.
     if let Some(caller) = caller {
@@ -92,11 +117,7 @@ async fn check(State(checks): State<Checks>, request: Request) -> http::Response
 
 impl Checks {
     /// What is decided, and the code of it. `caller` is the peer, and then the one whom the question is about.
-    async fn answer(
-        &self,
-        question: CheckRequest,
-        caller: &mut Option<IpAddr>,
-    ) -> (&'static str, CheckResponse) {
+    async fn answer(&self, question: CheckRequest, caller: &mut Option<IpAddr>) -> (&'static str, Bytes) {
         let attributes = question.attributes.unwrap_or_default();
         let source = source(&attributes);
         let http = attributes.request.and_then(|request| request.http);
@@ -116,33 +137,24 @@ impl Checks {
             headers: &headers,
             caller: caller.map(caller_of).unwrap_or_default(),
         };
-        match self.engine.decide(&asked).await {
-            Ok(allowed) => ("allow", self.allowed(&allowed)),
+        match self.engine.decide::<Answer>(&asked).await {
+            Ok(allowed) => {
+                let said = allowed.token.as_ref().map(|(_, said)| &said.words);
+                ("allow", said.unwrap_or(&self.nobody).0.clone())
+            }
             Err(refused) => denied(refused),
-        }
-    }
-
-    fn allowed(&self, allowed: &Allowed) -> CheckResponse {
-        let removed = self.engine.removed(allowed);
-        CheckResponse {
-            status: Some(messages::Status { code: code::OK }),
-            http_response: Some(HttpResponse::Ok(OkHttpResponse {
-                headers: set(&allowed.identity),
-                headers_to_remove: removed.map(Name::to_bytes).collect(),
-            })),
-            dynamic_metadata: Some(metadata("allow", allowed.token.as_ref())),
         }
     }
 }
 
 /// What cannot be read is denied like what may not pass.
-fn malformed() -> (&'static str, CheckResponse) {
+fn malformed() -> (&'static str, Bytes) {
     let reason = Denial::RequestMalformed;
     telemetry::decision(Door::EnvoyGrpc.name(), reason.code(), Duration::ZERO);
     denied(Door::EnvoyGrpc.refused(reason, None))
 }
 
-fn denied(refused: Refused) -> (&'static str, CheckResponse) {
+fn denied(refused: Refused) -> (&'static str, Bytes) {
     let reason = refused.reason;
     let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::FORBIDDEN);
     let response = respond::denial_as(reason, status);
@@ -162,12 +174,12 @@ fn denied(refused: Refused) -> (&'static str, CheckResponse) {
             status: Some(HttpStatus {
                 code: i32::from(status.as_u16()),
             }),
-            headers: set(response.headers()),
+            headers: set(response.headers().iter()),
             body: response.into_body(),
         })),
         dynamic_metadata: Some(metadata(reason.code(), None)),
     };
-    (reason.code(), answer)
+    (reason.code(), grpc::message(&answer))
 }
 
 /// What later filters of the proxy can know, beside the headers: the code of the decision, and whose token it was.
@@ -207,8 +219,8 @@ fn entry(name: &'static str, text: Bytes) -> Entry {
 }
 
 /// Headers that take the place of what is there. One with several values, as challenges have, goes on with its second.
-fn set(headers: &HeaderMap) -> Vec<HeaderValueOption> {
-    let mut last = None;
+fn set<'a>(headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>) -> Vec<HeaderValueOption> {
+    let mut last: Option<HeaderName> = None;
     let option = |(name, value): (&HeaderName, &HeaderValue)| HeaderValueOption {
         header: Some(messages::HeaderValue {
             key: Bytes::copy_from_slice(name.as_str().as_bytes()),
@@ -223,7 +235,7 @@ fn set(headers: &HeaderMap) -> Vec<HeaderValueOption> {
         },
         keep_empty_value: true,
     };
-    headers.iter().map(option).collect()
+    headers.map(option).collect()
 }
 
 /// A field that is empty was not told.
