@@ -50,18 +50,19 @@ impl Redis {
         )))
     }
 
-    pub(super) async fn store_idp(
+    /// Stores providers, in this order, and says what became of each.
+    pub(super) async fn store_idps(
         &self,
         how: &str,
-        idp: &StoredIdp,
+        idps: &[StoredIdp],
         max: usize,
-    ) -> Result<String, StoreError> {
-        let args = Args::default()
-            .of(how)
-            .of(codec::idp_name(&idp.tenant, &idp.name))
-            .of(codec::write_idp(idp))
-            .of(score(idp.changed_at))
-            .of(max.to_string());
+    ) -> Result<Vec<String>, StoreError> {
+        let mut args = Args::default().of(how).of(max.to_string());
+        for idp in idps {
+            args.add(codec::idp_name(&idp.tenant, &idp.name));
+            args.add(codec::write_idp(idp));
+            args.add(score(idp.changed_at));
+        }
         self.run(&scripts::IDP_PUT, args).await
     }
 }

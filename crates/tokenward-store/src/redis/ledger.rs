@@ -23,10 +23,10 @@ impl Ledger for Redis {
     }
 
     async fn put_idp(&self, idp: &StoredIdp, max: usize) -> Result<PutIdp, StoreError> {
-        let put = self.store_idp("put", idp, max).await?;
-        Ok(match put.as_str() {
-            "created" => PutIdp::Created,
-            "replaced" => PutIdp::Replaced,
+        let put = self.store_idps("put", std::slice::from_ref(idp), max).await?;
+        Ok(match put.first().map(String::as_str) {
+            Some("created") => PutIdp::Created,
+            Some("replaced") => PutIdp::Replaced,
             _ => PutIdp::Full,
         })
     }

@@ -17,6 +17,9 @@ use crate::{StoreError, StoredIdp};
 /// Tombstones that one script puts, and that are read at once.
 const TOGETHER: usize = 500;
 
+/// Identity providers that one script puts: each may be large.
+const IDPS: usize = 200;
+
 /// Calls at a time.
 const AT_ONCE: usize = 64;
 
@@ -83,16 +86,16 @@ impl Redis {
         Ok(buried)
     }
 
-    /// Writes back identity providers, but those that were changed or removed later, and tells how many were written.
+    /// Writes back identity providers in this order, but those that were changed or removed later, and tells how many were
+    /// written.
     ///
     /// # Errors
     ///
     /// See [`Ledger`](crate::Ledger).
     pub async fn assert_idps(&self, idps: &[StoredIdp]) -> Result<usize, StoreError> {
         let mut written = 0;
-        for idps in idps.chunks(AT_ONCE) {
-            let became =
-                try_join_all(idps.iter().map(|idp| self.store_idp("assert", idp, usize::MAX))).await?;
+        for idps in idps.chunks(IDPS) {
+            let became = self.store_idps("assert", idps, usize::MAX).await?;
             written += became.iter().filter(|became| *became != "known").count();
         }
         Ok(written)

@@ -262,6 +262,18 @@ async fn of_changes_of_idps_the_later_counts() {
 }
 
 #[tokio::test]
+async fn idps_are_written_back_in_their_order() {
+    let server = RedisServer::start();
+    let store = replica(&server);
+    let idps: Vec<_> = (0..1_000).map(|n| stored_idp("t", &n.to_string())).collect();
+    assert_eq!(store.assert_idps(&idps).await.unwrap(), 1_000);
+    assert_eq!(store.idps().await.unwrap(), idps);
+    // Those who follow are not told of each.
+    let told = store.changes(0).await.unwrap().changes;
+    assert_eq!(kinds(&told), [&Change::Idps; 5]);
+}
+
+#[tokio::test]
 async fn a_keyring_is_written_back_over_an_older_one_only() {
     let server = RedisServer::start();
     let store = replica(&server);
