@@ -180,6 +180,38 @@ async fn by_sentinels_the_new_master_is_found() {
 }
 
 #[tokio::test]
+async fn sentinels_and_the_new_master_are_found_over_tls_too() {
+    let pki = TestPki::new();
+    let mut sentinels = Sentinels::over_tls(&pki, Some("s3cret"));
+    let trusting = |pki: &TestPki| {
+        with(RedisOptions {
+            ca_file: Some(pki.root_pem().as_bytes().to_vec()),
+            ..RedisOptions::new(sentinels.url())
+        })
+    };
+    let store = trusting(&pki);
+    store.put(&snapshot("t", "before")).await.unwrap();
+    store.leads().await.unwrap();
+    let error = trusting(&TestPki::new()).check().await.unwrap_err();
+    assert!(error.to_string().contains("certificate"), "{error}");
+    let plain = at(sentinels.url().replace("rediss", "redis"));
+    let error = plain.check().await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    // The sentinels point at a port that speaks TLS.
+    let first = format!("127.0.0.1:{}", sentinels.servers()[0].tls_port());
+    let second = format!("127.0.0.1:{}", sentinels.servers()[1].tls_port());
+    assert_eq!(store.check().await.unwrap().address, first);
+    sentinels.servers()[0].kill();
+    until_it_works(&store).await;
+    assert_eq!(store.check().await.unwrap().address, second);
+    assert_eq!(
+        store.get("t", "before").await.unwrap(),
+        Some(snapshot("t", "before"))
+    );
+    store.leads().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_master_that_stands_still_is_replaced_and_not_fallen_for_when_it_wakes() {
     let mut sentinels = Sentinels::start(None);
     let store = at(sentinels.url());

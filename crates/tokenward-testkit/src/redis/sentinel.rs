@@ -3,9 +3,10 @@
 use std::fs;
 
 use super::{
-    server::{Program, RedisServer},
+    server::{Program, RedisServer, TLS_WITH_ALL},
     until,
 };
+use crate::{Leaf, TestPki};
 
 /// What the sentinels call the master.
 const NAME: &str = "main";
@@ -17,6 +18,7 @@ pub struct Sentinels {
     servers: [RedisServer; 2],
     sentinels: Vec<RedisServer>,
     password: Option<String>,
+    over_tls: bool,
 }
 
 impl Sentinels {
@@ -27,6 +29,20 @@ impl Sentinels {
     /// If they do not start, or do not find each other in twenty seconds.
     #[must_use]
     pub fn start(password: Option<&str>) -> Self {
+        Self::set_up(password, None)
+    }
+
+    /// The same, where all speak TLS with each other, and are spoken with so.
+    ///
+    /// # Panics
+    ///
+    /// As [`Sentinels::start`].
+    #[must_use]
+    pub fn over_tls(pki: &TestPki, password: Option<&str>) -> Self {
+        Self::set_up(password, Some(pki))
+    }
+
+    fn set_up(password: Option<&str>, pki: Option<&TestPki>) -> Self {
         let secret = |option: &str| match password {
             Some(password) => vec![option.to_owned(), password.to_owned()],
             None => Vec::new(),
@@ -40,10 +56,20 @@ impl Sentinels {
             ]
             .concat();
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            RedisServer::with(Program::Redis, &arguments)
+            match pki {
+                Some(pki) => {
+                    let arguments = [arguments.as_slice(), &TLS_WITH_ALL].concat();
+                    RedisServer::with_tls(pki, Leaf::Good, &arguments)
+                }
+                None => RedisServer::with(Program::Redis, &arguments),
+            }
         };
         let master = server(&[]);
-        let replica = server(&["--replicaof".to_owned(), format!("127.0.0.1 {}", master.port())]);
+        let port = match pki {
+            Some(_) => master.tls_port(),
+            None => master.port(),
+        };
+        let replica = server(&["--replicaof".to_owned(), format!("127.0.0.1 {port}")]);
         until("the replica follows", || {
             replica
                 .text(&["INFO", "replication"])
@@ -51,8 +77,8 @@ impl Sentinels {
         });
         let sentinels = (0..3)
             .map(|_| {
-                RedisServer::sentinel(password, |file| {
-                    let mut text = format!("sentinel monitor {NAME} 127.0.0.1 {} 2\n", master.port());
+                RedisServer::sentinel(password, pki, |file| {
+                    let mut text = format!("sentinel monitor {NAME} 127.0.0.1 {port} 2\n");
                     text += &format!("sentinel down-after-milliseconds {NAME} 500\n");
                     text += &format!("sentinel failover-timeout {NAME} 2000\n");
                     if let Some(password) = password {
@@ -68,6 +94,7 @@ impl Sentinels {
             servers: [master, replica],
             sentinels,
             password: password.map(str::to_owned),
+            over_tls: pki.is_some(),
         };
         for sentinel in &all.sentinels {
             until("the sentinels know each other", || {
@@ -82,11 +109,15 @@ impl Sentinels {
     #[must_use]
     pub fn url(&self) -> String {
         let who = self.password.as_ref().map(|password| format!(":{password}@"));
+        let (scheme, port): (_, fn(&RedisServer) -> u16) = match self.over_tls {
+            true => ("rediss", RedisServer::tls_port),
+            false => ("redis", RedisServer::port),
+        };
         let hosts: Vec<String> = (self.sentinels.iter())
-            .map(|sentinel| format!("127.0.0.1:{}", sentinel.port()))
+            .map(|sentinel| format!("127.0.0.1:{}", port(sentinel)))
             .collect();
         format!(
-            "redis+sentinel://{}{}/{NAME}",
+            "{scheme}+sentinel://{}{}/{NAME}",
             who.unwrap_or_default(),
             hosts.join(",")
         )

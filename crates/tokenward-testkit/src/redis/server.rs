@@ -104,45 +104,37 @@ impl RedisServer {
     /// As [`RedisServer::start`].
     #[must_use]
     pub fn with_tls(pki: &TestPki, leaf: Leaf, arguments: &[&str]) -> Self {
-        let (chain, key) = pki.pem(leaf);
+        let keep_nothing = ["--save", ""];
         let port = free_port();
         let mut server = Self::set_up(
             Program::Redis,
-            &[&["--save", ""], arguments].concat(),
-            |directory| {
-                fs::write(directory.join("chain.pem"), &chain).expect("a file can be written");
-                fs::write(directory.join("key.pem"), &key).expect("a file can be written");
-                fs::write(directory.join("root.pem"), pki.root_pem()).expect("a file can be written");
-                [
-                    "--tls-cert-file",
-                    "chain.pem",
-                    "--tls-key-file",
-                    "key.pem",
-                    "--tls-ca-cert-file",
-                    "root.pem",
-                ]
-                .into_iter()
-                .chain(["--tls-auth-clients", "no", "--tls-port"])
-                .map(str::to_owned)
-                .chain([port.to_string()])
-                .collect()
-            },
+            &[&keep_nothing, arguments].concat(),
+            |directory| tls(pki, leaf, port, directory),
         );
         server.tls_port = Some(port);
         server
     }
 
-    /// A sentinel with this password, whose settings are written by `write` into the file that it is given.
-    pub(super) fn sentinel(password: Option<&str>, write: impl FnOnce(&Path)) -> Self {
+    /// A sentinel with this password, whose settings are written by `write` into the file that it is given. With TLS it speaks
+    /// it with everybody, and is spoken with so too.
+    pub(super) fn sentinel(password: Option<&str>, pki: Option<&TestPki>, write: impl FnOnce(&Path)) -> Self {
         let secret = password.map(|password| ["--requirepass", password]);
-        Self::set_up(
+        let port = pki.map(|pki| (pki, free_port()));
+        let mut sentinel = Self::set_up(
             Program::Redis,
             secret.as_ref().map_or(&[], <[&str; 2]>::as_slice),
             |directory| {
                 write(&directory.join("sentinel.conf"));
-                vec!["--sentinel".to_owned()]
+                let mut arguments = vec!["--sentinel".to_owned()];
+                if let Some((pki, port)) = port {
+                    arguments.extend(tls(pki, Leaf::Good, port, directory));
+                    arguments.extend(TLS_WITH_ALL.map(str::to_owned));
+                }
+                arguments
             },
-        )
+        );
+        sentinel.tls_port = port.map(|(_, port)| port);
+        sentinel
     }
 
     /// A server with these arguments, and those that are made of its directory.
@@ -199,7 +191,17 @@ impl RedisServer {
     /// If it speaks none.
     #[must_use]
     pub fn tls_url(&self) -> String {
-        format!("rediss://127.0.0.1:{}", self.tls_port.expect("it speaks TLS"))
+        format!("rediss://127.0.0.1:{}", self.tls_port())
+    }
+
+    /// Its port for TLS.
+    ///
+    /// # Panics
+    ///
+    /// If it speaks none.
+    #[must_use]
+    pub fn tls_port(&self) -> u16 {
+        self.tls_port.expect("it speaks TLS")
     }
 
     /// Sends a command, as its only client would.
@@ -344,6 +346,25 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// With these settings other servers are spoken with over TLS.
+pub(super) const TLS_WITH_ALL: [&str; 2] = ["--tls-replication", "yes"];
+
+/// The settings of a server that speaks TLS at this port, with a leaf like this.
+fn tls(pki: &TestPki, leaf: Leaf, port: u16, directory: &Path) -> Vec<String> {
+    let (chain, key) = pki.pem(leaf);
+    let mut settings = vec!["--tls-port".to_owned(), port.to_string()];
+    settings.extend(["--tls-auth-clients", "no"].map(str::to_owned));
+    for (setting, name, text) in [
+        ("--tls-cert-file", "chain.pem", chain.as_str()),
+        ("--tls-key-file", "key.pem", key.as_str()),
+        ("--tls-ca-cert-file", "root.pem", pki.root_pem()),
+    ] {
+        fs::write(directory.join(name), text).expect("a file can be written");
+        settings.extend([setting, name].map(str::to_owned));
+    }
+    settings
 }
 
 /// A port that nobody listened at a moment ago, and that this process was not given before. It is below those that the
