@@ -16,6 +16,14 @@ use tokenward_testkit::{
     conformance::{self, revocation, snapshot, stored_idp},
 };
 
+/// Records that are written back, where `scripts/soak reassert` does not say how many.
+const RECORDS: usize = 10_000;
+
+#[expect(clippy::disallowed_methods, reason = "a long run says how many")]
+fn records() -> usize {
+    std::env::var("TOKENWARD_REASSERTED").map_or(RECORDS, |records| records.parse().unwrap())
+}
+
 fn shared(server: &RedisServer) -> Redis {
     Redis::new(RedisOptions::new(server.url()), Arc::new(RealClock)).unwrap()
 }
@@ -286,6 +294,33 @@ async fn ten_thousand_changes_are_told_and_a_gap_is_noticed() {
     assert!(followed.reconciled.is_some());
     assert_eq!(heard.len(), 12_001);
     assert!(followed.news.contains(&News::Children));
+}
+
+#[tokio::test]
+async fn what_a_store_lost_is_there_again_within_five_seconds() {
+    let server = RedisServer::start();
+    let ((one, _first), (two, _second)) = (new_replica(&server), new_replica(&server));
+    follow(&one).await;
+    follow(&two).await;
+    let count = records();
+    let records: Vec<_> = (0..count).map(|n| jti(&format!("r{n}"))).collect();
+    assert_eq!(shared(&server).assert_revocations(&records).await.unwrap(), count);
+    for replica in [&one, &two] {
+        while replica.journal().revocations(0, usize::MAX).await.unwrap().len() < count {
+            follow(replica).await;
+        }
+    }
+    server.flush();
+    let begin = RealClock.steady();
+    let ((first, _), (second, _)) = tokio::join!(follow(&one), follow(&two));
+    let took = RealClock.steady().since(begin);
+    let written = [&first, &second].map(|followed| followed.reconciled.unwrap_or_default());
+    println!("{count} records are there again after {took:?}, written back by two replicas: {written:?}");
+    assert_eq!(
+        shared(&server).revocations(0, usize::MAX).await.unwrap().len(),
+        count
+    );
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 #[tokio::test]
