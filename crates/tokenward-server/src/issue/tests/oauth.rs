@@ -1,9 +1,11 @@
-//! The OAuth endpoints where the store fails.
+//! The OAuth endpoints where the store fails, or the client.
 
-use std::sync::atomic::Ordering;
+use std::{convert::Infallible, sync::atomic::Ordering};
 
 use ::http::{HeaderMap, Request, StatusCode, header};
-use axum::body::Body;
+use axum::{Router, body::Body};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -15,14 +17,15 @@ use crate::{
     config::{Allow, Credential, Scope, SecretDigest},
 };
 
-#[tokio::test]
-async fn a_revocation_or_its_record_that_is_not_stored_is_not_acknowledged() {
-    let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_700));
-    let ledger = Counted::new(Arc::new(Memory::new()));
-    let (index, service) = service(Arc::clone(&ledger) as _, &clock).await;
-    let clock: Arc<dyn Clock> = Arc::new(clock);
-    let (audit, writer) = Audit::new(Arc::clone(&ledger) as _, Arc::clone(&clock));
-    let mut tasks = JoinSet::new();
+/// The endpoints, behind a guard that writes its records in one of the tasks.
+fn routes(
+    service: &TokenService,
+    ledger: Arc<dyn Ledger>,
+    clock: &ManualClock,
+    tasks: &mut JoinSet<()>,
+) -> Router {
+    let clock: Arc<dyn Clock> = Arc::new(clock.clone());
+    let (audit, writer) = Audit::new(ledger, Arc::clone(&clock));
     tasks.spawn(writer);
     let credential = Credential {
         name: "ops".into(),
@@ -31,14 +34,28 @@ async fn a_revocation_or_its_record_that_is_not_stored_is_not_acknowledged() {
         allow: Allow::default(),
     };
     let access = Access::new([credential], Arc::default(), clock);
-    let routes = service.routes(&Guard::new(access, audit, Reach::Beyond));
+    service.routes(&Guard::new(access, audit, Reach::Beyond))
+}
+
+/// A form that the credential sends.
+fn form(path: &str, body: Body) -> Request<Body> {
+    Request::post(path)
+        .header(header::HOST, "a.example")
+        .header(header::AUTHORIZATION, "Bearer secret")
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(body)
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_revocation_or_its_record_that_is_not_stored_is_not_acknowledged() {
+    let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_700));
+    let ledger = Counted::new(Arc::new(Memory::new()));
+    let (index, service) = service(Arc::clone(&ledger) as _, &clock).await;
+    let mut tasks = JoinSet::new();
+    let routes = routes(&service, Arc::clone(&ledger) as _, &clock, &mut tasks);
     let revoke = async |token: &str| -> (StatusCode, HeaderMap, Value) {
-        let request = Request::post("/oauth/revoke")
-            .header(header::HOST, "a.example")
-            .header(header::AUTHORIZATION, "Bearer secret")
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Body::from(format!("token={token}")))
-            .unwrap();
+        let request = form("/oauth/revoke", Body::from(format!("token={token}")));
         let (parts, body) = routes.clone().oneshot(request).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         (
@@ -69,4 +86,36 @@ async fn a_revocation_or_its_record_that_is_not_stored_is_not_acknowledged() {
     }
     ledger.audit_fails.store(false, Ordering::Relaxed);
     assert_eq!(revoke(&token).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_body_that_comes_too_slowly_is_given_up_in_the_words_of_oauth() {
+    let world = World::new().await;
+    let mut tasks = JoinSet::new();
+    let routes = routes(
+        &world.service,
+        Arc::clone(&world.ledger) as _,
+        &world.clock,
+        &mut tasks,
+    );
+    for path in ["/oauth/introspect", "/oauth/revoke"] {
+        let begun = stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"token=x"))]);
+        let request = form(path, Body::from_stream(begun.chain(stream::pending())));
+        let mut answers = JoinSet::new();
+        answers.spawn(routes.clone().oneshot(request));
+        world.clock.run_for(Duration::from_millis(9_900)).await;
+        assert!(answers.try_join_next().is_none(), "{path}: it may come yet");
+        world.clock.run_for(Duration::from_millis(200)).await;
+        let answer = answers.join_next().await.unwrap().unwrap().unwrap();
+        let (parts, body) = answer.into_parts();
+        assert_eq!(parts.status, StatusCode::REQUEST_TIMEOUT, "{path}");
+        assert_eq!(parts.headers[header::CONTENT_TYPE], "application/json");
+        assert_eq!(parts.headers[header::CACHE_CONTROL], "no-store");
+        let told: Value = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
+        assert_eq!(
+            (&told["error"], &told["error_code"]),
+            (&json!("invalid_request"), &json!("request_timeout")),
+            "{told}"
+        );
+    }
 }
