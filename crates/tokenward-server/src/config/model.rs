@@ -351,7 +351,7 @@ record! {
     pub(crate) struct TokenApiLimits {
         /// Calls of one credential in a second, minute or hour, and as many at once; more are 429 `rate_limited`.
         per_credential: Option<Rate> = scalar("1000/s", rate());
-        /// The same of one address (IPv6: one /64), with or without a good credential. A gateway in front that is none of `server.trusted_proxies` is one address for all.
+        /// The same of one address (IPv6: one /64), with or without a good credential. A gateway in front that is none of `server.trusted_proxies` is one address for all, and a service that asks from one address gets no more than this of what its credential may.
         per_address: Option<Rate> = scalar("100/s", rate());
     }
 }
