@@ -24,7 +24,7 @@ pub(super) fn issuers(count: usize, yaml: &str) -> Vec<Replica> {
 }
 
 /// The kids that a replica publishes, in order; none where it has no keys.
-fn published(replica: &Replica) -> Vec<String> {
+pub(super) fn published(replica: &Replica) -> Vec<String> {
     let answer = replica.get("/jwks/self");
     let keys = answer.json()["keys"].as_array().cloned().unwrap_or_default();
     let mut kids: Vec<String> = keys
@@ -35,7 +35,7 @@ fn published(replica: &Replica) -> Vec<String> {
     kids
 }
 
-fn mint(replica: &Replica) -> Result<String, (u16, Value)> {
+pub(super) fn mint(replica: &Replica) -> Result<String, (u16, Value)> {
     let answer = replica.call("POST", "/tokens", r#"{"user_id":"a"}"#);
     match answer.status {
         201 => Ok(answer.json()["token"].as_str().unwrap().to_owned()),

@@ -7,10 +7,12 @@ mod hanging;
 mod history;
 mod idps;
 mod keys;
+mod prefix;
 mod proxy;
 mod renewals;
 mod revocations;
 mod start;
+mod topologies;
 
 use std::fs::{self, File};
 use std::io::Write as _;
