@@ -21,7 +21,7 @@ mod snapshots;
 mod sqlite;
 
 #[cfg(feature = "redis")]
-pub use self::redis::{Change, Feed, Redis, RedisOptions, RemovedIdp, ServerFacts, Tombstone};
+pub use self::redis::{Change, Feed, Redis, RedisDraft, RedisOptions, RemovedIdp, ServerFacts, Tombstone};
 pub use error::{StoreError, StoreErrorKind};
 pub use ledger::{
     AUDIT_KEPT, AuditRecord, Child, Family, Ledger, Origin, PRUNED, PutIdp, Recorded, Revocation,

@@ -12,6 +12,8 @@ pub struct Migrated {
     pub snapshots: usize,
     /// Dynamic identity providers.
     pub idps: usize,
+    /// Whether there was a keyring.
+    pub keyring: bool,
     /// Families of tokens.
     pub families: usize,
     /// Revocations.
@@ -44,6 +46,7 @@ where
     }
     if let Some((_, keyring)) = from.keyring().await? {
         to.put_keyring(0, &keyring).await?;
+        copied.keyring = true;
     }
     if let Some(time) = from.pruned_at().await? {
         // There is nothing to be deleted yet.

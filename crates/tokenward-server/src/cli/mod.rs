@@ -23,7 +23,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::config::{Environment, StoreUrl};
+use crate::config::Environment;
 use output::Output;
 
 /// A JWT trust plane: fetches, guards and serves the signing keys of identity providers, and verifies the tokens that
@@ -152,9 +152,9 @@ enum Store {
     },
     /// Copy everything to a new store, which may be of another engine; the server must not run
     Migrate {
-        /// The new store, as `store.url` names one
+        /// The new store, as `store.url` names one; `${NAME}` in it stands for a variable, for passwords
         #[arg(long, value_name = "URL")]
-        to: StoreUrl,
+        to: String,
         #[command(flatten)]
         config: ConfigFile,
         /// Print JSON

@@ -76,22 +76,23 @@ impl Environment {
             Value::Map(entries) => entries
                 .iter_mut()
                 .for_each(|entry| self.substitute(&mut entry.node, cx)),
-            Value::Scalar { text, style } => match self.expand(text) {
-                Ok(Some(expanded)) => (*text, *style) = (expanded, Style::Environment),
-                Ok(None) => {}
+            Value::Scalar { text, style } if text.contains("${") => match self.expand(text) {
+                Ok(expanded) => (*text, *style) = (expanded, Style::Environment),
                 Err(message) => {
                     cx.report(node.place.clone(), "", message);
                     node.value = Value::Invalid;
                 }
             },
-            Value::Invalid => {}
+            Value::Scalar { .. } | Value::Invalid => {}
         }
     }
 
-    fn expand(&self, text: &str) -> Result<Option<String>, String> {
-        if !text.contains("${") {
-            return Ok(None);
-        }
+    /// `text` with the values of the variables that it names.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, where a variable is not set or a brace is missing.
+    pub(crate) fn expand(&self, text: &str) -> Result<String, String> {
         let mut expanded = String::with_capacity(text.len());
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {
@@ -125,7 +126,7 @@ impl Environment {
             rest = after;
         }
         expanded.push_str(rest);
-        Ok(Some(expanded))
+        Ok(expanded)
     }
 
     /// Puts the variables that override members into the tree.

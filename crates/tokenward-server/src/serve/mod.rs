@@ -35,6 +35,7 @@ pub(crate) use error::Error;
 use listener::{Listener, Phase};
 use metered::Metered;
 use plan::Ground;
+pub(crate) use plan::redis_options;
 use readiness::Readiness;
 pub(crate) use reload::ReloadStatus;
 use reload::{Doors, Reloader};

@@ -68,19 +68,7 @@ async fn replica(
     url: &str,
     clock: Arc<dyn Clock>,
 ) -> Result<(Replicated, Arc<StoreClock>), Error> {
-    let settings = &config.store.redis;
-    let options = RedisOptions {
-        prefix: config.store.prefix.clone(),
-        connections: settings.connections,
-        connect_timeout: settings.connect_timeout,
-        command_timeout: settings.command_timeout,
-        snapshot_ttl: Some(settings.cache_ttl),
-        integrity_keys: integrity_keys(config),
-        allow_eviction: settings.allow_eviction,
-        ca_file: settings.ca_file.as_ref().map(|pem| pem.bytes().to_vec()),
-        ..RedisOptions::new(url)
-    };
-    let shared = Redis::new(options, Arc::clone(&clock)).map_err(Error::store)?;
+    let shared = Redis::new(redis_options(config, url), Arc::clone(&clock)).map_err(Error::store)?;
     let clock = Arc::new(StoreClock::new(clock));
     let store =
         Replicated::open(shared, &config.store.journal, Arc::clone(&clock) as _).map_err(Error::store)?;
@@ -102,6 +90,22 @@ async fn replica(
         }
     }
     Ok((store, clock))
+}
+
+/// How the configuration has the Redis at `url` used.
+pub(crate) fn redis_options(config: &Config, url: &str) -> RedisOptions {
+    let settings = &config.store.redis;
+    RedisOptions {
+        prefix: config.store.prefix.clone(),
+        connections: settings.connections,
+        connect_timeout: settings.connect_timeout,
+        command_timeout: settings.command_timeout,
+        snapshot_ttl: Some(settings.cache_ttl),
+        integrity_keys: integrity_keys(config),
+        allow_eviction: settings.allow_eviction,
+        ca_file: settings.ca_file.as_ref().map(|pem| pem.bytes().to_vec()),
+        ..RedisOptions::new(url)
+    }
 }
 
 /// Keys of their own for what proves that key sets in the store are ours: whoever writes to a shared store could have us accept

@@ -44,7 +44,7 @@ impl Redis {
         args: Args,
     ) -> Result<T, StoreError> {
         let mut call = Cmd::new();
-        call.arg(command).arg(self.0.keys.name(key)).arg(args.0);
+        call.arg(command).arg(self.0.ledger.name(key)).arg(args.0);
         read(self.0.link.command(&call).await?)
     }
 }

@@ -1,11 +1,12 @@
 //! What the keys are called.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use crate::{StoreError, StoreErrorKind, digest::digest};
 
 /// Gives names to keys. All begin with the prefix in braces, so that a cluster keeps all of them on one node and a
 /// script may touch any of them.
+#[derive(Clone)]
 pub(super) struct Keys {
     tag: String,
 }
@@ -24,6 +25,11 @@ impl Keys {
         }
     }
 
+    /// Those of something else with the same prefix.
+    pub(super) fn beside(&self, name: &str) -> Self {
+        Self { tag: self.name(name) }
+    }
+
     /// The key of something that there is once.
     pub(super) fn name(&self, name: &str) -> String {
         format!("{}:{name}", self.tag)
@@ -32,6 +38,13 @@ impl Keys {
     /// The key of one of many, which others named: hashed, so that nothing in a name can reach another key.
     pub(super) fn item(&self, name: &str, of: &[&str]) -> String {
         format!("{}:{name}:{}", self.tag, hashed(of))
+    }
+}
+
+/// All of them, for people.
+impl fmt::Display for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:*", self.tag)
     }
 }
 

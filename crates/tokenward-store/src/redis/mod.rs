@@ -13,6 +13,7 @@ mod breaker;
 mod call;
 mod codec;
 mod dial;
+mod draft;
 mod facts;
 mod families;
 mod fault;
@@ -31,6 +32,7 @@ mod stored;
 mod tls;
 
 pub use codec::Tombstone;
+pub use draft::RedisDraft;
 pub use facts::ServerFacts;
 pub use feed::{Change, Feed};
 pub use reassert::RemovedIdp;
@@ -113,7 +115,9 @@ pub struct Redis(Arc<Inner>);
 struct Inner {
     link: Link,
     keys: Keys,
-    /// Those that the scripts of the ledger get.
+    /// Those of the ledger.
+    ledger: Keys,
+    /// Those of them that its scripts get.
     ledger_keys: [String; scripts::KEYS.len()],
     /// Tells the families that this handle and its clones renew from those of others.
     holder: String,
@@ -175,6 +179,7 @@ impl Redis {
             link: Link::new(dialer, connections, command_timeout),
             holder: holder()?,
             ledger_keys: scripts::KEYS.map(|key| keys.name(key)),
+            ledger: keys.clone(),
             keys,
             place,
             seal: Seal::new(&integrity_keys),

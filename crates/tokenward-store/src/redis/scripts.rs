@@ -46,6 +46,7 @@ scripts! {
     KEYRING = "scripts/keyring.lua";
     NEXT_DUE = "scripts/next_due.lua";
     PAGE = "scripts/page.lua";
+    PLACE = "scripts/place.lua";
     PRUNE = "scripts/prune.lua";
     REVOCATION = "scripts/revocation.lua";
     REVOKE = "scripts/revoke.lua";

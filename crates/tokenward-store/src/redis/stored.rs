@@ -12,6 +12,7 @@ use crate::{Snapshot, digest::digest};
 const VERSION: u32 = 1;
 
 /// Tells values that we wrote from what others made of them.
+#[derive(Clone)]
 pub(super) struct Seal(Vec<hmac::Key>);
 
 /// A [`Snapshot`] in JSON; bytes are base64.

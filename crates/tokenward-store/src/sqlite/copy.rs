@@ -34,7 +34,7 @@ impl Sqlite {
     /// damaged rows, and [`StoreErrorKind::Io`].
     pub fn backup(directory: &Path, to: &Path) -> Result<(), StoreError> {
         let path = directory.join(file::FILE);
-        if !path.exists() {
+        if !Self::is_in(directory) {
             let text = format!("there is no store in {}: name its directory", directory.display());
             return Err(StoreError::new(StoreErrorKind::Absent, text));
         }
@@ -95,6 +95,12 @@ impl Sqlite {
                 Err(error)
             }
         }
+    }
+
+    /// Whether there is a store in `directory`.
+    #[must_use]
+    pub fn is_in(directory: &Path) -> bool {
+        directory.join(file::FILE).exists()
     }
 
     /// An empty store that will be in `directory` once it is complete: what is half-filled when the process

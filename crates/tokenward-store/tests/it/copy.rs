@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Something of everything.
-async fn fill(store: &(impl Snapshots + Ledger)) {
+pub(crate) async fn fill(store: &(impl Snapshots + Ledger)) {
     for name in ["b", "a"] {
         store.put(&snapshot("t", name)).await.unwrap();
         store.put_idp(&stored_idp("t", name), 9).await.unwrap();
@@ -52,7 +52,7 @@ async fn fill(store: &(impl Snapshots + Ledger)) {
 }
 
 /// Whether two stores hold the same.
-async fn same(one: &(impl Snapshots + Ledger), other: &(impl Snapshots + Ledger)) {
+pub(crate) async fn same(one: &(impl Snapshots + Ledger), other: &(impl Snapshots + Ledger)) {
     let sets = async |store: &dyn Snapshots| {
         let mut sets = store.load_all().await.unwrap();
         sets.sort_by(|a, b| a.name.cmp(&b.name));
@@ -357,6 +357,7 @@ async fn a_migration_copies_everything() {
     let everything = Migrated {
         snapshots: 2,
         idps: 2,
+        keyring: true,
         families: 2,
         revocations: 3,
         audit_records: 2,
@@ -394,6 +395,7 @@ async fn a_migration_to_redis_and_back_copies_everything() {
     let everything = Migrated {
         snapshots: 2,
         idps: 2,
+        keyring: true,
         families: 2,
         revocations: 3,
         audit_records: 2,

@@ -13,6 +13,7 @@ mod damage;
 mod engines;
 mod faults;
 mod redis_damage;
+mod redis_draft;
 mod redis_faults;
 mod redis_feed;
 mod redis_ledger;

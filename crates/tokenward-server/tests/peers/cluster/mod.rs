@@ -7,6 +7,7 @@ mod hanging;
 mod history;
 mod idps;
 mod keys;
+mod migrate;
 mod prefix;
 mod proxy;
 mod renewals;
