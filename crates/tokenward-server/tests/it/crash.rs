@@ -29,10 +29,11 @@ const CLIENTS: usize = 8;
 /// Of earlier rounds as many are looked at after each restart, so that a long run does not take ever longer.
 const LOOKED_AT: usize = 100;
 
+/// Children live longer than the longest run, so that none is refused for its age.
 fn yaml() -> String {
     let yaml = format!(
         "{}token_service: {{ issuer: 'https://auth.example', audience: [my-api], algorithm: ES256, \
-         generate_key: true, allow_plaintext_keys: true }}\nlimits: {{ token_api: {{ per_address: off }} }}\n",
+         generate_key: true, allow_plaintext_keys: true, child_lifetime: 24h }}\nlimits: {{ token_api: {{ per_address: off }} }}\n",
         credentials()
     );
     config(&yaml).replace("memory:", "sqlite:./data")
