@@ -111,15 +111,21 @@ impl HttpFetcher {
     async fn connect(&self, url: &Url, guards: &Guards) -> Result<TcpStream, FetchError> {
         let limit = CONNECT_TIMEOUT.min(guards.retry.attempt);
         let until = self.clock.steady() + limit;
-        let connected = within(&*self.clock, limit, self.dial(url, guards, until)).await;
-        connected.unwrap_or_else(|| Err(no_connection_in_time(url)))
+        let known = within(&*self.clock, limit, self.addresses(url)).await;
+        let known = known.unwrap_or_else(|| Err(no_connection_in_time(url)))?;
+        self.dial(url, guards, &known, until).await
     }
 
-    /// Connects to the first of the host's addresses that is allowed and answers. Each has an equal share of the
+    /// Connects to the first of the host's `known` addresses that is allowed and answers. Each has an equal share of the
     /// time that is left, so that a dead one does not use up the living one's.
-    async fn dial(&self, url: &Url, guards: &Guards, until: Timestamp) -> Result<TcpStream, FetchError> {
+    async fn dial(
+        &self,
+        url: &Url,
+        guards: &Guards,
+        known: &[IpAddr],
+        until: Timestamp,
+    ) -> Result<TcpStream, FetchError> {
         let port = url.port_or_known_default().unwrap_or_default();
-        let known = self.addresses(url).await?;
         let allowed: Vec<IpAddr> = known
             .iter()
             .copied()
