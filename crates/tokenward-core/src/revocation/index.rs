@@ -1,50 +1,38 @@
 //! The index that is asked at every use of a token.
 
+mod shard;
+
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, hash_map},
     fmt,
     hash::{BuildHasher as _, RandomState},
     sync::{
-        Mutex, MutexGuard, PoisonError, RwLock,
+        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicI64, AtomicUsize, Ordering},
     },
 };
 
+use self::shard::{Fingerprint, Inserted, Kept, Shard, hour_of};
 use super::Rule;
 use crate::{Denial, Timestamp, claims::Claims};
 
-/// Readers of different tokens rarely meet at one lock.
-const SHARDS: usize = 64;
-
-/// Records are dropped together with all that expire in the same hour.
-const SLOT_SECS: i64 = 3_600;
+/// So many that ten million records are thirteen thousand in each: who forgets those of one that have ended, or makes room in
+/// it, holds the others up for some tens of microseconds.
+const SHARDS: u64 = 768;
 
 /// Records in memory: 64-bit fingerprints under a random key instead of names. Two names meet with a probability of one in
-/// 2^64, and nobody can make them meet.
+/// 2^64, and nobody can make them meet. One that refuses a token, a family, a session or a key takes 24 bytes at most, however
+/// many there are; one with a time twice that.
 ///
 /// A record refuses for as long as it is here, whatever the clock says: only [`Index::prune`] and [`Index::remove`] take it
 /// away. Reading takes one short lock for each kind of record that exists at all.
 pub struct Index {
     hasher: RandomState,
-    shards: Box<[RwLock<HashMap<u64, Entry>>]>,
+    shards: Box<[RwLock<Shard>]>,
     /// How many records there are, by kind: a kind without records costs nothing.
     counts: [AtomicUsize; KINDS],
-    /// Fingerprints by the hour in which their records may go: each in one slot, however often its record was prolonged. Locked
-    /// after a shard, never before one.
-    slots: Mutex<Slots>,
     /// Until when what is here counts as all there is, in milliseconds of steady time.
     complete_until: AtomicI64,
 }
-
-#[derive(Clone, Copy)]
-struct Entry {
-    /// What is refused: everything, or what was issued at or before this, in milliseconds.
-    until: i64,
-    /// When it may be dropped.
-    kept_until: Timestamp,
-}
-
-type Slots = BTreeMap<i64, HashSet<(Kind, u64)>>;
 
 const KINDS: usize = 6;
 
@@ -62,12 +50,12 @@ enum Kind {
 /// What a token can be refused by: its fingerprints in one index, to be kept with a cached verification.
 #[derive(Clone, Debug)]
 pub struct Marks {
-    token: Option<u64>,
-    family: Option<u64>,
-    subject: Option<u64>,
-    session: Option<u64>,
-    key: Option<u64>,
-    issuer: u64,
+    token: Option<Fingerprint>,
+    family: Option<Fingerprint>,
+    subject: Option<Fingerprint>,
+    session: Option<Fingerprint>,
+    key: Option<Fingerprint>,
+    issuer: Fingerprint,
     issued_at: Option<Timestamp>,
     /// Whether `family` is the token itself.
     is_head: bool,
@@ -81,7 +69,6 @@ impl Index {
             hasher,
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             counts: Default::default(),
-            slots: Mutex::default(),
             complete_until: AtomicI64::new(i64::MAX),
         }
     }
@@ -97,73 +84,40 @@ impl Index {
     /// than before.
     pub fn insert(&self, issuer: &str, rule: &Rule, kept_until: Option<Timestamp>) -> bool {
         let (kind, fingerprint, until) = self.place(issuer, rule);
-        let entry = Entry {
-            until,
-            kept_until: kept_until.unwrap_or(Timestamp::MAX),
-        };
-        let mut shard = self.write(fingerprint);
-        let (former, wider) = match shard.entry(fingerprint) {
-            hash_map::Entry::Vacant(vacant) => {
-                // Before the record is there, so that no reader passes over it.
-                self.count(kind).fetch_add(1, Ordering::Release);
-                vacant.insert(entry);
-                (None, true)
-            }
-            hash_map::Entry::Occupied(mut occupied) => {
-                let held = occupied.get_mut();
-                let wider = entry.until > held.until;
-                held.until = held.until.max(entry.until);
-                if entry.kept_until <= held.kept_until {
-                    return wider;
-                }
-                let former = std::mem::replace(&mut held.kept_until, entry.kept_until);
-                (Some(former), wider)
-            }
-        };
-        let mut slots = self.slots();
-        if let Some(slot) = former.and_then(slot_of) {
-            vacate(&mut slots, slot, (kind, fingerprint));
+        let inserted = self
+            .write(fingerprint)
+            .insert(fingerprint, until, Kept::new(kind, kept_until));
+        if inserted == Inserted::New {
+            self.count(kind).fetch_add(1, Ordering::Release);
         }
-        if let Some(slot) = slot_of(entry.kept_until) {
-            slots.entry(slot).or_default().insert((kind, fingerprint));
-        }
-        wider
+        inserted != Inserted::Known
     }
 
     /// Takes back what [`Index::insert`] was told of this rule.
     pub fn remove(&self, issuer: &str, rule: &Rule) {
         let (kind, fingerprint, _) = self.place(issuer, rule);
         let mut shard = self.write(fingerprint);
-        if let Some(held) = shard.remove(&fingerprint) {
+        if shard.names.remove(&fingerprint).is_some() || shard.times.remove(&fingerprint).is_some() {
             self.count(kind).fetch_sub(1, Ordering::Release);
-            if let Some(slot) = slot_of(held.kept_until) {
-                vacate(&mut self.slots(), slot, (kind, fingerprint));
-            }
         }
     }
 
-    /// Drops records whose time has come, and says how many. Its cost is that of those records.
+    /// Drops records whose time has come, and says how many. Where nothing has come to its end that is soon seen; else it looks at
+    /// one part of the records after the other, and who asks about others is not held up.
     pub fn prune(&self, now: Timestamp) -> usize {
-        let current = now.as_secs().div_euclid(SLOT_SECS);
-        let due = {
-            let mut slots = self.slots();
-            let later = slots.split_off(&current);
-            std::mem::replace(&mut *slots, later)
-        };
-        let mut dropped = 0;
-        for (kind, fingerprint) in due.into_values().flatten() {
-            let mut shard = self.write(fingerprint);
-            // One that was prolonged meanwhile stands in a later slot by now.
-            if shard
-                .get(&fingerprint)
-                .is_some_and(|entry| entry.kept_until <= now)
-            {
-                shard.remove(&fingerprint);
-                self.count(kind).fetch_sub(1, Ordering::Release);
-                dropped += 1;
+        let current = hour_of(now);
+        let mut dropped = [0; KINDS];
+        for shard in &self.shards {
+            let is_due = shard.read().unwrap_or_else(PoisonError::into_inner).earliest < current;
+            if is_due {
+                let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+                shard.prune(current, &mut dropped);
             }
         }
-        dropped
+        for (count, dropped) in self.counts.iter().zip(dropped) {
+            count.fetch_sub(dropped, Ordering::Release);
+        }
+        dropped.iter().sum()
     }
 
     /// How many records there are.
@@ -185,23 +139,22 @@ impl Index {
     #[must_use]
     pub fn subject_not_before(&self, issuer: &str, sub: &str) -> Option<i64> {
         let fingerprint = self.fingerprint(Kind::Subject, issuer, sub);
-        self.read(Kind::Subject, fingerprint)
-            .map(|entry| entry.until.div_euclid(1_000))
+        self.until(Kind::Subject, fingerprint)
+            .map(|until| until.div_euclid(1_000))
     }
 
     /// Until when, in seconds since the epoch, everything of an issuer is refused.
     #[must_use]
     pub fn issuer_not_before(&self, issuer: &str) -> Option<i64> {
         let fingerprint = self.fingerprint(Kind::Issuer, issuer, "");
-        self.read(Kind::Issuer, fingerprint)
-            .map(|entry| entry.until.div_euclid(1_000))
+        self.until(Kind::Issuer, fingerprint)
+            .map(|until| until.div_euclid(1_000))
     }
 
     /// Whether everything that a key signed is refused.
     #[must_use]
     pub fn refuses_key(&self, issuer: &str, kid: &str) -> bool {
-        self.read(Kind::Key, self.fingerprint(Kind::Key, issuer, kid))
-            .is_some()
+        self.refuses(Kind::Key, self.fingerprint(Kind::Key, issuer, kid))
     }
 
     /// What a verified token of `issuer` can be refused by. `kid` is that of the key that verified it.
@@ -240,16 +193,15 @@ impl Index {
 
     /// Whether no record refuses a token with these marks, which must be of this index.
     ///
-    ///
     /// # Errors
     /// The reason: [`Denial::KeyRevoked`], [`Denial::IssuerRevoked`], [`Denial::SubjectRevoked`],
     /// [`Denial::ParentRevoked`] or [`Denial::TokenRevoked`], in this order.
     pub fn check(&self, marks: &Marks) -> Result<(), Denial> {
-        let holds = |kind, mark: Option<u64>| mark.and_then(|mark| self.read(kind, mark)).is_some();
+        let holds = |kind, mark: Option<Fingerprint>| mark.is_some_and(|mark| self.refuses(kind, mark));
         // A token that does not say when it was issued may have been issued at any time.
-        let covered = |kind, mark: Option<u64>| {
-            mark.and_then(|mark| self.read(kind, mark))
-                .is_some_and(|entry| marks.issued_at.is_none_or(|at| at.as_millis() <= entry.until))
+        let covered = |kind, mark: Option<Fingerprint>| {
+            mark.and_then(|mark| self.until(kind, mark))
+                .is_some_and(|until| marks.issued_at.is_none_or(|at| at.as_millis() <= until))
         };
         if holds(Kind::Key, marks.key) {
             return Err(Denial::KeyRevoked);
@@ -273,74 +225,66 @@ impl Index {
         Ok(())
     }
 
-    fn place(&self, issuer: &str, rule: &Rule) -> (Kind, u64, i64) {
-        let all = i64::MAX;
+    /// Where a rule stands, and up to which time of issue it refuses; none where it refuses altogether.
+    fn place(&self, issuer: &str, rule: &Rule) -> (Kind, Fingerprint, Option<i64>) {
         let (kind, name, until) = match rule {
-            Rule::Token(jti) => (Kind::Token, jti.as_str(), all),
-            Rule::Family(jti) => (Kind::Family, jti.as_str(), all),
+            Rule::Token(jti) => (Kind::Token, jti.as_str(), None),
+            Rule::Family(jti) => (Kind::Family, jti.as_str(), None),
             // To the last millisecond of that second: times of tokens may have fractions.
             Rule::Subject { sub, not_before } => (
                 Kind::Subject,
                 sub.as_str(),
-                not_before.saturating_mul(1_000).saturating_add(999),
+                Some(not_before.saturating_mul(1_000).saturating_add(999)),
             ),
-            Rule::Session(sid) => (Kind::Session, sid.as_str(), all),
-            Rule::Key(kid) => (Kind::Key, kid.as_str(), all),
-            Rule::IssuedBefore(time) => (Kind::Issuer, "", time.as_millis().saturating_sub(1)),
+            Rule::Session(sid) => (Kind::Session, sid.as_str(), None),
+            Rule::Key(kid) => (Kind::Key, kid.as_str(), None),
+            Rule::IssuedBefore(time) => (Kind::Issuer, "", Some(time.as_millis().saturating_sub(1))),
         };
         (kind, self.fingerprint(kind, issuer, name), until)
     }
 
-    fn fingerprint(&self, kind: Kind, issuer: &str, name: &str) -> u64 {
+    fn fingerprint(&self, kind: Kind, issuer: &str, name: &str) -> Fingerprint {
         // Strings are hashed with an end mark, so no byte moves from one to the other.
-        self.hasher.hash_one((kind, issuer, name))
+        Fingerprint::of(self.hasher.hash_one((kind, issuer, name)))
     }
 
-    fn read(&self, kind: Kind, fingerprint: u64) -> Option<Entry> {
+    /// Whether a record refuses it altogether.
+    fn refuses(&self, kind: Kind, fingerprint: Fingerprint) -> bool {
+        self.count(kind).load(Ordering::Acquire) > 0
+            && self.read(fingerprint).names.contains_key(&fingerprint)
+    }
+
+    /// Until when what was issued is refused, in milliseconds.
+    fn until(&self, kind: Kind, fingerprint: Fingerprint) -> Option<i64> {
         if self.count(kind).load(Ordering::Acquire) == 0 {
             return None;
         }
-        let shard = self
-            .shard(fingerprint)
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        shard.get(&fingerprint).copied()
+        self.read(fingerprint)
+            .times
+            .get(&fingerprint)
+            .map(|(until, _)| *until)
     }
 
-    fn write(&self, fingerprint: u64) -> std::sync::RwLockWriteGuard<'_, HashMap<u64, Entry>> {
+    fn read(&self, fingerprint: Fingerprint) -> RwLockReadGuard<'_, Shard> {
+        self.shard(fingerprint)
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, fingerprint: Fingerprint) -> RwLockWriteGuard<'_, Shard> {
         self.shard(fingerprint)
             .write()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn slots(&self) -> MutexGuard<'_, Slots> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    #[expect(clippy::indexing_slicing, reason = "the remainder is below the length")]
-    fn shard(&self, fingerprint: u64) -> &RwLock<HashMap<u64, Entry>> {
-        let shards = self.shards.len();
-        let place = usize::try_from(fingerprint % u64::try_from(shards).unwrap_or(1)).unwrap_or(0);
-        &self.shards[place]
+    #[expect(clippy::indexing_slicing, reason = "the share is below the number of shards")]
+    fn shard(&self, fingerprint: Fingerprint) -> &RwLock<Shard> {
+        &self.shards[usize::try_from(fingerprint.share(SHARDS)).unwrap_or(0)]
     }
 
     #[expect(clippy::indexing_slicing, reason = "there is one for each kind")]
     fn count(&self, kind: Kind) -> &AtomicUsize {
         &self.counts[kind as usize]
-    }
-}
-
-/// The hour in which what is kept until then may go; none where it is kept until it is removed.
-fn slot_of(kept_until: Timestamp) -> Option<i64> {
-    (kept_until != Timestamp::MAX).then(|| kept_until.as_secs().div_euclid(SLOT_SECS))
-}
-
-fn vacate(slots: &mut Slots, slot: i64, record: (Kind, u64)) {
-    if let Some(records) = slots.get_mut(&slot) {
-        records.remove(&record);
-        if records.is_empty() {
-            slots.remove(&slot);
-        }
     }
 }
 

@@ -2,7 +2,10 @@ use std::{sync::atomic::AtomicBool, thread};
 
 use serde_json::{Value, json};
 
-use super::*;
+use super::{
+    shard::{EVER, SLOT_SECS},
+    *,
+};
 
 const ISS: &str = "https://a.example";
 
@@ -136,37 +139,83 @@ fn records_go_when_their_time_has_come_and_not_before() {
 }
 
 #[test]
-fn dropping_costs_what_is_dropped() {
+fn where_nothing_is_due_nothing_is_looked_at() {
     let index = index();
-    for n in 0..100_000 {
-        let ends = Timestamp::from_secs(1_000 * SLOT_SECS);
-        index.insert(ISS, &Rule::Token(format!("t{n}")), Some(ends));
+    let at = |hour: u32| Timestamp::from_secs(i64::from(hour) * SLOT_SECS);
+    for n in 0..10_000 {
+        index.insert(ISS, &Rule::Token(format!("t{n}")), Some(at(1_000)));
+        index.insert(ISS, &subject(n), Some(at(900)));
     }
     index.insert(ISS, &Rule::Token("due".into()), Some(Timestamp::from_secs(1)));
-    assert_eq!(index.prune(Timestamp::from_secs(2 * SLOT_SECS)), 1);
-    let slots = index.slots.lock().unwrap();
-    assert_eq!(slots.len(), 1, "only the far slot is left, untouched");
+    let due = |hour: u32| {
+        let shards = index.shards.iter();
+        shards
+            .filter(|shard| shard.read().unwrap().earliest < hour)
+            .count()
+    };
+    assert_eq!(due(2), 1);
+    assert_eq!(index.prune(at(2)), 1);
+    assert_eq!(due(900), 0);
+    assert_eq!(index.prune(at(901)), 1);
+    assert_eq!(due(1_000), 0);
+    assert_eq!(index.prune(at(1_001)), 10_000);
+    assert_eq!(due(EVER), 0);
+    // What comes into an emptied one is dropped in its time.
+    index.insert(ISS, &Rule::Token("t1".into()), Some(at(1_002)));
+    assert_eq!(index.prune(at(1_003)), 1);
+}
+
+/// What the tables of names have room for, by the most that the standard library takes for it.
+fn bytes(index: &Index) -> usize {
+    let shards = index.shards.iter();
+    let rooms = shards.map(|shard| shard.read().unwrap().names.capacity() * 8 / 7);
+    rooms.sum::<usize>() * (size_of::<(Fingerprint, Kept)>() + 1)
+}
+
+#[test]
+fn a_record_takes_at_most_24_bytes_however_many_there_are() {
+    let index = index();
+    let later = Some(Timestamp::from_secs(10 * SLOT_SECS));
+    // Over a doubling of the tables.
+    for n in 0..240_000_usize {
+        index.insert(ISS, &Rule::Token(n.to_string()), later);
+        if n >= 110_000 && n % 10_000 == 0 {
+            assert!(bytes(&index) <= 24 * n, "{n}: {} each", bytes(&index) / n);
+        }
+    }
+    assert_eq!(index.prune(Timestamp::from_secs(11 * SLOT_SECS)), 240_000);
+    assert_eq!(bytes(&index), 0, "what is over takes no room");
 }
 
 #[test]
 fn a_record_that_is_prolonged_again_and_again_takes_the_place_of_one() {
     let index = index();
-    let held = |index: &Index| -> usize { index.slots().values().map(HashSet::len).sum() };
     let start = 10 * SLOT_SECS;
     // Ten times an hour for a hundred hours.
     for n in 0..1_000 {
         let ends = Timestamp::from_secs(start + n * SLOT_SECS / 10);
         index.insert(ISS, &subject(n), Some(ends));
-        assert_eq!((index.len(), held(&index)), (1, 1), "{n}");
+        assert_eq!(index.len(), 1, "{n}");
     }
     assert_eq!(index.prune(Timestamp::from_secs(start + 99 * SLOT_SECS)), 0);
     assert_eq!(index.subject_not_before(ISS, "u"), Some(999));
     index.remove(ISS, &subject(0));
-    assert_eq!((index.len(), index.slots().len()), (0, 0));
-    // Kept until it is removed it stands in none.
+    assert_eq!(index.len(), 0);
+    // Kept until it is removed, and not for less again.
     index.insert(ISS, &subject(1), Some(Timestamp::from_secs(start)));
     index.insert(ISS, &subject(1), None);
-    assert_eq!((index.len(), index.slots().len()), (1, 0));
+    index.insert(ISS, &subject(1), Some(Timestamp::from_secs(start)));
+    assert_eq!((index.prune(Timestamp::MAX), index.len()), (0, 1));
+}
+
+#[test]
+fn times_before_the_epoch_and_after_all_hours_are_no_others() {
+    let index = index();
+    let far = Timestamp::from_secs(i64::from(EVER) * SLOT_SECS * 2);
+    index.insert(ISS, &Rule::Token("far".into()), Some(far));
+    index.insert(ISS, &Rule::Token("past".into()), Some(Timestamp::from_secs(-1)));
+    assert_eq!(index.prune(Timestamp::from_secs(SLOT_SECS)), 1);
+    assert_eq!(judged(&index, &json!({"jti": "far"})), Err(Denial::TokenRevoked));
 }
 
 #[test]
