@@ -3,7 +3,7 @@
 //! Labels come from configuration only. 1,000 identity providers have series of their own, as they come; all others share
 //! the labels `other`. Whoever is removed makes room for another. What is labelled by `idp` alone has the label `tenant` too beyond the default
 //! tenant. Handles bind to the recorder that is installed when an
-//! identity provider is registered, so install the exporter first.
+//! identity provider is registered or a verifier is made, so install the exporter first.
 
 use std::{
     collections::HashMap,
@@ -335,28 +335,64 @@ pub(crate) fn log_alone(config: &IdpConfig, error: &dyn std::error::Error) {
     );
 }
 
-/// `idp` is the one that the token was judged by; none where its issuer is unknown, and that is not told: it may be
-/// anything.
-pub(crate) fn verified(tenant: &str, idp: Option<&IdpConfig>, outcome: Result<(), Denial>, took: Duration) {
-    let reason = outcome.map_or_else(Denial::code, |()| "ok");
-    tracing::debug!(
-        tenant,
-        issuer = idp.and_then(IdpConfig::issuer),
-        idp = idp.map(IdpConfig::name),
-        reason,
-        "Token judged"
-    );
-    metrics::counter!(VERIFICATIONS, "reason" => reason).increment(1);
-    metrics::histogram!(VERIFICATION_DURATION).record(took.as_secs_f64());
+/// The series of a verifier, looked up once: what every request counts.
+#[derive(Clone)]
+pub(crate) struct Verifications {
+    accepted: Counter,
+    duration: Histogram,
+    hits: Counter,
+    misses: Counter,
+}
+
+impl Verifications {
+    pub(crate) fn new() -> Self {
+        Self {
+            accepted: metrics::counter!(VERIFICATIONS, "reason" => "ok"),
+            duration: metrics::histogram!(VERIFICATION_DURATION),
+            hits: metrics::counter!(TOKEN_CACHE, "status" => "hit"),
+            misses: metrics::counter!(TOKEN_CACHE, "status" => "miss"),
+        }
+    }
+
+    pub(crate) fn cached(&self, is_known: bool) {
+        let series = if is_known { &self.hits } else { &self.misses };
+        series.increment(1);
+    }
+
+    /// `idp` is the one that the token was judged by; none where its issuer is unknown, and that is not told: it may be
+    /// anything.
+    pub(crate) fn verified(
+        &self,
+        tenant: &str,
+        idp: Option<&IdpConfig>,
+        outcome: Result<(), Denial>,
+        took: Duration,
+    ) {
+        let reason = outcome.map_or_else(Denial::code, |()| "ok");
+        tracing::debug!(
+            tenant,
+            issuer = idp.and_then(IdpConfig::issuer),
+            idp = idp.map(IdpConfig::name),
+            reason,
+            "Token judged"
+        );
+        match outcome {
+            Ok(()) => self.accepted.increment(1),
+            Err(_) => metrics::counter!(VERIFICATIONS, "reason" => reason).increment(1),
+        }
+        self.duration.record(took.as_secs_f64());
+    }
+}
+
+impl std::fmt::Debug for Verifications {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verifications").finish_non_exhaustive()
+    }
 }
 
 /// A request that a layer did not let through, for whatever reason; that of its token was told before, with its issuer.
 pub(crate) fn refused(denial: Denial) {
     tracing::debug!(reason = denial.code(), "Request refused");
-}
-
-pub(crate) fn token_cache(hit: bool) {
-    metrics::counter!(TOKEN_CACHE, "status" => if hit { "hit" } else { "miss" }).increment(1);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "queue lengths are far below 2^53")]

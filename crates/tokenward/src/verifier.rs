@@ -19,7 +19,7 @@ use tokenward_core::{
 use crate::{
     cache::{TokenCache, weight_of},
     registry::{Idp, IdpKeys, NotFound, Registry, Seen, Source},
-    telemetry,
+    telemetry::Verifications,
 };
 
 /// The default bound of the cache of verified tokens, in bytes: 64 MiB.
@@ -37,6 +37,7 @@ pub struct Verifier {
     registry: Registry,
     cache: Arc<TokenCache>,
     revocations: Option<Arc<Index>>,
+    telemetry: Verifications,
 }
 
 impl Verifier {
@@ -53,6 +54,7 @@ impl Verifier {
             registry,
             cache: Arc::new(TokenCache::new(bytes)),
             revocations: None,
+            telemetry: Verifications::new(),
         }
     }
 
@@ -103,26 +105,23 @@ impl Verifier {
     ) -> Result<Arc<VerifiedToken>, Denial> {
         let clock = self.registry.clock_ref();
         let began = clock.steady();
-        let mut selected = Selected::default();
-        let outcome = match self.cached(tenant, token) {
-            Some(verified) => {
-                selected.idp = Some(Arc::clone(&verified.idp));
-                let outcome = terms.admit(&verified);
-                outcome
-                    .and_then(|()| self.check_revocations(&verified))
-                    .map(|()| verified)
-            }
-            None => {
-                // By itself, so that what waits for a token that is known stays small.
-                Box::pin(self.verify_anew(tenant, token, caller, terms, &mut (), &mut selected)).await
-            }
+        let tell = |idp: Option<&Idp>, outcome| {
+            let took = clock.steady().since(began);
+            self.telemetry
+                .verified(tenant, idp.map(Idp::config), outcome, took);
         };
-        telemetry::verified(
-            tenant,
-            selected.idp.as_deref().map(Idp::config),
-            outcome.as_ref().map(|_| ()).map_err(|denial| *denial),
-            clock.steady().since(began),
-        );
+        if let Some(verified) = self.cached(tenant, token, began) {
+            let outcome = terms
+                .admit(&verified)
+                .and_then(|()| self.check_revocations(&verified, began));
+            tell(Some(&verified.idp), outcome);
+            return outcome.map(|()| verified);
+        }
+        let mut selected = Selected::default();
+        // By itself, so that what waits for a token that is known stays small.
+        let outcome = Box::pin(self.verify_anew(tenant, token, caller, terms, &mut (), &mut selected)).await;
+        let told = outcome.as_ref().map(|_| ()).map_err(|denial| *denial);
+        tell(selected.idp.as_deref(), told);
         outcome
     }
 
@@ -154,24 +153,25 @@ impl Verifier {
         }
     }
 
-    fn check_revocations(&self, verified: &VerifiedToken) -> Result<(), Denial> {
+    /// `now` is steady time.
+    fn check_revocations(&self, verified: &VerifiedToken, now: Timestamp) -> Result<(), Denial> {
         match (&self.revocations, &verified.marks) {
-            (Some(index), Some(marks)) => index.admit(marks, self.registry.clock_ref().steady()),
+            (Some(index), Some(marks)) => index.admit(marks, now),
             _ => Ok(()),
         }
     }
 
-    fn cached(&self, tenant: &str, token: &str) -> Option<Arc<VerifiedToken>> {
+    /// `now` is steady time.
+    fn cached(&self, tenant: &str, token: &str, now: Timestamp) -> Option<Arc<VerifiedToken>> {
         let found = self.cache.get(tenant, token);
-        let clock = self.registry.clock_ref();
         let verified = found.filter(|verified| {
-            let holds = verified.holds(clock.wall(), clock.steady());
+            let holds = verified.holds(self.registry.clock_ref().wall(), now);
             if !holds {
                 self.cache.forget(tenant, token);
             }
             holds
         });
-        telemetry::token_cache(verified.is_some());
+        self.telemetry.cached(verified.is_some());
         verified
     }
 
@@ -234,7 +234,7 @@ impl Verifier {
         checked(
             trace,
             "revocation",
-            self.check_revocations(&verified),
+            self.check_revocations(&verified, self.registry.clock_ref().steady()),
             String::new,
         )?;
         self.cache.put(&verified, text);
