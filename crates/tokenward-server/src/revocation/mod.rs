@@ -499,15 +499,17 @@ impl Revocations {
 async fn read(ledger: &dyn Ledger) -> Result<(Arc<Index>, Option<Timestamp>), StoreError> {
     // The index is keyed by a secret of this process.
     let index = Arc::new(Index::new(RandomState::new()));
-    let (mut after, mut newest) = (0, None);
-    loop {
-        let page = ledger.revocations(after, PAGE).await?;
-        let Some((last, _)) = page.last() else { break };
-        after = *last;
-        for (_, record) in &page {
-            index.insert(&record.issuer, &rule_of(&record.rule), record.expires_at);
-            newest = newest.max(Some(record.created_at));
-        }
+    let mut newest = None;
+    let mut page = ledger.revocations(0, PAGE).await?;
+    while let Some((last, _)) = page.last() {
+        // The store reads the next ones while these are put in force.
+        let (next, ()) = tokio::join!(ledger.revocations(*last, PAGE), async {
+            for (_, record) in &page {
+                index.insert(&record.issuer, &rule_of(&record.rule), record.expires_at);
+                newest = newest.max(Some(record.created_at));
+            }
+        });
+        page = next?;
     }
     telemetry::revocations(index.len());
     Ok((index, newest))

@@ -9,9 +9,19 @@ use crate::{
     digest::{Digest, digest},
 };
 
-pub(super) const BY_RULE: &str = "SELECT * FROM revocation WHERE issuer = ? AND kind = ? AND value = ?";
-const BY_ID: &str = "SELECT * FROM revocation WHERE id = ?";
-pub(super) const AFTER: &str = "SELECT * FROM revocation WHERE sequence > ? ORDER BY sequence";
+/// In the order in which a row is read: by place, since a start reads very many.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT sequence, id, issuer, kind, value, time, expires_at, created_at, note, digest FROM revocation ",
+            $rest
+        )
+    };
+}
+
+pub(super) const BY_RULE: &str = select!("WHERE issuer = ? AND kind = ? AND value = ?");
+const BY_ID: &str = select!("WHERE id = ?");
+pub(super) const AFTER: &str = select!("WHERE sequence > ? ORDER BY sequence");
 pub(super) const EXPIRED: &str = "DELETE FROM revocation WHERE sequence IN \
      (SELECT sequence FROM revocation WHERE expires_at <= ? LIMIT ?)";
 
@@ -141,30 +151,30 @@ fn checked(row: &Row<'_>) -> Result<(u64, Revocation), Failure> {
         _ => Err(Failure::Damaged(format!(
             "row {} of its table `revocation` is not what was stored. Put a backup in its place, or delete this \
              row and revoke again what it revoked",
-            row.get::<_, i64>("sequence")?
+            row.get::<_, i64>(0)?
         ))),
     }
 }
 
 /// The sequence, the revocation, and whether its digest matches.
 fn read(row: &Row<'_>) -> rusqlite::Result<(u64, Revocation, bool)> {
-    let stored: Digest = row.get("digest")?;
-    let time = |column: &str| -> rusqlite::Result<Option<Timestamp>> {
-        let millis: Option<i64> = row.get(column)?;
+    let time = |place: usize| -> rusqlite::Result<Option<Timestamp>> {
+        let millis: Option<i64> = row.get(place)?;
         Ok(millis.map(Timestamp::from_millis))
     };
-    let kind: String = row.get("kind")?;
-    let rule = RevocationRule::from_parts(&kind, row.get("value")?, time("time")?);
+    let kind = row.get_ref(3)?.as_str()?;
+    let rule = RevocationRule::from_parts(kind, row.get(4)?, time(5)?);
     let revocation = Revocation {
-        id: row.get("id")?,
-        issuer: row.get("issuer")?,
+        id: row.get(1)?,
+        issuer: row.get(2)?,
         rule: rule.ok_or(rusqlite::Error::InvalidQuery)?,
-        expires_at: time("expires_at")?,
-        created_at: Timestamp::from_millis(row.get("created_at")?),
-        note: row.get("note")?,
+        expires_at: time(6)?,
+        created_at: Timestamp::from_millis(row.get(7)?),
+        note: row.get(8)?,
     };
+    let stored: Digest = row.get(9)?;
     let matches = digest_of(&revocation) == stored;
-    Ok((row.get("sequence")?, revocation, matches))
+    Ok((row.get(0)?, revocation, matches))
 }
 
 /// Without the sequence, which says nothing about any token.
