@@ -1,6 +1,7 @@
 """What the benchmarks of whole programs have in common: programs on processors of their own, and a load on them."""
 
 import atexit
+import itertools
 import os
 import pathlib
 import re
@@ -30,6 +31,13 @@ def build():
         given = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).absolute() / "release/tokenward"
     program = pathlib.Path(given)
     return program, program.parent / "examples/always_ok"
+
+
+def row(what, figure, limit, at_least=False):
+    """A row of the table that bench/run makes. Whether it is as it is to be."""
+    met = figure >= limit if at_least else figure <= limit
+    print(f"= {what:<76} {figure:8.4f} {'≥' if at_least else '≤'} {limit:<7.4f} {'met' if met else 'MISSED'}", flush=True)
+    return met
 
 
 def free_port():
@@ -112,13 +120,14 @@ def status(port, path, headers):
         return None
 
 
-def load(port, request, seconds):
-    """One request after the other on each connection. The answers are short and end with what the service says."""
+def load(port, requests, seconds):
+    """The requests in turn, one after the other on each connection. The answers are short and end with what the service says."""
     selector = selectors.DefaultSelector()
+    requests = itertools.cycle(requests)
     for _ in range(CONNECTIONS):
         connection = socket.create_connection(("127.0.0.1", port))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.sendall(request)
+        connection.sendall(next(requests))
         selector.register(connection, selectors.EVENT_READ)
     done, began = 0, time.monotonic()
     while (now := time.monotonic()) < began + seconds:
@@ -127,7 +136,7 @@ def load(port, request, seconds):
             if not answer.startswith(b"HTTP/1.1 200"):
                 sys.exit(f"not allowed: {answer[:200]}")
             done += 1
-            key.fileobj.sendall(request)
+            key.fileobj.sendall(next(requests))
     for key in list(selector.get_map().values()):
         key.fileobj.close()
     return done, now - began

@@ -1,11 +1,14 @@
-//! What valgrind counts the instructions of: `instructions CASE N` does one thing N times. `bench/instructions` runs it twice with
-//! different N, so that what happens once does not count.
+//! What valgrind counts the instructions of: `instructions CASE N` does one thing N times in a function that `bench/instructions` names,
+//! after it did it some times elsewhere, so that what happens once does not count.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a benchmark")]
 
 use std::{hash::RandomState, hint::black_box, sync::Arc, time::Duration};
 
+use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
 use axum::body::Body;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::Request;
 use http_body_util::BodyExt as _;
 use tokenward::{
@@ -68,49 +71,65 @@ fn index() -> Arc<Index> {
     Arc::new(index)
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() {
+/// What is counted, and nothing else: valgrind knows it by this name.
+#[inline(never)]
+fn counted_by_valgrind(run: &mut dyn FnMut(usize), times: usize) {
+    run(black_box(times));
+}
+
+fn count(times: usize, mut run: impl FnMut(usize)) {
+    run(10);
+    counted_by_valgrind(&mut run, times);
+}
+
+fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [case, times] = &arguments[..] else {
         panic!("usage: instructions CASE N");
     };
     let times: usize = times.parse().unwrap();
     let clock = ManualClock::new(Timestamp::from_secs(1_800_000_000));
-    let (rsa, ec) = (TestKey::rs256(0), TestKey::es256(0));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let _entered = runtime.enter();
+    let rsa = TestKey::rs256(0);
     match case.as_str() {
-        "verify_rs256" => verified(times, &clock, &rsa),
-        "verify_es256" => verified(times, &clock, &ec),
+        "verify" => verified(times, &clock, &rsa),
+        "bare" => checked(times, &token(&clock, &rsa), &rsa),
         "known" => {
             let token = token(&clock, &rsa);
             let verifier = Verifier::new(registry(&clock, &keys(&rsa))).with_revocations(index());
-            for _ in 0..times {
-                let judged = verifier
-                    .verify(TENANT, black_box(&token), CallerId::default())
-                    .await;
-                black_box(judged).unwrap();
-            }
+            count(times, |times| {
+                for _ in 0..times {
+                    let judged = verifier.verify(TENANT, black_box(&token), CallerId::default());
+                    black_box(judged.now_or_never().unwrap()).unwrap();
+                }
+            });
         }
         "lookup" => {
             let registry = registry(&clock, &keys(&rsa));
             let issuer = issuer(PROVIDERS / 2);
-            for _ in 0..times {
-                black_box(registry.idp_by_issuer(TENANT, black_box(&issuer))).unwrap();
-            }
+            count(times, |times| {
+                for _ in 0..times {
+                    black_box(registry.idp_by_issuer(TENANT, black_box(&issuer))).unwrap();
+                }
+            });
         }
         "revocation" => {
             let index = index();
             let claims =
                 Claims::parse(br#"{"jti":"good","sub":"alice","sid":"s","iat":1800000000}"#).unwrap();
             let marks = index.marks(&issuer(1), &claims, Some("k"));
-            for _ in 0..times {
-                black_box(index.check(black_box(&marks))).unwrap();
-            }
+            count(times, |times| {
+                for _ in 0..times {
+                    black_box(index.check(black_box(&marks))).unwrap();
+                }
+            });
         }
         "authorize" => {
             let token = token(&clock, &rsa);
             let verifier = Verifier::new(registry(&clock, &keys(&rsa))).with_revocations(index());
-            let routes = tokenward_server::bench::authorize(verifier, Arc::new(clock.clone()));
-            for _ in 0..times {
+            let routes = tokenward_server::bench::authorize(verifier, Arc::new(clock));
+            let ask = async || {
                 let request = Request::get("/authorize")
                     .header("host", "api.example.com")
                     .header("authorization", format!("Bearer {token}"))
@@ -118,14 +137,21 @@ async fn main() {
                     .unwrap();
                 let response = routes.clone().oneshot(black_box(request)).await.unwrap();
                 assert!(response.status().is_success());
-            }
+            };
+            count(times, |times| {
+                runtime.block_on(async {
+                    for _ in 0..times {
+                        ask().await;
+                    }
+                });
+            });
         }
         "check" => {
             let token = token(&clock, &rsa);
             let verifier = Verifier::new(registry(&clock, &keys(&rsa))).with_revocations(index());
-            let routes = tokenward_server::bench::check(verifier, Arc::new(clock.clone()));
+            let routes = tokenward_server::bench::check(verifier, Arc::new(clock));
             let question = Bytes::from(question(&token));
-            for _ in 0..times {
+            let ask = async || {
                 let request = Request::post("/envoy.service.auth.v3.Authorization/Check")
                     .version(http::Version::HTTP_2)
                     .header("content-type", "application/grpc")
@@ -135,7 +161,14 @@ async fn main() {
                 let response = routes.clone().oneshot(black_box(request)).await.unwrap();
                 let body = response.into_body().collect().await.unwrap();
                 assert!(body.to_bytes().len() > 100);
-            }
+            };
+            count(times, |times| {
+                runtime.block_on(async {
+                    for _ in 0..times {
+                        ask().await;
+                    }
+                });
+            });
         }
         other => panic!("no such case: {other}"),
     }
@@ -144,9 +177,24 @@ async fn main() {
 /// One token from its text to accepted claims, nothing remembered.
 fn verified(times: usize, clock: &ManualClock, key: &TestKey) {
     let (token, keys, policy) = (token(clock, key), keys(key), policy(PROVIDERS - 1));
-    for _ in 0..times {
-        black_box(verify(black_box(&token), &keys, &policy, clock.wall())).unwrap();
-    }
+    count(times, |times| {
+        for _ in 0..times {
+            black_box(verify(black_box(&token), &keys, &policy, clock.wall())).unwrap();
+        }
+    });
+}
+
+/// The signature alone, with a key that is parsed.
+fn checked(times: usize, token: &str, key: &TestKey) {
+    let (input, signature) = token.rsplit_once('.').unwrap();
+    let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let key = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key.public()).unwrap();
+    count(times, |times| {
+        for _ in 0..times {
+            let input = black_box(input).as_bytes();
+            key.verify_sig(input, &signature).unwrap();
+        }
+    });
 }
 
 /// A call as Envoy makes it, with the length in front of its message.

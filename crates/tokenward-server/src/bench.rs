@@ -3,12 +3,14 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, middleware::from_fn_with_state};
-use tokenward::{Clock, Verifier};
+use tokenward::{Clock, StoreError, Verifier};
+use tokenward_store::Ledger;
 
 use crate::{
     authorize::{self, Engine},
     config,
     http::{Observer, observe},
+    revocation::Revocations,
 };
 
 /// What is spoken on a listener.
@@ -44,6 +46,24 @@ pub fn authorize(verifier: Verifier, clock: Arc<dyn Clock>) -> Router {
 pub fn check(verifier: Verifier, clock: Arc<dyn Clock>) -> Router {
     let (engine, observer, _) = parts(verifier, clock);
     authorize::grpc_routes(engine, Arc::clone(&observer.proxies)).layer(from_fn_with_state(observer, observe))
+}
+
+/// Records metrics from now on, as the program does.
+///
+/// # Panics
+/// If something records them already.
+pub fn record() {
+    #[expect(clippy::expect_used, reason = "without it a benchmark measures less")]
+    let _ = crate::telemetry::metrics().expect("no other recorder is installed");
+}
+
+/// Reads the revocations of `ledger` as the program does when it starts, and says how many are in force then.
+///
+/// # Errors
+/// If the store cannot be read.
+pub async fn revocations(ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>) -> Result<usize, StoreError> {
+    let revocations = Revocations::load(ledger, clock).await?;
+    Ok(revocations.index().len())
 }
 
 fn parts(verifier: Verifier, clock: Arc<dyn Clock>) -> (Arc<Engine>, Observer, Duration) {

@@ -198,6 +198,17 @@ impl TestKey {
         pem("PRIVATE KEY", &self.pkcs8_der())
     }
 
+    /// The public half as aws-lc-rs takes it; empty for a symmetric key.
+    #[must_use]
+    pub fn public(&self) -> &[u8] {
+        match &*self.pair {
+            Pair::Rsa(pair) => pair.public_key().as_ref(),
+            Pair::Ec(_, pair) => pair.public_key().as_ref(),
+            Pair::Ed25519(pair) => pair.public_key().as_ref(),
+            Pair::Secret(_) => &[],
+        }
+    }
+
     /// The secret of a symmetric key, 64 bytes.
     #[must_use]
     pub fn secret(&self) -> Option<&[u8]> {

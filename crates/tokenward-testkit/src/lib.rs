@@ -1,5 +1,5 @@
 //! What tests share: clocks, fixed keys, a token builder, a scriptable identity provider, providers that misbehave by a
-//! script, Redis servers of their own, and the cases that every store must pass.
+//! script, Redis servers of their own, the cases that every store must pass, and how benchmarks measure.
 //!
 //! Never published and never part of a program. Everything here listens on loopback only, and panics where
 //! a test could not go on anyway.
@@ -9,6 +9,7 @@
     reason = "a panic is how a test tool reports that the test cannot go on"
 )]
 
+pub mod bench;
 pub mod conformance;
 
 mod chaos;

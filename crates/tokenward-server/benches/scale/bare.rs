@@ -6,9 +6,10 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
+use tokenward_testkit::bench::Instant;
 use tokio::{net::TcpStream, sync::Semaphore, task::JoinSet};
 
-use crate::{keys::KeyServer, keys::path, timing::Instant};
+use crate::{keys::KeyServer, keys::path};
 
 /// As many as the program has in the air at once by default.
 pub(crate) const CONCURRENCY: usize = tokenward::DEFAULT_MAX_CONCURRENT_FETCHES;

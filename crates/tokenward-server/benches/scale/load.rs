@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use tokenward_testkit::bench::{Rows, median};
+
 use crate::{
     bare,
     keys::KeyServer,
     program::{Program, Usage, configure, name},
-    timing::median,
 };
 
 /// Alternating rounds of loading and of bare fetches.
@@ -16,15 +17,15 @@ const LIMIT_RATIO: f64 = 1.5;
 /// Resident for each provider, in kB.
 const LIMIT_RESIDENT: f64 = 5.0;
 
-pub(crate) fn run(n: usize) -> Result<(), String> {
+pub(crate) fn run(n: usize, rows: &mut Rows) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(measure(n))
+    runtime.block_on(measure(n, rows));
 }
 
-async fn measure(n: usize) -> Result<(), String> {
+async fn measure(n: usize, rows: &mut Rows) {
     let server = KeyServer::start(n);
     let directory = tempfile::tempdir().unwrap();
     // Refreshes at a pace that leaves the machine idle in between.
@@ -71,14 +72,28 @@ async fn measure(n: usize) -> Result<(), String> {
         each(full)
     );
     println!("  at rest: without any {empty:?}; with {n} {full:?}");
-    if ratio > LIMIT_RATIO
-        || each(full) > LIMIT_RESIDENT
-        || full.sockets > empty.sockets
-        || full.threads > empty.threads + 2
-    {
-        return Err("a limit is exceeded".to_owned());
-    }
-    Ok(())
+    rows.at_most(
+        &format!("loading {n} providers, to fetching the same bare"),
+        ratio,
+        LIMIT_RATIO,
+    );
+    rows.at_most(
+        &format!("resident for each of {n} providers, kB"),
+        each(full),
+        LIMIT_RESIDENT,
+    );
+    #[expect(clippy::cast_precision_loss, reason = "a few")]
+    let more = |many: usize, few: usize| many as f64 - few as f64;
+    rows.at_most(
+        &format!("sockets at rest that {n} providers add"),
+        more(full.sockets, empty.sockets),
+        0.0,
+    );
+    rows.at_most(
+        &format!("threads at rest that {n} providers add"),
+        more(full.threads, empty.threads),
+        2.0,
+    );
 }
 
 /// Starts the program and waits until it has all sets. Gives the time to the first fetch, and to the last set.

@@ -11,17 +11,31 @@
     reason = "a benchmark"
 )]
 
+mod background;
 mod bare;
+mod cadence;
 mod changes;
 mod keys;
 mod load;
 mod program;
 mod restart;
-mod timing;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: bench/scale load [N] | changes [N] | restart [N]";
+use tokenward_testkit::bench::Rows;
+
+const USAGE: &str = "usage: bench/scale load [N] | changes [N] | restart [N] | cadence [N] | background [N]";
+
+type Part = (&'static str, fn(usize, &mut Rows), usize);
+
+/// Each with the number of providers where none is given.
+const PARTS: [Part; 5] = [
+    ("load", load::run, 10_000),
+    ("changes", changes::run, 100_000),
+    ("restart", restart::run, 10_000),
+    ("cadence", cadence::run, 100_000),
+    ("background", background::run, 10_000),
+];
 
 fn main() -> ExitCode {
     // Cargo adds options of its own harness.
@@ -29,22 +43,22 @@ fn main() -> ExitCode {
         .skip(1)
         .filter(|argument| argument != "--bench")
         .collect();
-    let number = |default: usize| arguments.get(1).map_or(Some(default), |text| text.parse().ok());
-    let outcome = match (arguments.first().map(String::as_str), number(10_000)) {
-        (Some("load"), Some(n)) => load::run(n),
-        (Some("changes"), _) => number(100_000).map_or(Err(USAGE.to_owned()), changes::run),
-        (Some("restart"), Some(n)) => restart::run(n),
-        (Some(keys::SERVE), Some(n)) => {
-            keys::serve(n);
-            Ok(())
+    let given: Option<Result<usize, _>> = arguments.get(1).map(|text| text.parse());
+    let part = PARTS
+        .iter()
+        .find(|(name, ..)| arguments.first().is_some_and(|given| given == name));
+    let mut rows = Rows::default();
+    match (part, arguments.first().map(String::as_str), given.transpose()) {
+        (Some((_, run, usual)), _, Ok(n)) => run(n.unwrap_or(*usual), &mut rows),
+        (None, Some(keys::SERVE), Ok(Some(n))) => keys::serve(n),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::FAILURE;
         }
-        _ => Err(USAGE.to_owned()),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("{message}");
-            ExitCode::FAILURE
-        }
+    }
+    if rows.are_met() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }

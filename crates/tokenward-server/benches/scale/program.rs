@@ -8,15 +8,14 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+use tokenward_testkit::bench::{Instant, pause};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
-use crate::{
-    keys::KeyServer,
-    timing::{Instant, pause},
-};
+use crate::keys::KeyServer;
 
 /// The longest that anything is waited for.
 const LIMIT: Duration = Duration::from_secs(1_800);
@@ -24,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(1_800);
 /// A running program. It is killed when this is dropped.
 pub(crate) struct Program {
     child: Child,
-    public: SocketAddr,
+    pub(crate) public: SocketAddr,
     pub(crate) started: Instant,
 }
 
@@ -39,13 +38,24 @@ pub(crate) struct Usage {
 
 /// Writes a configuration of `n` providers into `directory`.
 pub(crate) fn configure(directory: &Path, server: &KeyServer, n: usize, refresh_interval: Duration) {
+    configure_with(directory, server, n, refresh_interval, "");
+}
+
+/// The same with more in it.
+pub(crate) fn configure_with(
+    directory: &Path,
+    server: &KeyServer,
+    n: usize,
+    refresh_interval: Duration,
+    more: &str,
+) {
     let ports = [TcpListener::bind("127.0.0.1:0"), TcpListener::bind("127.0.0.1:0")];
     let [public, admin] = ports.map(|socket| socket.unwrap().local_addr().unwrap());
     let mut yaml = format!(
         "server: {{ host: 127.0.0.1, port: {}, admin: \"{admin}\" }}\n\
          idp_defaults: {{ allow_http: true, allow_private_addresses: true, audiences: [\"https://api.example\"], \
          refresh_interval: {}, refresh: interval }}\n\
-         idps:{}\n",
+         {more}idps:{}\n",
         public.port(),
         refresh_interval.as_secs(),
         if n == 0 { " []" } else { "" },
@@ -153,9 +163,12 @@ impl Program {
 
     /// Ends it as an operator would.
     pub(crate) fn terminate(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
         self.child.wait().unwrap();
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     fn check(&mut self) {

@@ -3,24 +3,26 @@
 use std::{path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags};
+use tokenward_testkit::bench::{Instant, Rows, median};
 
 use crate::{
     keys::KeyServer,
     program::{Program, configure, name},
-    timing::{Instant, median},
 };
 
 const ROUNDS: usize = 5;
+/// From the program's start until it is ready, to reading the same rows.
+const LIMIT: f64 = 3.0;
 
-pub(crate) fn run(n: usize) -> Result<(), String> {
+pub(crate) fn run(n: usize, rows: &mut Rows) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(measure(n))
+    runtime.block_on(measure(n, rows));
 }
 
-async fn measure(n: usize) -> Result<(), String> {
+async fn measure(n: usize, rows: &mut Rows) {
     let directory = tempfile::tempdir().unwrap();
     let server = KeyServer::start(n);
     // So short that every set is due again at the second start, and every fetch of it fails.
@@ -28,7 +30,7 @@ async fn measure(n: usize) -> Result<(), String> {
     let mut program = Program::start(directory.path());
     program.until_asked(&server, n).await;
     while stored(directory.path()) < n {
-        crate::timing::pause(Duration::from_millis(50)).await;
+        tokenward_testkit::bench::pause(Duration::from_millis(50)).await;
     }
     program.terminate();
     drop(server);
@@ -56,7 +58,17 @@ async fn measure(n: usize) -> Result<(), String> {
         median(&serving).as_secs_f64(),
         median(&bare).as_secs_f64(),
     );
-    Ok(())
+    let ratios: Vec<_> = ready
+        .iter()
+        .zip(&bare)
+        .map(|(ready, bare)| ready.div_duration_f64(*bare))
+        .map(Duration::from_secs_f64)
+        .collect();
+    rows.at_most(
+        &format!("ready with {n} stored sets, to reading the rows bare"),
+        median(&ratios).as_secs_f64(),
+        LIMIT,
+    );
 }
 
 fn open(file: &Path) -> Connection {
