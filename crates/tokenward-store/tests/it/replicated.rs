@@ -481,3 +481,22 @@ async fn keys_are_not_changed_before_others_have_written_back_what_the_store_los
     assert!(waited >= seconds(5) && waited < seconds(8), "{waited:?}");
     assert_eq!(one.keyring().await.unwrap(), Some((2, b"second".to_vec())));
 }
+
+#[tokio::test]
+async fn a_keyring_that_took_the_place_of_one_that_the_store_lost_is_told_of() {
+    let server = RedisServer::start();
+    let (one, _one) = new_replica(&server);
+    follow(&one).await;
+    assert!(one.put_keyring(0, b"first").await.unwrap());
+    assert!(one.put_keyring(1, b"lost").await.unwrap());
+    server.flush();
+    // Whoever had the first one went on with it, while this replica was away.
+    let store = shared(&server);
+    assert!(store.assert_keyring(1, b"first").await.unwrap());
+    assert!(store.put_keyring(1, b"kept").await.unwrap());
+    let (followed, _) = follow(&one).await;
+    assert!(followed.news.contains(&News::Keyring), "{followed:?}");
+    let kept = Some((2, b"kept".to_vec()));
+    assert_eq!(one.keyring().await.unwrap(), kept);
+    assert_eq!(store.keyring().await.unwrap(), kept);
+}
