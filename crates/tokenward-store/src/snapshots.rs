@@ -79,6 +79,15 @@ pub trait Snapshots: Send + Sync + 'static {
     /// when this returns.
     async fn put(&self, snapshot: &Snapshot) -> Result<(), StoreError>;
 
+    /// Stores many snapshots, as [`Snapshots::put`] does each: all of them or, on an error, perhaps some. An engine that
+    /// syncs a disk does so once for all. By default they are stored one after another.
+    async fn put_all(&self, snapshots: Vec<Snapshot>) -> Result<(), StoreError> {
+        for snapshot in &snapshots {
+            self.put(snapshot).await?;
+        }
+        Ok(())
+    }
+
     /// The provider's snapshot.
     async fn get(&self, tenant: &str, name: &str) -> Result<Option<Snapshot>, StoreError>;
 

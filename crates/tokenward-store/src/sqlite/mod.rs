@@ -141,6 +141,14 @@ impl Snapshots for Sqlite {
             .await
     }
 
+    async fn put_all(&self, snapshots: Vec<Snapshot>) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            let mut snapshots = snapshots.iter();
+            Ok(snapshots.try_for_each(|snapshot| snapshot::put(connection, snapshot))?)
+        })
+        .await
+    }
+
     async fn get(&self, tenant: &str, name: &str) -> Result<Option<Snapshot>, StoreError> {
         let (tenant, name) = (tenant.to_owned(), name.to_owned());
         self.read(move |connection| Ok(snapshot::get(connection, &tenant, &name)?))

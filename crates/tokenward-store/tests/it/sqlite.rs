@@ -161,3 +161,22 @@ async fn a_database_that_refuses_writes_says_so() {
     );
     assert_eq!(store.load_all().await.unwrap(), [snapshot("t", "a")]);
 }
+
+/// How many commits the log holds: a frame with the size of the database ends each.
+fn commits(directory: &Path) -> usize {
+    let log = fs::read(directory.join("tokenward.db-wal")).unwrap();
+    let page = u32::from_be_bytes(log[8..12].try_into().unwrap()) as usize;
+    let frames = log[32..].chunks_exact(24 + page);
+    frames.filter(|frame| frame[4..8] != [0; 4]).count()
+}
+
+#[tokio::test]
+async fn many_snapshots_that_are_stored_together_are_one_commit() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(directory.path()).unwrap();
+    let before = commits(directory.path());
+    let many: Vec<_> = (0..256).map(|n| snapshot("t", &n.to_string())).collect();
+    store.put_all(many).await.unwrap();
+    assert_eq!(commits(directory.path()), before + 1);
+    assert_eq!(store.load_all().await.unwrap().len(), 256);
+}

@@ -19,7 +19,7 @@ use tracing::Instrument as _;
 use super::{
     Inner, Source,
     flight::{self, Landing},
-    keep::{MAX_WRITES, Origin},
+    keep::{MAX_WRITES, Origin, UNSTORED},
     lock,
     places::{Places, Ticket},
     sharing::Lease,
@@ -146,7 +146,7 @@ impl Driver {
                 .into_iter()
                 .flatten()
                 .chain(self.wakeups.first().map(|(at, _)| *at))
-                .chain(self.tell_at.filter(|_| self.writes.len() < MAX_WRITES));
+                .chain(self.tell_at.filter(|_| self.may_write()));
             let sleep = next.min().map_or(MAX_SLEEP, |at| at.since(now).min(MAX_SLEEP));
             tokio::select! {
                 changed = stop.changed() => if changed.is_err() { break },
@@ -301,8 +301,36 @@ impl Driver {
         self.order.len() >= MAX_WRITES || self.flights.is_empty() || self.tell_at.is_some_and(|at| at <= now)
     }
 
+    /// Tells the store what waits, as far as it may be given more.
     fn save(&mut self) {
-        while self.writes.len() < MAX_WRITES
+        if self.linger.is_zero() {
+            self.save_each();
+        } else if self.may_write() && !self.order.is_empty() {
+            self.save_together();
+        }
+        if self.order.is_empty() {
+            self.tell_at = None;
+        }
+    }
+
+    fn may_write(&self) -> bool {
+        self.writes.len() < if self.linger.is_zero() { MAX_WRITES } else { 1 }
+    }
+
+    fn save_together(&mut self) {
+        let count = self.order.len().min(MAX_WRITES);
+        let waiting = self.order.drain(..count);
+        let names: Vec<_> = waiting
+            .filter_map(|id| self.errands.remove(&id))
+            .map(|errands| errands.source.config())
+            .map(|config| (config.shared_tenant(), config.shared_name()))
+            .collect();
+        let inner = Arc::clone(&self.inner);
+        self.writes.spawn(async move { inner.keep_together(names).await });
+    }
+
+    fn save_each(&mut self) {
+        while self.may_write()
             && let Some(errands) = self.order.pop_front().and_then(|id| self.errands.remove(&id))
         {
             let inner = Arc::clone(&self.inner);
@@ -311,19 +339,13 @@ impl Driver {
                 if let Some(origin) = errands.save
                     && let Err(error) = inner.keep_from(config.tenant(), config.name(), origin).await
                 {
-                    telemetry::snapshot_failed(
-                        "a key set could not be stored; a restart will not know it",
-                        &error,
-                    );
+                    telemetry::snapshot_failed(UNSTORED, &error);
                 }
                 // Not before the set is stored: whoever fetches next is to find it.
                 if let Some(lease) = &errands.release {
                     inner.release(&errands.source, lease).await;
                 }
             });
-        }
-        if self.order.is_empty() {
-            self.tell_at = None;
         }
     }
 
