@@ -61,6 +61,13 @@ fn words(error: &RedisError, code: Option<&str>) -> String {
             ErrorKind::Parse => "what answers there is no Redis".to_owned(),
             ErrorKind::UnexpectedReturnType => "an answer is not of the type that it should be".to_owned(),
             ErrorKind::Io => error.to_string(),
+            // The only thing that it may refuse while a connection is made, beside who we are.
+            ErrorKind::Server(_) => {
+                format!(
+                    "it refuses the database: {}",
+                    shown(error.detail().unwrap_or_default())
+                )
+            }
             _ => error.category().to_owned(),
         };
     };
@@ -73,13 +80,14 @@ fn words(error: &RedisError, code: Option<&str>) -> String {
                 .and_then(|(_, error)| error.details().map(str::to_owned))
         })
         .unwrap_or_default();
+    format!("{code} {}", shown(&detail)).trim_end().to_owned()
+}
+
+/// What a server says, without what it may quote of ours.
+fn shown(detail: &str) -> String {
     let detail = detail.split(", with args").next().unwrap_or_default();
-    let detail: String = detail
-        .chars()
-        .filter(|sign| !sign.is_control())
-        .take(LONGEST)
-        .collect();
-    format!("{code} {detail}").trim_end().to_owned()
+    let signs = detail.chars().filter(|sign| !sign.is_control());
+    signs.take(LONGEST).collect()
 }
 
 #[cfg(test)]

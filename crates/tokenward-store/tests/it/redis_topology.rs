@@ -111,6 +111,16 @@ async fn a_user_with_the_documented_rights_is_enough() {
     });
     let error = other.check().await.unwrap_err();
     assert!(error.to_string().contains("NOPERM"), "{error}");
+    let error = at(format!("{}9", url("p%40ss%2Fword")))
+        .check()
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("it refuses the database: DB index is out of range"),
+        "{error}"
+    );
     let error = at(url("wrong")).check().await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     assert!(!error.to_string().contains("wrong"), "{error}");
