@@ -140,8 +140,11 @@ impl Sentinels {
     /// If it is not in twenty seconds.
     pub fn until_failed_over(&self) {
         let [_, second] = &self.servers;
+        // The sentinel ends its connections then, ours too.
         until("the replica is the master", || {
-            second.text(&["INFO", "replication"]).contains("role:master")
+            let info = second.try_ask(&["INFO", "replication"]);
+            let info = info.and_then(|info| Ok(redis::from_redis_value::<String>(info)?));
+            info.is_ok_and(|info| info.contains("role:master"))
         });
     }
 }

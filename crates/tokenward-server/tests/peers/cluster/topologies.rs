@@ -136,9 +136,15 @@ fn all_works_through_the_loss_of_the_master(store: &str, lose: impl FnOnce()) {
     wait_for("the other one has heard of it", || {
         one.judge(&child) == "parent_revoked"
     });
-    let (status, made) = asked(one, "POST", "/v1/keys/generate", "");
-    assert_eq!(status, 200, "{made}");
-    let made = made["added"][0].as_str().unwrap().to_owned();
+    // Not before all have had the time to write back what the store may have lost.
+    let mut made = Value::Null;
+    wait_for("a key is made", || {
+        let (status, answer) = asked(one, "POST", "/v1/keys/generate", "");
+        assert!(matches!(status, 200 | 503), "{status} {answer}");
+        made = answer["added"][0].clone();
+        status == 200
+    });
+    let made = made.as_str().unwrap().to_owned();
     wait_for("the other one publishes the new key", || {
         published(two).contains(&made)
     });
