@@ -366,3 +366,38 @@ async fn a_store_that_others_wait_for_is_told_at_once() {
     clock.run_for(Duration::from_millis(50)).await;
     assert!(store.stored("i1").is_some() && store.stored("slow").is_none());
 }
+
+/// A store that refuses one snapshot.
+#[derive(Default)]
+struct Picky(Memory);
+
+#[async_trait]
+impl Snapshots for Picky {
+    async fn put(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        match snapshot.name.as_str() {
+            "i1" => down(),
+            _ => self.0.put(snapshot).await,
+        }
+    }
+
+    async fn get(&self, tenant: &str, name: &str) -> Result<Option<Snapshot>, StoreError> {
+        self.0.get(tenant, name).await
+    }
+
+    async fn load_all(&self) -> Result<Vec<Snapshot>, StoreError> {
+        self.0.load_all().await
+    }
+
+    async fn remove(&self, tenant: &str, name: &str) -> Result<(), StoreError> {
+        self.0.remove(tenant, name).await
+    }
+}
+
+#[tokio::test]
+async fn one_set_that_cannot_be_stored_takes_no_other_with_it() {
+    let store = Arc::new(Picky::default());
+    let world = World::with_snapshots(Some(Arc::clone(&store) as _));
+    fleet(&world, 10);
+    world.clock.run_for(Duration::from_millis(200)).await;
+    assert_eq!(store.load_all().await.unwrap().len(), 9);
+}
