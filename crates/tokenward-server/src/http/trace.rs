@@ -104,20 +104,20 @@ thread_local! {
 /// [`RANDOM`] bytes as 80 digits.
 fn random_hex() -> String {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(HEX.get(usize::from(nibble)).copied().unwrap_or(b'0'));
-    let mut digits = String::with_capacity(2 * RANDOM);
+    let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
+    let mut digits = vec![[b'0'; 2]; RANDOM];
     STOCK.with_borrow_mut(|stock| {
         if stock.is_empty() {
             stock.resize(DRAWN * RANDOM, 0);
             // Without randomness the ids are all zeros: a worse log, but no reason to refuse a request.
             let _ = aws_lc_rs::rand::fill(stock);
         }
-        for byte in stock.drain(stock.len().saturating_sub(RANDOM)..) {
-            digits.push(digit(byte >> 4));
-            digits.push(digit(byte & 15));
+        let bytes = stock.drain(stock.len().saturating_sub(RANDOM)..);
+        for (digits, byte) in digits.iter_mut().zip(bytes) {
+            *digits = [digit(byte >> 4), digit(byte & 15)];
         }
     });
-    digits
+    String::from_utf8(digits.into_flattened()).unwrap_or_default()
 }
 
 #[cfg(test)]
