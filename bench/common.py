@@ -17,7 +17,6 @@ import urllib.request
 
 CONNECTIONS = 32
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-TICKS = os.sysconf("SC_CLK_TCK")
 CPUS = sorted(os.sched_getaffinity(0))
 OURS, THEIRS = CPUS[-1], CPUS[0]
 
@@ -82,15 +81,16 @@ class Program:
 
     def cpu(self):
         """Seconds of processor time, of its own children too."""
-        total = 0
+        pids = []
         for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
             try:
                 fields = stat.read_text().rsplit(")", 1)[1].split()
             except OSError:
                 continue
             if self.child.pid in (int(stat.parent.name), int(fields[1])):
-                total += int(fields[11]) + int(fields[12])
-        return total / TICKS
+                pids.append(int(stat.parent.name))
+        # The clock of a process's work has its number in its own: finer than the hundredths of a second in its `stat`.
+        return sum(time.clock_gettime(~pid << 3 | 2) for pid in pids)
 
     def said(self, pattern):
         return re.search(pattern, pathlib.Path(self.log.name).read_text())
