@@ -274,10 +274,9 @@ impl Lookups {
     }
 }
 
-/// The span that everything of one refresh happens in. What is logged of it names tenant and provider by itself, so it is
-/// for those who look closely: it costs as much as the line, and there may be thousands of refreshes in a second.
+/// The span that everything of one refresh happens in.
 pub(crate) fn refresh_span(config: &IdpConfig) -> tracing::Span {
-    tracing::debug_span!("refresh", tenant = config.tenant(), provider = config.name())
+    tracing::info_span!("refresh", tenant = config.tenant(), provider = config.name())
 }
 
 /// The log lines of one refresh.

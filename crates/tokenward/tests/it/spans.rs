@@ -28,7 +28,8 @@ impl field::Visit for Fields {
 
 impl<S: Subscriber> Layer<S> for Spans {
     fn on_new_span(&self, attributes: &span::Attributes<'_>, _: &span::Id, _: Context<'_, S>) {
-        let mut fields = Fields(attributes.metadata().name().to_owned());
+        let metadata = attributes.metadata();
+        let mut fields = Fields(format!("{} {}", metadata.level(), metadata.name()));
         attributes.record(&mut fields);
         self.0.lock().unwrap().push(fields.0);
     }
@@ -49,7 +50,7 @@ async fn a_refresh_has_a_span_with_tenant_and_provider() {
     world.add("a").await;
     let seen = spans.0.lock().unwrap().clone();
     assert!(
-        seen.contains(&r#"refresh tenant="default" provider="a""#.to_owned()),
+        seen.contains(&r#"INFO refresh tenant="default" provider="a""#.to_owned()),
         "{seen:?}"
     );
 }
