@@ -34,7 +34,7 @@ impl Rows {
         assert_eq!(mode, "wal");
         connection.execute_batch("PRAGMA synchronous = FULL").unwrap();
         let mut schema = theirs
-            .prepare("SELECT sql FROM sqlite_schema WHERE tbl_name = 'family' AND sql IS NOT NULL")
+            .prepare("SELECT sql FROM sqlite_schema WHERE tbl_name = 'family' AND type IN ('table', 'index') AND sql IS NOT NULL")
             .unwrap();
         let statements = schema.query_map([], |row| row.get::<_, String>(0)).unwrap();
         for statement in statements {
