@@ -169,3 +169,45 @@ async fn parents_are_counted_and_shown_one_by_one_where_that_is_wanted() {
             .is_some()
     );
 }
+
+#[tokio::test]
+async fn verifications_are_counted_by_outcome_and_by_whether_the_token_was_known() {
+    let upstream = IdpServer::spawn();
+    let key = TestKey::es256(0);
+    upstream.set_keys(&[&key]);
+    let yaml = format!(
+        "idps: [{{ name: a, issuer: 'https://a.test', audiences: [api], url: '{}' }}]\n",
+        upstream.jwks_url()
+    );
+    let program = Program::start(&config(&yaml)).await;
+    program.loaded("a").await;
+    let now = tokenward::Clock::wall(&tokenward::SystemClock::new());
+    let token = tokenward_testkit::TokenBuilder::new(now).issuer("https://a.test");
+    let lives = std::time::Duration::from_secs(600);
+    let good = format!(
+        "Bearer {}",
+        token.clone().audience("api").expires_in(lives).sign(&key)
+    );
+    let bad = format!("Bearer {}", token.audience("other").expires_in(lives).sign(&key));
+    for (bearer, status) in [
+        (&good, 200),
+        (&good, 200),
+        (&good, 200),
+        (&good, 200),
+        (&bad, 401),
+    ] {
+        let headers = [("authorization", bearer.as_str())];
+        let answer = program.ask(Method::GET, "/authorize", &headers).await;
+        assert_eq!(answer.status.as_u16(), status, "{answer:?}");
+    }
+    let text = metrics(&program).await;
+    for line in [
+        "tokenward_token_cache_total{status=\"hit\"} 3\n",
+        "tokenward_token_cache_total{status=\"miss\"} 2\n",
+        "tokenward_verifications_total{reason=\"ok\"} 4\n",
+        "tokenward_verifications_total{reason=\"audience_mismatch\"} 1\n",
+        "tokenward_verification_duration_seconds_count 5\n",
+    ] {
+        assert!(text.contains(line), "{line}{text}");
+    }
+}
