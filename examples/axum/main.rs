@@ -25,7 +25,7 @@ async fn whoami(Token(token): Token) -> Result<Json<Value>, StatusCode> {
     Ok(Json(json!({
         "issuer": token.issuer(),
         "subject": subject,
-        "claims": token.claims().all(),
+        "claims": token.claims(),
     })))
 }
 

@@ -22,7 +22,7 @@ async fn get(question: Request<Question>) -> Result<Response<Identity>, Status> 
     Ok(Response::new(Identity {
         issuer: token.issuer().to_owned(),
         subject: subject.to_owned(),
-        claims: serde_json::Value::Object(token.claims().all().clone()).to_string(),
+        claims: serde_json::to_string(token.claims()).unwrap_or_default(),
     }))
 }
 

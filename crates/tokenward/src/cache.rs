@@ -6,18 +6,11 @@ use std::{
 };
 
 use quick_cache::{Equivalent, Weighter, sync::Cache};
-use serde_json::{Map, Value};
 
 use crate::verifier::{KEPT_BYTES, VerifiedToken};
 
 /// What an entry costs beside its token and its claims, and what may be kept with it. An estimate on the high side.
 const OVERHEAD: u64 = 1_024 + KEPT_BYTES as u64;
-
-/// What a value of the claims takes in the array or object that holds it, which may have room for twice as many.
-const VALUE: u64 = 2 * size_of::<Value>() as u64;
-
-/// What a member's name takes beside its text, likewise.
-const NAME: u64 = 2 * size_of::<String>() as u64;
 
 /// As many characters of a token's end as are 192 bits of its signature.
 const SIGNED: usize = 32;
@@ -84,27 +77,8 @@ struct Weight;
 
 impl Weighter<Key, Arc<VerifiedToken>> for Weight {
     fn weight(&self, key: &Key, verified: &Arc<VerifiedToken>) -> u64 {
-        OVERHEAD + key.token.len() as u64 + verified.claims_weight()
+        OVERHEAD + key.token.len() as u64 + verified.claims().bytes() as u64
     }
-}
-
-/// About how many bytes parsed claims take, on the high side. An array of small numbers takes many times its text.
-pub(crate) fn weight_of(claims: &Map<String, Value>) -> u64 {
-    let members = claims.iter();
-    members
-        .map(|(name, value)| NAME + name.len() as u64 + weight_of_value(value))
-        .sum()
-}
-
-/// Nesting is bounded where claims are parsed.
-fn weight_of_value(value: &Value) -> u64 {
-    VALUE
-        + match value {
-            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-            Value::String(text) => text.len() as u64,
-            Value::Array(values) => values.iter().map(weight_of_value).sum(),
-            Value::Object(members) => weight_of(members),
-        }
 }
 
 impl TokenCache {

@@ -17,7 +17,7 @@ use tokenward_core::{
 };
 
 use crate::{
-    cache::{TokenCache, weight_of},
+    cache::TokenCache,
     registry::{Idp, IdpKeys, NotFound, Registry, Seen, Source},
     telemetry::Verifications,
 };
@@ -188,7 +188,7 @@ impl Verifier {
         let token = checked(trace, "format", Token::parse(text, MAX_TOKEN_BYTES), || {
             format!("{} of at most {MAX_TOKEN_BYTES} bytes", text.len())
         })?;
-        let issuer = token.claims().issuer().filter(|issuer| terms.takes(issuer));
+        let issuer = token.claims().issuer().filter(|_| terms.takes(token.claims()));
         let idp = issuer.and_then(|issuer| self.registry.idp_by_issuer(tenant, issuer));
         let note = || match &idp {
             Some(idp) => format!("`{}` of tenant `{tenant}`", idp.name()),
@@ -333,14 +333,17 @@ impl Terms {
         self
     }
 
-    fn takes(&self, issuer: &str) -> bool {
-        let issuers = self.issuers.as_ref();
-        issuers.is_none_or(|issuers| issuers.iter().any(|one| one == issuer))
+    fn takes(&self, claims: &Claims) -> bool {
+        let Some(issuers) = &self.issuers else {
+            return true;
+        };
+        let issuer = claims.issuer().unwrap_or_default();
+        issuers.iter().any(|one| one == issuer)
     }
 
     /// Asks of a remembered token what the terms under which it was verified may not have asked.
     fn admit(&self, verified: &VerifiedToken) -> Result<(), Denial> {
-        if !self.takes(verified.issuer()) {
+        if !self.takes(verified.claims()) {
             return Err(Denial::IssuerUnknown);
         }
         match (verified.claims().confirmation(), self.binding) {
@@ -405,12 +408,10 @@ struct Chosen {
 /// A token that has passed every check, with the identity provider that vouches for it.
 pub struct VerifiedToken {
     idp: Arc<Idp>,
-    tenant: Arc<str>,
     token: Verified,
     key_until: Timestamp,
     generation: u64,
     marks: Option<Marks>,
-    claims_weight: u64,
     /// Civil times between which the claims hold, leeway included.
     valid: (Timestamp, Timestamp),
     kept: OnceLock<Arc<dyn Any + Send + Sync>>,
@@ -425,10 +426,8 @@ impl VerifiedToken {
                 policy.validity(token.claims())
             });
         Self {
-            tenant: idp.config().shared_tenant(),
             key_until: chosen.until,
             generation: chosen.generation,
-            claims_weight: weight_of(token.claims().all()),
             idp,
             token,
             marks,
@@ -449,18 +448,14 @@ impl VerifiedToken {
         key_holds && !self.idp.is_retired() && self.valid.0 <= wall && wall < self.valid.1
     }
 
-    pub(crate) const fn claims_weight(&self) -> u64 {
-        self.claims_weight
-    }
-
     pub(crate) fn shared_tenant(&self) -> Arc<str> {
-        Arc::clone(&self.tenant)
+        self.idp.config().shared_tenant()
     }
 
     /// The tenant whose issuer it is from.
     #[must_use]
     pub fn tenant(&self) -> &str {
-        &self.tenant
+        self.idp.config().tenant()
     }
 
     /// The identity provider that signed it.
@@ -528,7 +523,7 @@ impl VerifiedToken {
     ///
     /// [`Denial::ClaimRejected`] where they do not fit the type.
     pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T, Denial> {
-        let claims = serde_json::Value::Object(self.claims().all().clone());
+        let claims = serde_json::Value::Object(self.claims().to_map());
         serde_json::from_value(claims).map_err(|_| Denial::ClaimRejected)
     }
 }

@@ -2,13 +2,15 @@
 
 use std::{borrow::Cow, fmt, net::Ipv6Addr};
 
-use serde_json::Value;
-
 use super::{
     decision::Outcome,
     path::{self, Path},
 };
-use crate::{Denial, claims::Claims, session::TokenType};
+use crate::{
+    Denial,
+    claims::{Claim, Claims},
+    session::TokenType,
+};
 
 /// The longest host, in bytes (RFC 1035 section 2.3.4).
 const MAX_HOST: usize = 253;
@@ -297,7 +299,7 @@ pub enum ClaimValue {
 }
 
 impl ClaimValue {
-    fn is(&self, value: &Value) -> bool {
+    fn is(&self, value: Claim<'_>) -> bool {
         match self {
             Self::Text(text) => value.as_str() == Some(text),
             Self::Integer(number) => value.as_i64() == Some(*number),
@@ -328,14 +330,14 @@ pub struct ClaimTest {
 
 impl ClaimTest {
     fn holds(&self, claims: &Claims) -> bool {
-        let Some(value) = claims.all().get(&self.name) else {
+        let Some(value) = claims.get(&self.name) else {
             return false;
         };
         match &self.test {
             ValueTest::Equals(expected) => expected.is(value),
             ValueTest::Contains(expected) => value
                 .as_array()
-                .is_some_and(|elements| elements.iter().any(|element| expected.is(element))),
+                .is_some_and(|elements| elements.iter().any(|element| expected.is(element.into()))),
             ValueTest::AnyOf(expected) => expected.iter().any(|expected| expected.is(value)),
         }
     }

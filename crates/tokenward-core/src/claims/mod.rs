@@ -1,24 +1,32 @@
 //! The claims of a JWT (RFC 7519), typed where the RFC gives them a type.
 
+mod claim;
+mod members;
 mod numeric_date;
 
 use std::fmt;
 
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::{Denial, Timestamp, jose::json};
+use self::members::Members;
+use crate::{Denial, Timestamp};
+
+pub use self::claim::Claim;
 
 /// A claims set. `iss`, `sub` and `jti` are strings, `aud` a string or an array of strings, `exp`, `nbf` and `iat`
 /// finite numbers from 0 to the end of the year 9999, wherever they are present: a claim of the wrong type makes
 /// the token malformed, it never counts as absent.
 ///
 /// Has no `Debug` that shows values: claims are personal data.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 pub struct Claims {
-    all: Map<String, Value>,
+    all: Members,
     exp: Option<Timestamp>,
     nbf: Option<Timestamp>,
     iat: Option<Timestamp>,
+    /// Whether there is a `cnf`, which every use of a token asks.
+    is_bound: bool,
 }
 
 /// What `cnf` (RFC 7800) binds the token to.
@@ -48,23 +56,30 @@ impl Claims {
     /// # Errors
     /// [`Denial::TokenMalformed`] unless it is one strict JSON object with registered claims of their own types.
     pub fn parse(payload: &[u8]) -> Result<Self, Denial> {
-        let all = json::object(payload).map_err(|_| Denial::TokenMalformed)?;
+        let all = Members::parse(payload).map_err(|_| Denial::TokenMalformed)?;
         Self::typed(all).ok_or(Denial::TokenMalformed)
     }
 
-    fn typed(all: Map<String, Value>) -> Option<Self> {
-        let (mut exp, mut nbf, mut iat) = (None, None, None);
-        for (name, value) in &all {
-            match name.as_str() {
-                "iss" | "sub" | "jti" if !value.is_string() => return None,
+    fn typed(all: Members) -> Option<Self> {
+        let (mut exp, mut nbf, mut iat, mut is_bound) = (None, None, None, false);
+        for (name, value) in all.iter() {
+            match name {
+                "iss" | "sub" | "jti" if value.as_str().is_none() => return None,
                 "aud" if !is_audience(value) => return None,
                 "exp" => exp = Some(numeric_date::read(value)?),
                 "nbf" => nbf = Some(numeric_date::read(value)?),
                 "iat" => iat = Some(numeric_date::read(value)?),
+                "cnf" => is_bound = true,
                 _ => {}
             }
         }
-        Some(Self { all, exp, nbf, iat })
+        Some(Self {
+            all,
+            exp,
+            nbf,
+            iat,
+            is_bound,
+        })
     }
 
     /// `iss`.
@@ -87,11 +102,10 @@ impl Claims {
 
     /// `aud`: every audience, none where it is absent or an empty array.
     pub fn audiences(&self) -> impl Iterator<Item = &str> {
-        let (one, many) = match self.all.get("aud") {
-            Some(Value::Array(many)) => (None, many.as_slice()),
-            one => (one, &[][..]),
-        };
-        one.into_iter().chain(many).filter_map(Value::as_str)
+        let aud = self.get("aud");
+        let many = aud.and_then(Claim::as_array).unwrap_or_default();
+        let one = aud.and_then(Claim::as_str);
+        one.into_iter().chain(many.iter().filter_map(Value::as_str))
     }
 
     /// `exp`, to the millisecond, rounded down.
@@ -116,12 +130,16 @@ impl Claims {
     /// array, or the words of an `scp` string. They are compared whole. A claim of another type grants nothing,
     /// and so does an array with anything but strings in it.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
-        let (words, elements) = match (self.all.get("scope"), self.all.get("scp")) {
-            (Some(Value::String(words)), _) | (None, Some(Value::String(words))) => (words.as_str(), &[][..]),
-            (None, Some(Value::Array(elements))) if elements.iter().all(Value::is_string) => {
-                ("", elements.as_slice())
-            }
-            _ => ("", &[][..]),
+        let granted = match self.get("scope") {
+            Some(scope) => scope.as_str().map(Claim::String),
+            None => self.get("scp"),
+        };
+        let words = granted.and_then(Claim::as_str).unwrap_or_default();
+        let elements = granted.and_then(Claim::as_array).unwrap_or_default();
+        let elements = if elements.iter().all(Value::is_string) {
+            elements
+        } else {
+            &[]
         };
         let words = words.split(' ').filter(|word| !word.is_empty());
         words.chain(elements.iter().filter_map(Value::as_str))
@@ -145,7 +163,7 @@ impl Claims {
     /// what is not understood is not nobody.
     pub fn actors(&self) -> Result<Vec<Actor>, Denial> {
         let mut actors = Vec::new();
-        let mut next = self.all.get("act");
+        let mut next = self.get("act");
         while let Some(act) = next {
             let members = act.as_object().ok_or(Denial::ClaimRejected)?;
             let text = |name| match members.get(name) {
@@ -157,7 +175,7 @@ impl Claims {
                 issuer: text("iss")?,
                 subject: text("sub")?,
             });
-            next = members.get("act");
+            next = members.get("act").map(Claim::from);
         }
         Ok(actors)
     }
@@ -171,39 +189,90 @@ impl Claims {
     /// `cnf`: what the presenter has to prove possession of.
     #[must_use]
     pub fn confirmation(&self) -> Confirmation<'_> {
-        let Some(cnf) = self.all.get("cnf") else {
+        if !self.is_bound {
             return Confirmation::None;
-        };
-        match cnf.as_object().map(|methods| (methods.len(), methods.get("jkt"))) {
+        }
+        let cnf = self.get("cnf").and_then(Claim::as_object);
+        match cnf.map(|methods| (methods.len(), methods.get("jkt"))) {
             Some((1, Some(Value::String(jkt)))) => Confirmation::Jkt(jkt),
             _ => Confirmation::Other,
         }
     }
 
-    /// Every claim.
+    /// The claim of this name, which is not a path: a dot or a slash in it means nothing.
     #[must_use]
-    pub const fn all(&self) -> &Map<String, Value> {
-        &self.all
+    pub fn get(&self, name: &str) -> Option<Claim<'_>> {
+        self.all.get(name)
+    }
+
+    /// Every claim, in the order of their names.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, Claim<'_>)> {
+        self.all.iter()
+    }
+
+    /// A copy of every claim. To write them as JSON needs none: they are [`Serialize`].
+    #[must_use]
+    pub fn to_map(&self) -> Map<String, Value> {
+        (&self.all).into()
+    }
+
+    /// About how many bytes of memory they take beside the value itself, on the high side.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.all.bytes()
     }
 
     /// A claim that is a string; None where it is absent or of another type.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        self.all.get(name).and_then(Value::as_str)
+        self.get(name)?.as_str()
     }
 }
 
-fn is_audience(value: &Value) -> bool {
+fn is_audience(value: Claim<'_>) -> bool {
     match value {
-        Value::String(_) => true,
-        Value::Array(many) => many.iter().all(Value::is_string),
-        _ => false,
+        Claim::String(_) => true,
+        value => value
+            .as_array()
+            .is_some_and(|many| many.iter().all(Value::is_string)),
+    }
+}
+
+impl PartialEq for Claims {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Serialize for Claims {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
     }
 }
 
 impl fmt::Debug for Claims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Claims")
-            .field("count", &self.all.len())
+            .field("count", &self.iter().len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_are_equal_whatever_their_order_and_spelling() {
+        let read = |text: &str| Claims::parse(text.as_bytes()).unwrap();
+        let claims = read(r#"{"sub":"a","exp":1,"roles":["b"]}"#);
+        assert!(claims == read(r#"{ "exp": 1, "roles": ["b"], "s\u0075b": "a" }"#));
+        for other in [
+            r#"{"sub":"b","exp":1,"roles":["b"]}"#,
+            r#"{"sub":"a","exp":1,"roles":["c"]}"#,
+            r#"{"sub":"a","exp":1,"role":["b"]}"#,
+            r#"{"sub":"a","exp":1}"#,
+        ] {
+            assert!(claims != read(other), "{other}");
+        }
     }
 }

@@ -1,15 +1,14 @@
 //! `NumericDate` (RFC 7519 section 2).
 
-use serde_json::Value;
-
+use super::Claim;
 use crate::Timestamp;
 
 /// The first second after the year 9999: nothing honest lies beyond, and RFC 3339 cannot write it.
 const END: i64 = 253_402_300_800;
 
 /// A number of seconds since the epoch, from 0 to the end of the year 9999; fractions are kept to the millisecond.
-pub(super) fn read(value: &Value) -> Option<Timestamp> {
-    let Value::Number(number) = value else {
+pub(super) fn read(value: Claim<'_>) -> Option<Timestamp> {
+    let Claim::Number(number) = value else {
         return None;
     };
     if let Some(secs) = number.as_i64() {
@@ -44,7 +43,11 @@ mod tests {
             (json!(-0.0), 0),
             (json!(253_402_300_799_u64), 253_402_300_799_000),
         ] {
-            assert_eq!(read(&value).map(Timestamp::as_millis), Some(millis), "{value}");
+            assert_eq!(
+                read((&value).into()).map(Timestamp::as_millis),
+                Some(millis),
+                "{value}"
+            );
         }
     }
 
@@ -62,7 +65,7 @@ mod tests {
             json!([1]),
             json!({}),
         ] {
-            assert_eq!(read(&value), None, "{value}");
+            assert_eq!(read((&value).into()), None, "{value}");
         }
     }
 }

@@ -57,17 +57,18 @@ impl<'a> Jws<'a> {
         token: &'a [u8],
         read: impl FnOnce(&[u8]) -> Result<(Header, K), Denial>,
     ) -> Option<Result<(Self, K), Denial>> {
-        let last = token.iter().rposition(|byte| *byte == b'.')?;
-        let signing_input = token.get(..last)?;
-        let first = signing_input.iter().position(|byte| *byte == b'.')?;
+        // Of other characters than those of base64url nothing would decode.
+        let token = std::str::from_utf8(token).ok()?;
+        let (signing_input, signature) = token.rsplit_once('.')?;
         // A further dot lies in the payload, and fails to decode there.
-        let payload = base64url::decode(signing_input.get(first + 1..)?)?;
-        let signature = base64url::decode(token.get(last + 1..)?)?;
-        let header = base64url::decode(signing_input.get(..first)?)?;
+        let (header, payload) = signing_input.split_once('.')?;
+        let payload = base64url::decode(payload.as_bytes())?;
+        let signature = base64url::decode(signature.as_bytes())?;
+        let header = base64url::decode(header.as_bytes())?;
         Some(read(&header).map(|(header, key)| {
             let jws = Self {
                 header,
-                signing_input,
+                signing_input: signing_input.as_bytes(),
                 payload,
                 signature,
             };

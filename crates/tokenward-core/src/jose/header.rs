@@ -19,8 +19,8 @@ pub const MAX_KID_BYTES: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     alg: Algorithm,
-    kid: Option<String>,
-    typ: Option<String>,
+    kid: Option<Box<str>>,
+    typ: Option<Box<str>>,
 }
 
 impl Header {
@@ -73,8 +73,8 @@ impl Header {
         };
         let header = Self {
             alg: Algorithm::parse(&alg).ok_or(Denial::AlgNotAllowed)?,
-            kid: members.kid.map(Cow::into_owned),
-            typ: members.typ.map(Cow::into_owned),
+            kid: members.kid.map(Box::from),
+            typ: members.typ.map(Box::from),
         };
         let jwk = match members.jwk {
             JwkMember::Refused => None,

@@ -13,7 +13,10 @@ use std::{
 
 use self::shard::{Fingerprint, Inserted, Kept, Shard, hour_of};
 use super::Rule;
-use crate::{Denial, Timestamp, claims::Claims};
+use crate::{
+    Denial, Timestamp,
+    claims::{Claim, Claims},
+};
 
 /// So many that ten million records are thirteen thousand in each: who forgets those of one that have ended, or makes room in
 /// it, holds the others up for some tens of microseconds.
@@ -161,15 +164,12 @@ impl Index {
     #[must_use]
     pub fn marks(&self, issuer: &str, claims: &Claims, kid: Option<&str>) -> Marks {
         let mark = |kind, name: Option<&str>| name.map(|name| self.fingerprint(kind, issuer, name));
-        let parent = claims.all().get("parent_jti").and_then(|parent| parent.as_str());
+        let parent = claims.get("parent_jti").and_then(Claim::as_str);
         Marks {
             token: mark(Kind::Token, claims.token_id()),
             family: mark(Kind::Family, parent.or(claims.token_id())),
             subject: mark(Kind::Subject, claims.subject()),
-            session: mark(
-                Kind::Session,
-                claims.all().get("sid").and_then(|sid| sid.as_str()),
-            ),
+            session: mark(Kind::Session, claims.get("sid").and_then(Claim::as_str)),
             key: mark(Kind::Key, kid),
             issuer: self.fingerprint(Kind::Issuer, issuer, ""),
             issued_at: claims.issued_at(),

@@ -5,7 +5,10 @@ use std::{fmt, time::Duration};
 use serde_json::{Map, Value};
 
 use super::claims::RESERVED;
-use crate::{claims::Claims, jose::json};
+use crate::{
+    claims::{Claim, Claims},
+    jose::json,
+};
 
 /// Characters of a user's id.
 const MAX_USER_ID: usize = 256;
@@ -148,29 +151,29 @@ impl PairRequest {
     /// What a pair was asked for whose parent has these claims. None where they do not say it.
     #[must_use]
     pub fn of_parent(claims: &Claims) -> Option<Self> {
-        let all = claims.all();
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        let audience = match all.get("child_aud")? {
-            Value::Array(many) => many.iter().map(text).collect::<Option<_>>()?,
-            one => vec![text(one)?],
+        let text = |value: Claim<'_>| value.as_str().map(str::to_owned);
+        let audience = claims.get("child_aud")?;
+        let audience = match audience.as_array() {
+            Some(many) => many.iter().map(|one| text(one.into())).collect::<Option<_>>()?,
+            None => vec![text(audience)?],
         };
-        let custom = all.iter().filter(|(name, _)| !RESERVED.contains(&name.as_str()));
+        let custom = claims.iter().filter(|(name, _)| !RESERVED.contains(name));
         let profile = Profile {
-            user_id: text(all.get("user_id")?)?,
-            network: text(all.get("network")?)?,
-            rate_limit: all.get("rate_limit")?.as_u64()?.try_into().ok()?,
-            scope: all.get("scope").and_then(text),
+            user_id: text(claims.get("user_id")?)?,
+            network: text(claims.get("network")?)?,
+            rate_limit: claims.get("rate_limit")?.as_u64()?.try_into().ok()?,
+            scope: claims.get("scope").and_then(text),
             audience,
             claims: custom
-                .map(|(name, value)| (name.clone(), value.clone()))
+                .map(|(name, value)| (name.to_owned(), value.to_value()))
                 .collect(),
         };
         Some(Self {
             profile,
             parent_lifetime: claims.expires_at()?.since(claims.issued_at()?).as_secs(),
-            child_lifetime: all.get("child_expires_in")?.as_u64()?,
+            child_lifetime: claims.get("child_expires_in")?.as_u64()?,
             include_child: false,
-            auto_renew: all.get("auto_renew")?.as_bool()?,
+            auto_renew: claims.get("auto_renew")?.as_bool()?,
         })
     }
 }

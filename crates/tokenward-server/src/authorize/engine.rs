@@ -206,7 +206,6 @@ impl Accepted {
     fn token_type(&self) -> TokenType {
         let named = || {
             self.claims()
-                .all()
                 .get("token_type")?
                 .as_str()
                 .and_then(TokenType::named)

@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header::CONNECTION};
-use serde_json::Value;
-use tokenward_core::{Denial, claims::Claims};
+use tokenward_core::{
+    Denial,
+    claims::{Claim, Claims},
+};
 
 const SUBJECT: HeaderName = HeaderName::from_static("x-tokenward-subject");
 const ISSUER: HeaderName = HeaderName::from_static("x-tokenward-issuer");
@@ -118,7 +120,7 @@ impl Identity {
             }
         }
         for (name, claim) in &self.mapped {
-            if let Some(text) = claims.all().get(claim).and_then(text) {
+            if let Some(text) = claims.get(claim).and_then(text) {
                 headers.push((name.clone(), encode(&text)?));
             }
         }
@@ -147,11 +149,11 @@ fn spellings(name: &HeaderName) -> Vec<HeaderName> {
 }
 
 /// A string as it is, anything else as JSON. Null is no value.
-fn text(value: &Value) -> Option<String> {
+fn text(value: Claim<'_>) -> Option<String> {
     match value {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        other => Some(other.to_string()),
+        Claim::Null => None,
+        Claim::String(text) => Some(text.to_owned()),
+        other => Some(other.to_value().to_string()),
     }
 }
 
@@ -257,9 +259,9 @@ mod tests {
             (serde_json::json!(true), Some("true")),
             (serde_json::json!(["a", "b"]), Some("[\"a\",\"b\"]")),
             (serde_json::json!({"a": 1}), Some("{\"a\":1}")),
-            (Value::Null, None),
+            (serde_json::json!(null), None),
         ] {
-            assert_eq!(text(&value).as_deref(), expected);
+            assert_eq!(text((&value).into()).as_deref(), expected);
         }
     }
 

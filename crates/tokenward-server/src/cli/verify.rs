@@ -121,7 +121,7 @@ fn report(outcome: &Outcome, checks: Option<&[Check]>, now: Timestamp) -> Value 
             "alg": verified.alg().name(),
             "kid": verified.kid(),
             "key": verified.key().to_string(),
-            "claims": verified.claims().all(),
+            "claims": verified.claims(),
         }),
         Err(denial) => json!({
             "valid": false,

@@ -4,7 +4,7 @@ use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 use tokenward_core::{
-    claims::Claims,
+    claims::{Claim, Claims},
     session::{Lifetimes, Profile},
 };
 
@@ -106,6 +106,6 @@ pub(super) fn may_end(credential: &Credential, claims: &Claims) -> bool {
 }
 
 fn is_minted_by(credential: &Credential, claims: &Claims) -> bool {
-    let client = claims.all().get("client_id").and_then(|client| client.as_str());
+    let client = claims.get("client_id").and_then(Claim::as_str);
     client == Some(credential.name.as_str())
 }

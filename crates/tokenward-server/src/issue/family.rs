@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokenward_core::{
     Denial, Timestamp, Verified,
-    claims::Claims,
+    claims::{Claim, Claims},
     jose::{MAX_TOKEN_BYTES, Token},
     revocation::Marks,
     session::{Kin, PairRequest, Profile, RENEWALS, Stamp, TokenId, first_renewal, next_renewal},
@@ -279,7 +279,7 @@ impl TokenService {
         ) else {
             return Ok(false);
         };
-        let client = claims.all().get("client_id").and_then(Value::as_str);
+        let client = claims.get("client_id").and_then(Claim::as_str);
         let template = Template::of(
             client.unwrap_or_default(),
             &request,

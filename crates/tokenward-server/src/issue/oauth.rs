@@ -64,7 +64,7 @@ async fn introspect(State(service): State<TokenService>, request: Request) -> Re
         // And nothing more: not even whether it ever was one (RFC 7662 section 2.2).
         return axum::Json(json!({ "active": false })).into_response();
     };
-    let mut answer = claims.all().clone();
+    let mut answer = claims.to_map();
     // What RFC 7662 section 2.2 means by the name is how a token is presented (RFC 6749 section 7.1). That of our claim is told by
     // another one.
     let _ = match token_type {

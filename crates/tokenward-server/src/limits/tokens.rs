@@ -6,7 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use tokenward_core::{Clock, Denial, claims::Claims, limit::Rate};
+use tokenward_core::{
+    Clock, Denial,
+    claims::{Claim, Claims},
+    limit::Rate,
+};
 
 use super::{Exceeding, Table};
 
@@ -59,7 +63,7 @@ impl Tokens {
     /// Children share the limit of their parent, or a renewal would buy a new one; what has no id shares that of its
     /// subject.
     fn key(&self, claims: &Claims) -> u64 {
-        let parent = claims.all().get("parent_jti").and_then(|parent| parent.as_str());
+        let parent = claims.get("parent_jti").and_then(Claim::as_str);
         let name = match parent.or(claims.token_id()) {
             Some(id) => ("id", id),
             None => ("sub", claims.subject().unwrap_or_default()),
@@ -69,7 +73,7 @@ impl Tokens {
 }
 
 fn rate(claims: &Claims) -> Result<Option<Rate>, Denial> {
-    let Some(claim) = claims.all().get("rate_limit") else {
+    let Some(claim) = claims.get("rate_limit") else {
         return Ok(None);
     };
     let count = claim.as_u64().filter(|count| *count > 0);

@@ -27,7 +27,7 @@ async fn forgetful() -> (World, Arc<Counted>) {
 /// What a token claims.
 fn claims(token: &str) -> Value {
     let token = tokenward_core::jose::Token::parse(token, tokenward_core::jose::MAX_TOKEN_BYTES).unwrap();
-    Value::Object(token.claims().all().clone())
+    Value::Object(token.claims().to_map())
 }
 
 #[tokio::test]
