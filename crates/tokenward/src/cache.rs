@@ -10,7 +10,7 @@ use quick_cache::{Equivalent, Weighter, sync::Cache};
 use crate::verifier::{KEPT_BYTES, VerifiedToken};
 
 /// What an entry costs beside its token and its claims, and what may be kept with it. An estimate on the high side.
-const OVERHEAD: u64 = 1_024 + KEPT_BYTES as u64;
+const OVERHEAD: u64 = 640 + KEPT_BYTES as u64;
 
 /// As many characters of a token's end as are 192 bits of its signature.
 const SIGNED: usize = 32;
