@@ -185,21 +185,20 @@ pub(super) fn read(text: &Arc<str>, budget: &mut Budget) -> Element {
     let jwk = Jwk(&members);
     let outcome = jwk.key(text, budget);
     let leaked = match outcome {
-        Err(SkipReason::PrivateMaterial) => jwk.material(budget).ok(),
+        Err(SkipReason::PrivateMaterial) => jwk.examined(budget).ok(),
         _ => None,
     };
     Element {
         kid: jwk.kid().ok().flatten().map(str::to_owned),
         outcome,
-        leaked: leaked.map(|material| material.thumbprint),
+        leaked: leaked.map(|material| material.thumbprint()),
     }
 }
 
 /// The material of a public key that was found good before, as the verifier takes it.
 pub(super) fn material(text: &str) -> Option<Vec<u8>> {
     let members = json::object(text.as_bytes()).ok()?;
-    let material = Jwk(&members).material(&mut Budget::Examined).ok()?;
-    Some(material.bytes)
+    Some(Jwk(&members).material().ok()?.bytes())
 }
 
 /// Reads a JWK that may be symmetric, since it does not come from a fetched set.
@@ -243,13 +242,13 @@ impl<'a> Jwk<'a> {
         }
         let kid = checked_kid(self.kid()?)?;
         let alg = self.text("alg")?;
-        let material = self.material(budget)?;
+        let material = self.examined(budget)?;
         let permitted = match alg {
-            None => material.permitted,
+            None => material.permitted(),
             Some(name) => {
                 let alg = Algorithm::parse(name).ok_or(SkipReason::UnsupportedAlg)?;
                 let pinned = AlgorithmSet::only(alg);
-                if !pinned.is_subset(material.permitted) {
+                if !pinned.is_subset(material.permitted()) {
                     return Err(SkipReason::AlgorithmMismatch);
                 }
                 pinned
@@ -259,9 +258,9 @@ impl<'a> Jwk<'a> {
         Ok(Key::public(
             kid,
             permitted,
-            material.thumbprint,
+            material.thumbprint(),
             Arc::clone(text),
-            material.signature_len,
+            material.signature_len(),
         ))
     }
 
@@ -269,43 +268,40 @@ impl<'a> Jwk<'a> {
         PRIVATE_MEMBERS.iter().any(|name| self.0.contains_key(*name))
     }
 
+    /// The public half, with its arithmetic checked as far as `budget` wants it.
+    fn examined(&self, budget: &mut Budget) -> Result<Material, SkipReason> {
+        let material = self.material()?;
+        budget.examine(&material)?;
+        Ok(material)
+    }
+
     /// The public half.
-    fn material(&self, budget: &mut Budget) -> Result<Material, SkipReason> {
+    fn material(&self) -> Result<Material, SkipReason> {
         match self.text("kty")?.ok_or(SkipReason::MemberMissing)? {
-            "RSA" => self.rsa(budget),
-            "EC" => self.ec(budget),
-            "OKP" => self.okp(budget),
+            "RSA" => self.rsa(),
+            "EC" => self.ec(),
+            "OKP" => self.okp(),
             _ => Err(SkipReason::UnsupportedKty),
         }
     }
 
-    fn rsa(&self, budget: &mut Budget) -> Result<Material, SkipReason> {
+    fn rsa(&self) -> Result<Material, SkipReason> {
         if self.text("n")?.is_some_and(|n| n.len() > rsa::MAX_MODULUS_TEXT) {
             return Err(SkipReason::RsaTooLarge);
         }
-        let (modulus, exponent) = (self.bytes("n")?, self.bytes("e")?);
-        let key = rsa::PublicKey::new(&modulus, &exponent)?;
-        let bytes = key.to_der();
-        budget.examine(Algorithm::Rs256, &bytes, SkipReason::RsaModulus)?;
-        Ok(Material {
-            permitted: AlgorithmSet::RSA,
-            thumbprint: Thumbprint::of(&format!(
-                r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#,
-                base64url::encode(key.exponent),
-                base64url::encode(key.modulus)
-            )),
-            signature_len: key.modulus.len(),
-            bytes,
-        })
+        Ok(Material::Rsa(rsa::PublicKey::new(
+            self.bytes("n")?,
+            self.bytes("e")?,
+        )?))
     }
 
-    fn ec(&self, budget: &mut Budget) -> Result<Material, SkipReason> {
+    fn ec(&self) -> Result<Material, SkipReason> {
         let crv = self.text("crv")?.ok_or(SkipReason::MemberMissing)?;
-        let (algorithm, len) = match crv {
-            "P-256" => (Algorithm::Es256, 32),
-            "P-384" => (Algorithm::Es384, 48),
-            "P-521" => (Algorithm::Es512, 66),
-            "secp256k1" => (Algorithm::Es256K, 32),
+        let (crv, algorithm, len) = match crv {
+            "P-256" => ("P-256", Algorithm::Es256, 32),
+            "P-384" => ("P-384", Algorithm::Es384, 48),
+            "P-521" => ("P-521", Algorithm::Es512, 66),
+            "secp256k1" => ("secp256k1", Algorithm::Es256K, 32),
             _ => return Err(SkipReason::UnsupportedCrv),
         };
         let (x, y) = (self.bytes("x")?, self.bytes("y")?);
@@ -313,43 +309,21 @@ impl<'a> Jwk<'a> {
         if x.len() != len || y.len() != len {
             return Err(SkipReason::CoordinateLength);
         }
-        let mut bytes = vec![4];
-        bytes.extend_from_slice(&x);
-        bytes.extend_from_slice(&y);
-        budget.examine(algorithm, &bytes, SkipReason::PointNotOnCurve)?;
-        Ok(Material {
-            permitted: AlgorithmSet::only(algorithm),
-            thumbprint: Thumbprint::of(&format!(
-                r#"{{"crv":"{crv}","kty":"EC","x":"{}","y":"{}"}}"#,
-                base64url::encode(&x),
-                base64url::encode(&y)
-            )),
-            signature_len: len * 2,
-            bytes,
-        })
+        Ok(Material::Ec { crv, algorithm, x, y })
     }
 
-    fn okp(&self, budget: &mut Budget) -> Result<Material, SkipReason> {
+    fn okp(&self) -> Result<Material, SkipReason> {
         if self.text("crv")?.ok_or(SkipReason::MemberMissing)? != "Ed25519" {
             return Err(SkipReason::UnsupportedCrv);
         }
-        let bytes = self.bytes("x")?;
-        if bytes.len() != 32 {
+        let x = self.bytes("x")?;
+        if x.len() != 32 {
             return Err(SkipReason::CoordinateLength);
         }
-        if is_small_order(&bytes) {
+        if is_small_order(&x) {
             return Err(SkipReason::SmallOrderPoint);
         }
-        budget.examine(Algorithm::EdDsa, &bytes, SkipReason::PointNotOnCurve)?;
-        Ok(Material {
-            permitted: AlgorithmSet::only(Algorithm::EdDsa),
-            thumbprint: Thumbprint::of(&format!(
-                r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#,
-                base64url::encode(&bytes)
-            )),
-            signature_len: 64,
-            bytes,
-        })
+        Ok(Material::Ed25519(x))
     }
 
     /// `use` and `key_ops`, each of which alone can rule verification out (RFC 7517 sections 4.2 and 4.3).
@@ -394,20 +368,77 @@ impl<'a> Jwk<'a> {
     }
 }
 
-/// Checked key material and what follows from its type and curve.
-struct Material {
-    permitted: AlgorithmSet,
-    thumbprint: Thumbprint,
-    bytes: Vec<u8>,
-    signature_len: usize,
+/// Key material of the right form and size. What follows from it is worked out where it is needed.
+enum Material {
+    Rsa(rsa::PublicKey),
+    Ec {
+        crv: &'static str,
+        algorithm: Algorithm,
+        x: Vec<u8>,
+        y: Vec<u8>,
+    },
+    Ed25519(Vec<u8>),
+}
+
+impl Material {
+    /// The algorithms of its type and curve.
+    fn permitted(&self) -> AlgorithmSet {
+        match self {
+            Self::Rsa(_) => AlgorithmSet::RSA,
+            Self::Ec { algorithm, .. } => AlgorithmSet::only(*algorithm),
+            Self::Ed25519(_) => AlgorithmSet::only(Algorithm::EdDsa),
+        }
+    }
+
+    /// The one length that a signature can have, in bytes.
+    fn signature_len(&self) -> usize {
+        match self {
+            Self::Rsa(key) => key.modulus().len(),
+            Self::Ec { x, y, .. } => x.len() + y.len(),
+            Self::Ed25519(_) => 64,
+        }
+    }
+
+    fn thumbprint(&self) -> Thumbprint {
+        Thumbprint::of(&match self {
+            Self::Rsa(key) => format!(
+                r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#,
+                base64url::encode(key.exponent()),
+                base64url::encode(key.modulus())
+            ),
+            Self::Ec { crv, x, y, .. } => format!(
+                r#"{{"crv":"{crv}","kty":"EC","x":"{}","y":"{}"}}"#,
+                base64url::encode(x),
+                base64url::encode(y)
+            ),
+            Self::Ed25519(x) => format!(
+                r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#,
+                base64url::encode(x)
+            ),
+        })
+    }
+
+    /// As the verifier takes it.
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Rsa(key) => key.to_der(),
+            Self::Ec { x, y, .. } => [&[4], x.as_slice(), y].concat(),
+            Self::Ed25519(x) => x.clone(),
+        }
+    }
 }
 
 impl Budget {
-    /// Whether `bytes` are a key. Where they are not, that is for `fault`.
-    fn examine(&mut self, algorithm: Algorithm, bytes: &[u8], fault: SkipReason) -> Result<(), SkipReason> {
+    /// Whether `material` is a key.
+    fn examine(&mut self, material: &Material) -> Result<(), SkipReason> {
         let Self::Keys(left) = self else { return Ok(()) };
         *left = left.checked_sub(1).ok_or(SkipReason::OverLimit)?;
-        key::parse(algorithm, bytes).map(|_| ()).ok_or(fault)
+        let (algorithm, fault) = match material {
+            Material::Rsa(_) => (Algorithm::Rs256, SkipReason::RsaModulus),
+            Material::Ec { algorithm, .. } => (*algorithm, SkipReason::PointNotOnCurve),
+            Material::Ed25519(_) => (Algorithm::EdDsa, SkipReason::PointNotOnCurve),
+        };
+        key::parse(algorithm, &material.bytes()).map(|_| ()).ok_or(fault)
     }
 }
 

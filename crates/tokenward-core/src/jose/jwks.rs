@@ -149,18 +149,14 @@ impl KeySet {
     /// # Errors
     /// Only if the body as a whole is not a key set. One without any usable key is not an error here.
     pub fn parse(body: &[u8]) -> Result<Self, SetProblem> {
-        Self::read(body, Budget::Keys(MAX_KEYS))
+        Ok(Self::read(body, Budget::Keys(MAX_KEYS))?.0)
     }
 
-    fn read(body: &[u8], budget: Budget) -> Result<Self, SetProblem> {
-        let raw: &RawValue = serde_json::from_slice(body).map_err(|_| SetProblem::NotJson)?;
-        if !raw.get().starts_with('{') {
-            return Err(SetProblem::NotAnObject);
-        }
-        let keys = json::read(raw.get().as_bytes(), KeysMember).map_err(|fault| match fault {
-            Fault::Duplicate => SetProblem::DuplicateKeys,
-            Fault::Malformed => SetProblem::NotJson,
-        })?;
+    /// The set, and whether its body has other members than `keys`.
+    fn read(body: &[u8], budget: Budget) -> Result<(Self, bool), SetProblem> {
+        let body = str::from_utf8(body).map_err(|_| SetProblem::NotJson)?;
+        let Members { keys, others } =
+            json::read(body.as_bytes(), MembersOf).map_err(|fault| problem(body, fault))?;
         let keys = keys
             .filter(|keys| keys.get().starts_with('['))
             .ok_or(SetProblem::NoKeysArray)?;
@@ -177,7 +173,7 @@ impl KeySet {
         set.usable.shrink_to_fit();
         set.skipped.shrink_to_fit();
         set.served.shrink_to_fit();
-        Ok(set)
+        Ok((set, others))
     }
 
     /// The keys that verify, in document order.
@@ -334,7 +330,11 @@ impl KeySet {
     fn push(&mut self, text: &str, budget: &mut Budget) {
         let index = self.original_count;
         self.original_count += 1;
-        let json: Arc<str> = compact(text).into();
+        let json: Arc<str> = match text.bytes().any(is_blank) {
+            true => compact(text).into(),
+            // As it is kept, and as most issuers send it.
+            false => text.into(),
+        };
         let jwk::Element { kid, outcome, leaked } = jwk::read(&json, budget);
         self.leaked.extend(leaked);
         let key = match outcome {
@@ -401,26 +401,41 @@ impl FromIterator<Key> for KeySet {
     }
 }
 
-/// Finds the `keys` member of a set. Other members mean nothing here (RFC 7517 section 5).
-struct KeysMember;
+/// Why `body` is no key set, which reading its members stumbled over: whether it is JSON at all comes first.
+fn problem(body: &str, fault: Fault) -> SetProblem {
+    match (serde_json::from_str::<&RawValue>(body), fault) {
+        (Ok(json), _) if !json.get().starts_with('{') => SetProblem::NotAnObject,
+        (Ok(_), Fault::Duplicate) => SetProblem::DuplicateKeys,
+        (Ok(_), Fault::Malformed) | (Err(_), _) => SetProblem::NotJson,
+    }
+}
 
-impl<'de> Visitor<'de> for KeysMember {
-    type Value = Option<&'de RawValue>;
+/// The members of a set. Others than `keys` mean nothing here (RFC 7517 section 5).
+struct Members<'a> {
+    keys: Option<&'a RawValue>,
+    others: bool,
+}
+
+struct MembersOf;
+
+impl<'de> Visitor<'de> for MembersOf {
+    type Value = Members<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key set")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-        let mut keys = None;
+        let (mut keys, mut others) = (None, false);
         while let Some(name) = members.next_key_seed(Text)? {
             if name != "keys" {
                 members.next_value::<IgnoredAny>()?;
+                others = true;
             } else if keys.replace(members.next_value()?).is_some() {
                 return Err(json::duplicate());
             }
         }
-        Ok(keys)
+        Ok(Members { keys, others })
     }
 }
 
@@ -443,6 +458,11 @@ impl<'de> Visitor<'de> for Elements<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether it is a blank of JSON, wherever it stands.
+const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
 /// JSON text without the blanks between its tokens. Order and spelling stay, so that the bytes that are served

@@ -10,15 +10,15 @@ const MAX_BITS: usize = 8192;
 pub(super) const MAX_MODULUS_TEXT: usize = (MAX_BITS / 8 + 8).div_ceil(3) * 4;
 
 /// A modulus and exponent within the limits, without leading zeros.
-pub(super) struct PublicKey<'a> {
-    pub(super) modulus: &'a [u8],
-    pub(super) exponent: &'a [u8],
+pub(super) struct PublicKey {
+    modulus: Vec<u8>,
+    exponent: Vec<u8>,
 }
 
-impl<'a> PublicKey<'a> {
+impl PublicKey {
     /// Checks the numbers. Leading zero octets, which some issuers send against RFC 7518 section 6.3.1.1, are
     /// dropped first; the thumbprint is that of the shortest form.
-    pub(super) fn new(modulus: &'a [u8], exponent: &'a [u8]) -> Result<Self, SkipReason> {
+    pub(super) fn new(modulus: Vec<u8>, exponent: Vec<u8>) -> Result<Self, SkipReason> {
         let key = Self {
             modulus: without_leading_zeros(modulus),
             exponent: without_leading_zeros(exponent),
@@ -31,7 +31,7 @@ impl<'a> PublicKey<'a> {
         if bits > MAX_BITS {
             return Err(SkipReason::RsaTooLarge);
         }
-        if !is_odd(key.modulus) {
+        if !is_odd(&key.modulus) {
             return Err(SkipReason::RsaModulus);
         }
         // Odd, at least 3 and below 2^33: 1 verifies everything, and a long one only costs time.
@@ -41,19 +41,29 @@ impl<'a> PublicKey<'a> {
                 .iter()
                 .fold(0_u64, |e, byte| e << 8 | u64::from(*byte))
                 < 1 << 33;
-        if !small || !is_odd(key.exponent) || key.exponent == [1] {
+        if !small || !is_odd(&key.exponent) || key.exponent == [1] {
             return Err(SkipReason::RsaExponent);
         }
-        if has_roca_fingerprint(key.modulus) {
+        if has_roca_fingerprint(&key.modulus) {
             return Err(SkipReason::RsaRoca);
         }
         Ok(key)
     }
 
+    /// Big-endian, as long as it has to be.
+    pub(super) fn modulus(&self) -> &[u8] {
+        &self.modulus
+    }
+
+    /// Likewise.
+    pub(super) fn exponent(&self) -> &[u8] {
+        &self.exponent
+    }
+
     /// The `RSAPublicKey` of RFC 8017 appendix A.1.1 in DER.
     pub(super) fn to_der(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(self.modulus.len() + self.exponent.len() + 16);
-        for number in [self.modulus, self.exponent] {
+        for number in [&self.modulus, &self.exponent] {
             // A leading zero keeps the number positive.
             let sign = usize::from(number.first().is_some_and(|byte| *byte >= 0x80));
             push_head(&mut body, 0x02, number.len() + sign);
@@ -77,9 +87,10 @@ fn push_head(der: &mut Vec<u8>, tag: u8, len: usize) {
     }
 }
 
-fn without_leading_zeros(number: &[u8]) -> &[u8] {
+fn without_leading_zeros(mut number: Vec<u8>) -> Vec<u8> {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
-    number.get(zeros..).unwrap_or_default()
+    number.drain(..zeros);
+    number
 }
 
 fn is_odd(number: &[u8]) -> bool {
@@ -95,12 +106,25 @@ fn has_roca_fingerprint(modulus: &[u8]) -> bool {
         11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157, 3, 5, 7, 23, 29, 31, 41,
         43, 47, 59, 67, 83, 89, 101, 113, 131, 137, 139, 149,
     ];
-    PRIMES.into_iter().all(|prime| {
-        let residue = modulus
+    // One division of the long number for four primes: their product is below 2^32.
+    PRIMES.chunks(4).all(|primes| {
+        let residue = residue(modulus, primes.iter().product());
+        primes
             .iter()
-            .fold(0, |residue, byte| (residue << 8 | u32::from(*byte)) % prime);
-        is_power_of_65537(residue, prime)
+            .all(|prime| is_power_of_65537(residue % prime, *prime))
     })
+}
+
+/// The big-endian `number` modulo `divisor`.
+fn residue(number: &[u8], divisor: u32) -> u32 {
+    let divisor = u64::from(divisor);
+    // From its end, so that only the first word may be a short one.
+    let residue = number.rchunks(4).rev().fold(0, |residue, word| {
+        let word = word.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        (residue << 32 | word) % divisor
+    });
+    // Below a divisor of 32 bits.
+    u32::try_from(residue).unwrap_or_default()
 }
 
 fn is_power_of_65537(residue: u32, prime: u32) -> bool {
@@ -138,7 +162,7 @@ mod tests {
     }
 
     fn reason(modulus: &[u8], exponent: &[u8]) -> Option<SkipReason> {
-        PublicKey::new(modulus, exponent).err()
+        PublicKey::new(modulus.to_vec(), exponent.to_vec()).err()
     }
 
     #[test]
@@ -148,6 +172,19 @@ mod tests {
         let mut other = modulus;
         *other.last_mut().unwrap() ^= 2;
         assert_eq!(reason(&other, &[1, 0, 1]), None);
+    }
+
+    #[test]
+    fn residues_are_those_of_the_whole_number() {
+        let number = power_of_65537();
+        for divisor in [11_u32, 61, 149, 131 * 137 * 139 * 149] {
+            for len in 0..=number.len() {
+                let bytewise = number[..len].iter().fold(0, |residue, byte| {
+                    (residue << 8 | u64::from(*byte)) % u64::from(divisor)
+                });
+                assert_eq!(u64::from(super::residue(&number[..len], divisor)), bytewise);
+            }
+        }
     }
 
     #[test]
@@ -183,6 +220,6 @@ mod tests {
     fn leading_zeros_are_dropped() {
         let mut modulus = vec![0; 3];
         modulus.extend([0xff; 256]);
-        assert_eq!(PublicKey::new(&modulus, &[0, 3]).unwrap().modulus.len(), 256);
+        assert_eq!(PublicKey::new(modulus, vec![0, 3]).unwrap().modulus().len(), 256);
     }
 }

@@ -227,3 +227,58 @@ fn a_kept_key_that_was_damaged_verifies_nothing() {
     assert_eq!(kept.usable().len(), 1);
     assert!(!kept.usable()[0].verify(Algorithm::Es256, b"", &[1; 64]));
 }
+
+#[test]
+fn a_kept_set_is_judged_by_all_that_costs_little() {
+    let short = "A".repeat(169);
+    let bad = [
+        (
+            RSA.jwk_with(&json!({"n": format!("_{short}E")})),
+            SkipReason::RsaTooSmall,
+        ),
+        (RSA.jwk_with(&json!({"e": "AQ"})), SkipReason::RsaExponent),
+        (
+            RSA.jwk_with(&json!({"alg": "ES256"})),
+            SkipReason::AlgorithmMismatch,
+        ),
+        (RSA.jwk_with(&json!({"d": "AA"})), SkipReason::PrivateMaterial),
+        (EC.jwk_with(&json!({"x": "AQ"})), SkipReason::CoordinateLength),
+        (
+            ED.jwk_with(&json!({"x": "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"})),
+            SkipReason::SmallOrderPoint,
+        ),
+        (json!({"kty": "oct", "k": "AA"}), SkipReason::SymmetricMaterial),
+    ];
+    for (key, reason) in bad {
+        let body = json!({ "keys": [key] }).to_string();
+        let kept = KeySet::parse_kept(body.as_bytes()).unwrap();
+        assert!(kept.usable().is_empty(), "{reason}");
+        assert_eq!(kept.skipped()[0].reason, reason);
+    }
+}
+
+#[test]
+fn what_is_no_key_set_is_told_apart() {
+    for (body, code) in [
+        (&b"<html>"[..], "not_json"),
+        (b"", "not_json"),
+        (b"{\"keys\":[]", "not_json"),
+        (b"{\"keys\":[]}}", "not_json"),
+        (b"{\"keys\":[],\"x\":\"\xff\"}", "not_json"),
+        (b"\xef\xbb\xbf{\"keys\":[]}", "not_json"),
+        // Both faults: that it is no JSON comes first.
+        (b"{\"keys\":[],\"keys\":[]", "not_json"),
+        (b"{\"keys\":[],\"\\u006beys\":[]}", "duplicate_keys"),
+        (b" [{\"keys\":[]}]", "not_an_object"),
+        (b"null", "not_an_object"),
+        (b"{}", "no_keys_array"),
+        (b"{\"keys\":{}}", "no_keys_array"),
+    ] {
+        let problem = KeySet::parse(body).unwrap_err();
+        assert_eq!(problem.code(), code, "{}", body.escape_ascii());
+        assert_eq!(KeySet::parse_kept(body).unwrap_err(), problem);
+    }
+    for body in [" {\"keys\" : [ ] }\n", "{\"x\":{\"keys\":1},\"keys\":[]}"] {
+        assert!(KeySet::parse(body.as_bytes()).unwrap().usable().is_empty());
+    }
+}

@@ -1,7 +1,8 @@
 //! `tokenward serve`: run the server.
 
-use std::{error::Error as _, path::Path};
+use std::{error::Error as _, path::Path, thread};
 
+use tokenward::random;
 use tokio::runtime::Builder;
 
 use super::{Ending, Failure, runtime};
@@ -11,6 +12,11 @@ use crate::{
 };
 
 pub(super) fn run(file: Option<&Path>, dev: bool, environment: &Environment) -> Result<Ending, Failure> {
+    // The provider of randomness gathers it for as long as a large configuration is read, the first time that it is asked.
+    // Without the thread the first one who needs some waits.
+    let _ = thread::Builder::new()
+        .name("tokenward-random".to_owned())
+        .spawn(|| random::system().unit());
     let source = config::Source::new(file, dev, environment);
     let config::Reading { config, files } = source.read(None);
     let config =

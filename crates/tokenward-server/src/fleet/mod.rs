@@ -108,8 +108,9 @@ impl fmt::Display for FleetError {
 }
 
 impl Fleet {
-    /// Registers the identity providers of `config`, then the stored ones, and has a task of `tasks` change them from
-    /// then on. Snapshots that nothing uses any more are removed.
+    /// Registers the identity providers of `config`, and the stored ones, with the key sets that the store holds, and has
+    /// a task of `tasks` change them from then on. Snapshots that nothing uses any more are removed. Key sets that cannot be
+    /// read are no error: they are fetched then.
     ///
     /// # Errors
     ///
@@ -133,7 +134,13 @@ impl Fleet {
             max: config.max_dynamic_idps,
             known: Arc::clone(&known),
         };
-        worker.reload(config).await?;
+        // One reads the store while the other one reads the configuration.
+        let (restored, plan) = tokio::join!(worker.registry.restore(), worker.plan(&config));
+        match restored {
+            Ok(sets) => tracing::info!(sets, "key sets read from the store"),
+            Err(error) => tracing::warn!(%error, "stored key sets cannot be read; they are fetched"),
+        }
+        worker.take_over(&config, plan?).await?;
         if let Err(error) = worker.registry.discard_unclaimed().await {
             tracing::warn!(%error, "stored key sets that nothing uses any more cannot be removed");
         }
@@ -325,15 +332,22 @@ impl Worker {
     }
 
     async fn reload(&mut self, config: Arc<Config>) -> Result<Changed, FleetError> {
+        let plan = self.plan(&config).await?;
+        self.take_over(&config, plan).await
+    }
+
+    async fn plan(&self, config: &Arc<Config>) -> Result<Plan, FleetError> {
         let (registry, known, form) = (self.registry.clone(), Arc::clone(&self.known), self.form.clone());
-        let next = config.form();
-        let max = config.max_dynamic_idps;
+        let config = Arc::clone(config);
         // It reads up to 100,000 documents.
         let planned = spawn_blocking(move || Plan::of(&config, &form, &registry, &read(&known)));
-        let plan = planned
+        planned
             .await
             .map_err(|_| FleetError::Closed)?
-            .map_err(FleetError::Invalid)?;
+            .map_err(FleetError::Invalid)
+    }
+
+    async fn take_over(&mut self, config: &Config, plan: Plan) -> Result<Changed, FleetError> {
         if let Err(error) = self.registry.apply(plan.changes).await {
             if error.kind() != tokenward::ErrorKind::Store {
                 return Err(FleetError::Invalid(vec![Problem::of_whole(
@@ -354,8 +368,8 @@ impl Worker {
                 "a stored identity provider does not run"
             );
         }
-        self.form = next;
-        self.max = max;
+        self.form = config.form();
+        self.max = config.max_dynamic_idps;
         self.change(|known| {
             known.file = plan.file;
             for (name, stored) in &mut known.stored {

@@ -16,7 +16,7 @@ use crate::{
 
 /// What everything else stands on.
 pub(super) struct Ground {
-    /// With the key sets that the store holds, and no identity provider yet.
+    /// Without any identity provider yet.
     pub(super) registry: Registry,
     pub(super) ledger: Arc<dyn Ledger>,
     /// Where the store is shared, and its clock.
@@ -27,8 +27,8 @@ pub(super) struct Ground {
 ///
 /// # Errors
 ///
-/// If the store cannot be opened, or fetching cannot be set up. Key sets that cannot be read are no error: they are
-/// fetched then. Nor is a shared store that cannot be reached: there is a journal.
+/// If the store cannot be opened, or fetching cannot be set up. A shared store that cannot be reached is no error: there is
+/// a journal.
 pub(super) async fn ground(config: &Config) -> Result<Ground, Error> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let mut shared = None;
@@ -52,10 +52,6 @@ pub(super) async fn ground(config: &Config) -> Result<Ground, Error> {
     let registry = builder
         .build()
         .map_err(|error| Error::system("set up fetching", error))?;
-    match registry.restore().await {
-        Ok(sets) => tracing::info!(sets, "key sets read from the store"),
-        Err(error) => tracing::warn!(%error, "stored key sets cannot be read; they are fetched"),
-    }
     Ok(Ground {
         registry,
         ledger,

@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params};
 use tokenward_core::Timestamp;
 
 use crate::Snapshot;
 use crate::digest::{Digest, digest};
-
-const COLUMNS: &str =
-    "tenant, name, url, config_hash, body, etag, last_modified, fetched_at, upstream_max_age, digest";
 
 pub(super) fn put(connection: &Connection, snapshot: &Snapshot) -> rusqlite::Result<()> {
     let max_age = millis(snapshot.upstream_max_age);
@@ -45,25 +42,35 @@ pub(super) fn get(connection: &Connection, tenant: &str, name: &str) -> rusqlite
         .prepare_cached("SELECT rowid FROM snapshot WHERE tenant = ? AND name = ?")?
         .query_row([tenant, name], |row| row.get(0))
         .optional()?;
-    Ok(id.and_then(|id| load(connection, id)))
+    let Some(id) = id else { return Ok(None) };
+    Ok(load(&mut one(connection)?, id))
 }
 
 pub(super) fn load_all(connection: &Connection) -> rusqlite::Result<Vec<Snapshot>> {
     // The ids come from the index of the primary key, and each row is read by itself: a damaged page of the
     // table takes the rows on it with it, and no others.
-    let ids: Vec<i64> = connection
+    let mut ids: Vec<i64> = connection
         .prepare_cached("SELECT rowid FROM snapshot ORDER BY tenant, name")?
         .query_map([], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    Ok(ids.into_iter().filter_map(|id| load(connection, id)).collect())
+    // As they lie in the file.
+    ids.sort_unstable();
+    let mut select = one(connection)?;
+    let mut snapshots: Vec<_> = ids.into_iter().filter_map(|id| load(&mut select, id)).collect();
+    snapshots.sort_unstable_by(|one, other| (&one.tenant, &one.name).cmp(&(&other.tenant, &other.name)));
+    Ok(snapshots)
+}
+
+fn one(connection: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
+    connection.prepare_cached(
+        "SELECT tenant, name, url, config_hash, body, etag, last_modified, fetched_at, upstream_max_age, digest \
+         FROM snapshot WHERE rowid = ?",
+    )
 }
 
 /// `None`, with a warning, where the row cannot be read or is not what was written.
-fn load(connection: &Connection, id: i64) -> Option<Snapshot> {
-    let row = connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM snapshot WHERE rowid = ?"))
-        .and_then(|mut select| select.query_row([id], read));
-    match row {
+fn load(select: &mut CachedStatement<'_>, id: i64) -> Option<Snapshot> {
+    match select.query_row([id], read) {
         Ok((snapshot, true)) => Some(snapshot),
         Ok((snapshot, false)) => {
             let Snapshot { tenant, name, .. } = snapshot;
@@ -84,17 +91,18 @@ fn load(connection: &Connection, id: i64) -> Option<Snapshot> {
 
 /// The snapshot, and whether its digest matches.
 fn read(row: &Row<'_>) -> rusqlite::Result<(Snapshot, bool)> {
-    let max_age: Option<i64> = row.get("upstream_max_age")?;
-    let stored: Digest = row.get("digest")?;
+    // By the places in [`one`]: names would be looked for in each of very many rows.
+    let max_age: Option<i64> = row.get(8)?;
+    let stored: Digest = row.get(9)?;
     let snapshot = Snapshot {
-        tenant: row.get("tenant")?,
-        name: row.get("name")?,
-        url: row.get("url")?,
-        config_hash: row.get("config_hash")?,
-        body: row.get("body")?,
-        etag: row.get("etag")?,
-        last_modified: row.get("last_modified")?,
-        fetched_at: Timestamp::from_millis(row.get("fetched_at")?),
+        tenant: row.get(0)?,
+        name: row.get(1)?,
+        url: row.get(2)?,
+        config_hash: row.get(3)?,
+        body: row.get(4)?,
+        etag: row.get(5)?,
+        last_modified: row.get(6)?,
+        fetched_at: Timestamp::from_millis(row.get(7)?),
         upstream_max_age: max_age
             .and_then(|age| u64::try_from(age).ok())
             .map(Duration::from_millis),

@@ -107,6 +107,7 @@ impl RegistryBuilder {
             series: Series::default(),
             stop,
             driver: Mutex::default(),
+            runtime: runtime.clone(),
         });
         let driver = Driver::new(
             Arc::clone(&inner),

@@ -43,8 +43,20 @@ pub(super) struct Inbox {
 impl Inbox {
     /// Asks the driver to look at `source` again.
     pub(super) fn poke(&self, source: &Arc<Source>) {
-        if !source.poked.swap(true, Ordering::AcqRel) {
-            lock(&self.waiting).push(Arc::clone(source));
+        self.poke_all(std::iter::once(source));
+    }
+
+    /// The same for many, which it takes in together.
+    pub(super) fn poke_all<'a>(&self, sources: impl Iterator<Item = &'a Arc<Source>>) {
+        let mut waiting = lock(&self.waiting);
+        let before = waiting.len();
+        waiting.extend(
+            sources
+                .filter(|source| !source.poked.swap(true, Ordering::AcqRel))
+                .cloned(),
+        );
+        if waiting.len() > before {
+            drop(waiting);
             self.wake.notify_one();
         }
     }

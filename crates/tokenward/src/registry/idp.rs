@@ -60,6 +60,14 @@ impl Idp {
         &self.config
     }
 
+    /// Where its keys are fetched, if they are.
+    pub(super) fn source(&self) -> Option<&Arc<Source>> {
+        match &self.keys {
+            IdpKeys::Fixed(_) | IdpKeys::Given(_) => None,
+            IdpKeys::Fetched(source) => Some(source),
+        }
+    }
+
     /// Its keys as they are now. None where it has a shared secret: that is never shown.
     #[must_use]
     pub fn view(&self) -> Option<Arc<View>> {

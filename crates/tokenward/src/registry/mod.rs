@@ -6,6 +6,7 @@ mod flight;
 mod health;
 mod idp;
 mod keep;
+mod kept;
 mod places;
 mod search;
 mod shards;
@@ -24,8 +25,9 @@ use std::{
 };
 
 use tokenward_core::Clock;
-use tokenward_store::{Snapshot, Snapshots};
+use tokenward_store::Snapshots;
 use tokio::{
+    runtime::Handle,
     sync::{broadcast, watch},
     task::JoinHandle,
 };
@@ -40,9 +42,10 @@ use self::{
     driver::Inbox,
     health::Tally,
     keep::Turns,
+    kept::Kept,
     shards::Index,
     sharing::Silence,
-    tenants::{Generation, Tenants, UNARRANGED},
+    tenants::{Generation, Tenant, Tenants, UNARRANGED},
 };
 pub(crate) use self::{
     idp::IdpKeys,
@@ -92,6 +95,7 @@ pub(crate) struct Inner {
     series: Series,
     stop: watch::Sender<bool>,
     driver: Mutex<Option<JoinHandle<()>>>,
+    runtime: Handle,
 }
 
 struct Writer {
@@ -99,7 +103,7 @@ struct Writer {
     next_id: u64,
     parts: Parts,
     /// Snapshots that were read at start and wait for their identity provider to be registered.
-    restored: HashMap<(String, String), Snapshot>,
+    restored: HashMap<(String, String), Kept>,
 }
 
 impl Default for Writer {
@@ -149,18 +153,12 @@ impl Registry {
     pub fn register(&self, config: IdpConfig) -> Result<Arc<Idp>, Error> {
         let (tenant, name) = (config.shared_tenant(), config.shared_name());
         let mut writer = lock(&self.inner.writer);
-        let config = [config];
+        let config = vec![config];
         self.inner.admissible(&config, &HashSet::new())?;
-        let [config] = config;
         let replaced = self.inner.put(&mut writer, config);
-        if let Some(old) = &replaced {
-            self.inner.by_issuer.remove(old);
-        }
         let registered = self.existing(&tenant, &name);
         drop(writer);
-        if let Some(old) = &replaced {
-            self.inner.wake_retired(old);
-        }
+        self.inner.wake_retired(replaced.iter());
         registered
     }
 
@@ -174,11 +172,11 @@ impl Registry {
         let inner = &self.inner;
         let old = {
             let _writer = lock(&inner.writer);
-            inner
-                .take(tenant, name)
-                .ok_or_else(|| Error::not_found(tenant, name))?
+            let old = self.existing(tenant, name)?;
+            inner.take(std::slice::from_ref(&old));
+            old
         };
-        inner.wake_retired(&old);
+        inner.wake_retired(std::iter::once(&old));
         inner.keep(tenant, name).await.map_err(store_error)
     }
 
@@ -202,23 +200,15 @@ impl Registry {
             inner.admissible(&changes.register, &gone)?;
             // What comes is there before what goes is gone, and an issuer has its new provider before it loses
             // the old one.
-            let replaced: Vec<_> = changes
-                .register
-                .into_iter()
-                .filter_map(|config| inner.put(&mut writer, config))
-                .collect();
-            for old in &replaced {
-                inner.by_issuer.remove(old);
-            }
+            let replaced = inner.put(&mut writer, changes.register);
             let removed: Vec<_> = gone
                 .iter()
-                .filter_map(|(tenant, name)| inner.take(tenant, name))
+                .filter_map(|(tenant, name)| inner.by_name.get(tenant, name))
                 .collect();
+            inner.take(&removed);
             (replaced, removed)
         };
-        for old in replaced.iter().chain(&removed) {
-            inner.wake_retired(old);
-        }
+        inner.wake_retired(replaced.iter().chain(&removed));
         inner
             .keep_all(removed.iter().map(|idp| idp.shared_name()).collect())
             .await
@@ -349,10 +339,8 @@ impl Registry {
         };
         let all = snapshots.load_all().await.map_err(store_error)?;
         let count = all.len();
-        lock(&self.inner.writer).restored = all
-            .into_iter()
-            .map(|snapshot| ((snapshot.tenant.clone(), snapshot.name.clone()), snapshot))
-            .collect();
+        let kept = kept::read_all(all, &self.inner.runtime).await;
+        lock(&self.inner.writer).restored = kept;
         Ok(count)
     }
 
@@ -466,76 +454,95 @@ impl Inner {
         Ok(())
     }
 
-    /// Registers `config`, and gives the registration that it replaces, which is still in the index of issuers
-    /// unless the new one has the same. The caller holds the writer and has looked whether it is admissible.
-    fn put(&self, writer: &mut Writer, mut config: IdpConfig) -> Option<Arc<Idp>> {
-        config.share(&mut writer.parts);
-        let old = self.by_name.get(config.tenant(), config.name());
-        if old.as_ref().is_some_and(|old| *old.config == config) {
-            return None;
+    /// Registers `configs` as one change, and gives the registrations that they replace. The caller holds the writer and
+    /// has looked whether they are admissible.
+    fn put(&self, writer: &mut Writer, configs: Vec<IdpConfig>) -> Vec<Arc<Idp>> {
+        let mut tenants = HashMap::new();
+        let (mut made, mut replaced) = (Vec::with_capacity(configs.len()), Vec::new());
+        for mut config in configs {
+            config.share(&mut writer.parts);
+            let old = self.by_name.get(config.tenant(), config.name());
+            if old.as_ref().is_some_and(|old| *old.config == config) {
+                continue;
+            }
+            let tenant = tenants
+                .entry(config.shared_tenant())
+                .or_insert_with_key(|tenant| self.tenants.open(tenant));
+            made.push(self.make(writer, config, tenant, old.as_deref()));
+            replaced.extend(old);
         }
+        // A new one is found before the old one counts no more, so that nobody finds none.
+        self.by_issuer.insert(made.iter());
+        self.by_name.insert(made.iter());
+        self.by_issuer.remove(replaced.iter());
+        for old in &replaced {
+            old.retire(self, self.by_name.get(old.tenant(), old.name()).as_deref());
+        }
+        for idp in &made {
+            // What is verified here and shown by whoever gave the keys is none of those that are listed.
+            if let Some(tenant) = tenants.get(idp.tenant())
+                && !matches!(idp.keys, IdpKeys::Given(_))
+            {
+                tenant.insert(idp);
+            }
+        }
+        for tenant in tenants.values() {
+            self.note_change(tenant.generation());
+        }
+        self.inbox.poke_all(made.iter().filter_map(|idp| idp.source()));
+        replaced
+    }
+
+    /// A registration that is to stand in place of `old`.
+    fn make(&self, writer: &mut Writer, config: IdpConfig, tenant: &Tenant, old: Option<&Idp>) -> Arc<Idp> {
         let id = writer.next_id();
         let config = Arc::new(config);
-        let tenant = self.tenants.open(&config.shared_tenant());
         let keys = match config.keys() {
             Keys::Secret(key) => IdpKeys::Fixed(Arc::clone(key)),
             Keys::Given(keys) => IdpKeys::Given(Arc::clone(keys)),
             Keys::Url(_) | Keys::Discovered(_) => {
-                let kept = old.as_ref().and_then(|old| match &old.keys {
-                    IdpKeys::Fetched(source) if old.config.same_source(&config) => Some(Arc::clone(source)),
-                    _ => None,
-                });
-                IdpKeys::Fetched(match kept {
+                let same = old.filter(|old| old.config.same_source(&config));
+                IdpKeys::Fetched(match same.and_then(Idp::source) {
                     Some(source) => {
                         source.reconfigure(self, &config);
-                        source
+                        Arc::clone(source)
                     }
                     None => {
-                        let snapshot = writer
+                        let kept = writer
                             .restored
                             .remove(&(config.tenant().to_owned(), config.name().to_owned()))
-                            .filter(|snapshot| snapshot.config_hash == config.source_hash());
+                            .filter(|kept| kept.config_hash == config.source_hash());
                         let generation = Arc::clone(tenant.generation());
-                        Arc::new(Source::new(id, Arc::clone(&config), generation, self, snapshot))
+                        Arc::new(Source::new(id, Arc::clone(&config), generation, self, kept))
                     }
                 })
             }
         };
-        let idp = Arc::new(Idp {
+        Arc::new(Idp {
             config,
-            place: AtomicU64::new(old.as_ref().map_or(id, |old| old.place())),
+            place: AtomicU64::new(old.map_or(id, Idp::place)),
             retired: AtomicBool::new(false),
             clock: Arc::clone(&self.clock),
             keys,
-        });
-        if let Some(old) = &old {
-            old.retire(self, Some(&idp));
-        }
-        self.by_issuer.insert(&idp);
-        self.by_name.insert(&idp);
-        // What is verified here and shown by whoever gave the keys is none of those that are listed.
-        if !matches!(idp.keys, IdpKeys::Given(_)) {
-            tenant.insert(&idp);
-        }
-        self.note_change(tenant.generation());
-        if let IdpKeys::Fetched(source) = &idp.keys {
-            self.inbox.poke(source);
-        }
-        old
+        })
     }
 
-    /// Removes a registration, and gives it. The caller holds the writer.
-    fn take(&self, tenant: &str, name: &str) -> Option<Arc<Idp>> {
-        let old = self.by_name.get(tenant, name)?;
-        old.retire(self, None);
-        self.by_issuer.remove(&old);
-        self.by_name.remove(&old);
-        if let Some(tenant) = self.tenants.get(tenant) {
-            tenant.remove(&old);
-            self.note_change(tenant.generation());
+    /// Removes registrations. The caller holds the writer.
+    fn take(&self, gone: &[Arc<Idp>]) {
+        self.by_issuer.remove(gone.iter());
+        self.by_name.remove(gone.iter());
+        let mut tenants = HashMap::new();
+        for old in gone {
+            old.retire(self, None);
+            if let Some(tenant) = self.tenants.get(old.tenant()) {
+                tenant.remove(old);
+                tenants.insert(old.tenant(), tenant);
+            }
         }
-        self.tenants.close(tenant);
-        Some(old)
+        for (name, tenant) in tenants {
+            self.note_change(tenant.generation());
+            self.tenants.close(name);
+        }
     }
 
     /// Something of the tenant with this generation changed.
@@ -546,13 +553,10 @@ impl Inner {
         self.changed.send_replace(now);
     }
 
-    /// Lets the driver forget the source of a registration that nothing refers to any more.
-    fn wake_retired(&self, old: &Idp) {
-        if let IdpKeys::Fetched(source) = &old.keys
-            && source.is_retired()
-        {
-            self.inbox.poke(source);
-        }
+    /// Lets the driver forget the sources of registrations that nothing refers to any more.
+    fn wake_retired<'a>(&self, old: impl Iterator<Item = &'a Arc<Idp>>) {
+        let sources = old.filter_map(|idp| idp.source());
+        self.inbox.poke_all(sources.filter(|source| source.is_retired()));
     }
 }
 

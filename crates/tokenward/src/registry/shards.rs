@@ -41,32 +41,55 @@ impl Index {
         shard.load().find(hash, |idp| self.is(idp, tenant, text)).cloned()
     }
 
-    /// Puts `idp` in, in place of what had the same key.
-    pub(super) fn insert(&self, idp: &Arc<Idp>) {
-        let Some(text) = (self.text)(idp) else { return };
-        let tenant = idp.tenant();
-        let Some((hash, shard)) = self.place(tenant, text) else {
-            return;
-        };
-        let mut table = HashTable::clone(&shard.load());
-        match table.find_mut(hash, |other| self.is(other, tenant, text)) {
-            Some(slot) => *slot = Arc::clone(idp),
-            None => {
-                table.insert_unique(hash, Arc::clone(idp), |other| self.hash(other));
+    /// Puts each of `idps` in, in place of what had the same key.
+    pub(super) fn insert<'a>(&self, idps: impl Iterator<Item = &'a Arc<Idp>>) {
+        self.change(idps, |table, hash, idp| {
+            let (tenant, text) = (idp.tenant(), (self.text)(idp).unwrap_or_default());
+            match table.find_mut(hash, |other| self.is(other, tenant, text)) {
+                Some(slot) => *slot = Arc::clone(idp),
+                None => {
+                    table.insert_unique(hash, Arc::clone(idp), |other| self.hash(other));
+                }
             }
-        }
-        shard.store(Arc::new(table));
+        });
     }
 
-    /// Takes `idp` out, if it is the one under its key.
-    pub(super) fn remove(&self, idp: &Arc<Idp>) {
-        let Some(text) = (self.text)(idp) else { return };
-        let Some((hash, shard)) = self.place(idp.tenant(), text) else {
-            return;
-        };
-        let mut table = HashTable::clone(&shard.load());
-        if let Ok(entry) = table.find_entry(hash, |other| Arc::ptr_eq(other, idp)) {
-            entry.remove();
+    /// Takes each of `idps` out, if it is the one under its key.
+    pub(super) fn remove<'a>(&self, idps: impl Iterator<Item = &'a Arc<Idp>>) {
+        let there = idps.filter(|idp| {
+            let text = (self.text)(idp).unwrap_or_default();
+            self.get(idp.tenant(), text)
+                .is_some_and(|other| Arc::ptr_eq(&other, idp))
+        });
+        self.change(there, |table, hash, idp| {
+            if let Ok(entry) = table.find_entry(hash, |other| Arc::ptr_eq(other, idp)) {
+                entry.remove();
+            }
+        });
+    }
+
+    /// Changes the entries of `idps`. Many cost one copy of each part that they are in.
+    fn change<'a>(
+        &self,
+        idps: impl Iterator<Item = &'a Arc<Idp>>,
+        change: impl Fn(&mut HashTable<Arc<Idp>>, u64, &Arc<Idp>),
+    ) {
+        let mut placed: Vec<_> = idps
+            .filter_map(|idp| {
+                let hash = self.hasher.hash_one((idp.tenant(), (self.text)(idp)?));
+                Some((part(hash), hash, idp))
+            })
+            .collect();
+        // A stable sort: of two with one key, the later one stays.
+        placed.sort_by_key(|(part, ..)| *part);
+        for same in placed.chunk_by(|(one, ..), (other, ..)| one == other) {
+            let Some(shard) = same.first().and_then(|(part, ..)| self.shards.get(*part)) else {
+                continue;
+            };
+            let mut table = HashTable::clone(&shard.load());
+            for (_, hash, idp) in same {
+                change(&mut table, *hash, idp);
+            }
             shard.store(Arc::new(table));
         }
     }
@@ -81,9 +104,7 @@ impl Index {
 
     fn place(&self, tenant: &str, text: &str) -> Option<(u64, &ArcSwap<HashTable<Arc<Idp>>>)> {
         let hash = self.hasher.hash_one((tenant, text));
-        // The upper half picks the part, so that the lower one still spreads well inside it.
-        let part = usize::try_from(hash >> 32).unwrap_or(0) % SHARDS;
-        Some((hash, self.shards.get(part)?))
+        Some((hash, self.shards.get(part(hash))?))
     }
 
     fn is(&self, idp: &Idp, tenant: &str, text: &str) -> bool {
@@ -94,4 +115,9 @@ impl Index {
         self.hasher
             .hash_one((idp.tenant(), (self.text)(idp).unwrap_or_default()))
     }
+}
+
+/// The upper half picks the part, so that the lower one still spreads well inside it.
+fn part(hash: u64) -> usize {
+    usize::try_from(hash >> 32).unwrap_or(0) % SHARDS
 }

@@ -18,10 +18,8 @@ use http::{
 use tokenward_core::{
     Timestamp,
     freshness::{
-        CacheHeaders, Cause, Entry, FetchPlan, Finished, Outcome, Restored, State, Status, Upstream,
-        Validators, View,
+        CacheHeaders, Cause, Entry, FetchPlan, Finished, Outcome, State, Status, Upstream, Validators, View,
     },
-    jose::KeySet,
 };
 use tokenward_store::Snapshot;
 use tokio::sync::Notify;
@@ -30,6 +28,7 @@ use url::Url;
 use super::{
     Inner,
     health::{FAILING, KEYLESS_REQUIRED, Marks, UNTRIED},
+    kept::{self, Kept},
     lock,
     places::Standing,
     tenants::Generation,
@@ -77,16 +76,16 @@ impl Source {
         config: Arc<IdpConfig>,
         generation: Generation,
         inner: &Inner,
-        snapshot: Option<Snapshot>,
+        kept: Option<Kept>,
     ) -> Self {
         let now = inner.clock.steady();
-        let resolved = snapshot
+        let resolved = kept
             .as_ref()
             .filter(|_| config.url().is_none())
-            .and_then(|snapshot| Url::parse(&snapshot.url).ok());
+            .and_then(|kept| Url::parse(&kept.url).ok());
         // It may be another's, which only the shared store has.
         let mut adopted = false;
-        let entry = match snapshot.and_then(restored) {
+        let entry = match kept.and_then(|kept| kept::told(kept.restored)) {
             Some(restored) => {
                 adopted = inner.shared_store().is_some();
                 Entry::restored(config.shared_settings(), restored, now, inner.random.unit())
@@ -293,7 +292,7 @@ impl Source {
             return Some(plan);
         }
         let found_at = Url::parse(&snapshot.url).ok();
-        let Some(restored) = restored(snapshot) else {
+        let Some(restored) = kept::restored(snapshot) else {
             return Some(plan);
         };
         let mut left = None;
@@ -492,28 +491,6 @@ fn upstream(headers: &HeaderMap, received: Timestamp) -> Upstream {
         expires: text(headers, EXPIRES),
     };
     Upstream::read(&headers, received)
-}
-
-/// Reads a snapshot. One that does not hold is as good as none.
-fn restored(snapshot: Snapshot) -> Option<Restored> {
-    let keys = KeySet::parse_kept(&snapshot.body)
-        .inspect_err(|problem| {
-            telemetry::snapshot_failed("a stored key set is damaged; it is fetched first", problem);
-        })
-        .ok()?;
-    Some(Restored {
-        digest: keys.digest(),
-        keys,
-        fetched_at: snapshot.fetched_at,
-        validators: Validators {
-            etag: snapshot.etag,
-            last_modified: snapshot.last_modified,
-        },
-        upstream: Upstream {
-            max_age: snapshot.upstream_max_age,
-            remaining: snapshot.upstream_max_age,
-        },
-    })
 }
 
 #[cfg(test)]

@@ -247,3 +247,64 @@ async fn health_counts_what_is_not_as_it_should_be() {
     world.registry.purge("t", "good").await.unwrap();
     assert_eq!(health().untried, 0, "it was tried once");
 }
+
+#[tokio::test]
+async fn many_at_once_are_one_change_each_is_found_and_what_was_there_stays() {
+    let world = World::new();
+    let named = |n: usize, issuer: &str| idp("t", &format!("i{n}"), issuer, "a");
+    let issuer = |n: usize| format!("issuer-{n}");
+    world
+        .registry
+        .apply(register((0..2_000).map(|n| named(n, &issuer(n)))))
+        .await
+        .unwrap();
+    let kept = world.registry.idp("t", "i1000").unwrap();
+    let replaced = world.registry.idp("t", "i1").unwrap();
+    let removed = world.registry.idp("t", "i1999").unwrap();
+    let generation = world.registry.generation();
+    // Some with another issuer, some with the issuer that another one had, some new.
+    let changes = Changes {
+        register: (0..500)
+            .map(|n| {
+                named(
+                    n,
+                    &if n % 2 == 0 {
+                        issuer(n + 1)
+                    } else {
+                        format!("other-{n}")
+                    },
+                )
+            })
+            .chain((2_000..2_500).map(|n| named(n, &issuer(n))))
+            .chain([named(1_000, &issuer(1_000))])
+            .collect(),
+        unregister: (1_500..2_000)
+            .map(|n| ("t".to_owned(), format!("i{n}")))
+            .collect(),
+    };
+    world.registry.apply(changes).await.unwrap();
+    let moved = world.registry.generation() - generation;
+    assert_eq!(moved, 2, "once for what came, and once for what went");
+    let by_issuer = |issuer: &str| {
+        let found = world.registry.idp_by_issuer("t", issuer)?;
+        assert!(!found.is_retired(), "{issuer}");
+        Some(found.name().to_owned())
+    };
+    for n in 0..2_500 {
+        let name = format!("i{n}");
+        assert_eq!(
+            world.registry.idp("t", &name).is_some(),
+            !(1_500..2_000).contains(&n)
+        );
+        let expected = match n {
+            0..500 if n % 2 == 0 => None,
+            0..500 => Some(format!("i{}", n - 1)),
+            1_500..2_000 => None,
+            _ => Some(name),
+        };
+        assert_eq!(by_issuer(&issuer(n)), expected, "{n}");
+    }
+    assert_eq!(by_issuer("other-499").as_deref(), Some("i499"));
+    assert_eq!(world.registry.count("t"), 2_000);
+    assert!(replaced.is_retired() && removed.is_retired() && !kept.is_retired());
+}

@@ -186,6 +186,46 @@ async fn a_damaged_snapshot_counts_as_none_and_is_told() {
 }
 
 #[tokio::test]
+async fn many_snapshots_come_back_and_a_damaged_one_takes_no_other_with_it() {
+    let store = Arc::new(Memory::new());
+    let first = World::with_snapshots(Some(Arc::clone(&store) as _));
+    let key = TestKey::es256(0);
+    first.serve("a", &[&key]);
+    // The same source under other names.
+    let idp = |name: &str| IdpConfig::at(name, "https://a.example/jwks".parse().unwrap(), None).unwrap();
+    first.registry.register(idp("a")).unwrap();
+    first.clock.run_for(Duration::from_millis(1)).await;
+    first.registry.shutdown().await;
+    let pattern = store.get("default", "a").await.unwrap().unwrap();
+    let name = |n: usize| format!("idp{n}");
+    for n in 0..300 {
+        let mut snapshot = Snapshot {
+            name: name(n),
+            ..pattern.clone()
+        };
+        if n == 150 {
+            snapshot.body.truncate(20);
+        }
+        store.put(&snapshot).await.unwrap();
+    }
+    let second = World::with_snapshots(Some(Arc::clone(&store) as _));
+    assert_eq!(second.registry.restore().await.unwrap(), 301);
+    let idps = (0..300).map(|n| idp(&name(n)));
+    second
+        .registry
+        .apply(tokenward::Changes {
+            register: idps.collect(),
+            ..tokenward::Changes::default()
+        })
+        .await
+        .unwrap();
+    for n in 0..300 {
+        let idp = second.registry.idp("default", &name(n)).unwrap();
+        assert_eq!(idp.has_keys(), n != 150, "{n}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_store_the_calls_do_nothing() {
     let world = World::with_snapshots(None);
     let registry = &world.registry;

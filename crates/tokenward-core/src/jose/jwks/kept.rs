@@ -93,7 +93,10 @@ impl KeySet {
     /// # Errors
     /// As [`KeySet::parse`].
     pub fn parse_kept(body: &[u8]) -> Result<Self, SetProblem> {
-        let mut set = Self::read(body, Budget::Examined)?;
+        let (mut set, more) = Self::read(body, Budget::Examined)?;
+        if !more {
+            return Ok(set);
+        }
         let beside: Beside = serde_json::from_slice(body).map_err(|_| SetProblem::NotJson)?;
         for unserved in beside.skipped {
             let reason = UNSERVED
