@@ -47,6 +47,8 @@ pub(super) fn get(connection: &Connection, tenant: &str, name: &str) -> rusqlite
 }
 
 pub(super) fn load_all(connection: &Connection) -> rusqlite::Result<Vec<Snapshot>> {
+    // Otherwise each row takes the file's locks, and gives them back.
+    let _reading = connection.unchecked_transaction()?;
     // The ids come from the index of the primary key, and each row is read by itself: a damaged page of the
     // table takes the rows on it with it, and no others.
     let mut ids: Vec<i64> = connection
