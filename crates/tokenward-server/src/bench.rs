@@ -2,15 +2,16 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, middleware::from_fn_with_state};
+use axum::Router;
 use tokenward::{Clock, StoreError, Verifier};
 use tokenward_store::Ledger;
 
 use crate::{
     authorize::{self, Engine},
     config,
-    http::{Observer, observe},
+    http::Observer,
     revocation::Revocations,
+    telemetry::Requests,
 };
 
 /// What is spoken on a listener.
@@ -36,7 +37,7 @@ pub async fn serve(address: SocketAddr, spoken: Spoken, routes: Router) -> std::
 /// If the defaults are no configuration.
 pub fn authorize(verifier: Verifier, clock: Arc<dyn Clock>) -> Router {
     let (engine, observer, cache_max_age) = parts(verifier, clock);
-    authorize::routes(engine, cache_max_age).layer(from_fn_with_state(observer, observe))
+    authorize::routes(engine, cache_max_age, &observer)
 }
 
 /// The same for Envoy's gRPC service.
@@ -45,7 +46,7 @@ pub fn authorize(verifier: Verifier, clock: Arc<dyn Clock>) -> Router {
 /// If the defaults are no configuration.
 pub fn check(verifier: Verifier, clock: Arc<dyn Clock>) -> Router {
     let (engine, observer, _) = parts(verifier, clock);
-    authorize::grpc_routes(engine, Arc::clone(&observer.proxies)).layer(from_fn_with_state(observer, observe))
+    authorize::grpc_routes(engine, &observer)
 }
 
 /// Records metrics from now on, as the program does.
@@ -66,7 +67,7 @@ pub async fn revocations(ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>) -> Resu
     Ok(revocations.index().len())
 }
 
-fn parts(verifier: Verifier, clock: Arc<dyn Clock>) -> (Arc<Engine>, Observer, Duration) {
+fn parts(verifier: Verifier, clock: Arc<dyn Clock>) -> (Arc<Engine>, Arc<Observer>, Duration) {
     #[expect(
         clippy::expect_used,
         reason = "a benchmark of what cannot be configured measures nothing"
@@ -83,10 +84,15 @@ fn parts(verifier: Verifier, clock: Arc<dyn Clock>) -> (Arc<Engine>, Observer, D
     );
     let observer = Observer {
         listener: "public",
+        requests: Requests::new("public"),
         clock,
         proxies: Arc::default(),
         max_body: usize::MAX,
         log: false,
     };
-    (Arc::new(engine), observer, config.authorize.cache_max_age)
+    (
+        Arc::new(engine),
+        Arc::new(observer),
+        config.authorize.cache_max_age,
+    )
 }

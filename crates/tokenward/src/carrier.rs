@@ -233,7 +233,12 @@ pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'
     if values.next().is_some() {
         return Err(Denial::RequestMalformed);
     }
-    value.to_str().map(Some).map_err(|_| Denial::RequestMalformed)
+    // Without a way out in the middle, so that many bytes are looked at together.
+    let visible = value.as_bytes().iter().fold(true, |all, byte| {
+        all & (matches!(byte, b' '..=b'~') | (*byte == b'\t'))
+    });
+    let text = std::str::from_utf8(value.as_bytes()).ok().filter(|_| visible);
+    text.map(Some).ok_or(Denial::RequestMalformed)
 }
 
 /// `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`, RFC 6750 section 2.1.
@@ -241,7 +246,8 @@ fn is_b64token(token: &str) -> bool {
     let body = token.trim_end_matches('=');
     // Without a way out in the middle, so that many bytes are looked at together.
     let all = body.bytes().fold(true, |all, byte| {
-        all & (byte.is_ascii_alphanumeric() | matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/'))
+        // Between `-` and `9` stand `.`, `/` and the digits, and nothing else.
+        all & ((byte | 0x20).is_ascii_lowercase() | matches!(byte, b'-'..=b'9' | b'_' | b'~' | b'+'))
     });
     all && !body.is_empty()
 }
@@ -255,7 +261,7 @@ mod tests {
     fn headers(values: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for value in values {
-            headers.append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+            headers.append(AUTHORIZATION, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         headers
     }
@@ -274,12 +280,26 @@ mod tests {
             ("Bearer a,Bearer b", Err(Denial::RequestMalformed)),
             ("Basic x, Bearer b", Err(Denial::RequestMalformed)),
             ("Bearer\tabc", Ok(None)),
+            ("Basic ~ !", Ok(None)),
+            ("Basic \u{e9}", Err(Denial::RequestMalformed)),
             ("Bearer a=b", Err(Denial::RequestMalformed)),
             ("Bearer a;q=1", Err(Denial::RequestMalformed)),
         ] {
             assert_eq!(bearer(&headers(&[value])), expected, "{value:?}");
         }
         assert_eq!(bearer(&headers(&[])), Ok(None));
+    }
+
+    #[test]
+    fn a_token_is_of_the_bytes_of_its_grammar() {
+        const OTHERS: &str = "-._~+/";
+        for byte in 0..=u8::MAX {
+            let character = char::from(byte);
+            let allowed = byte.is_ascii_alphanumeric() || OTHERS.contains(character);
+            // As the last character it may be one that pads.
+            let token = format!("{}{character}a", "x".repeat(40));
+            assert_eq!(is_b64token(&token), allowed, "{byte}");
+        }
     }
 
     #[test]

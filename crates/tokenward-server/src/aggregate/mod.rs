@@ -19,15 +19,16 @@ use std::{
 
 use axum::{
     Router,
-    extract::{Path, State, rejection::PathRejection},
-    middleware::map_response,
+    extract::{FromRequestParts as _, Path, RawPathParams, Request, rejection::PathRejection},
+    handler::Handler as _,
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
-    routing::{MethodRouter, get},
+    routing::get_service,
 };
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use quick_cache::{Weighter, sync::Cache};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use quick_cache::{Equivalent, Weighter, sync::Cache};
 use tokenward::{DEFAULT_TENANT, Registry};
-use tokenward_core::{Timestamp, jose::KeySet};
+use tokenward_core::{Timestamp, freshness::View, jose::KeySet};
 
 pub(crate) use self::status::Detail;
 use self::{
@@ -38,7 +39,10 @@ use self::{
 };
 use crate::{
     config::{self, WellKnown},
-    http::{bad_request, internal, not_found, unavailable},
+    http::{
+        Answered, Caller, Handler, Observer, bad_request, internal, not_found, observe, observed,
+        unavailable, wrong_method,
+    },
     signer::Signer,
     telemetry::TenantSeries,
 };
@@ -87,8 +91,43 @@ struct Swept {
 
 /// The prepared set of one identity provider.
 struct Single {
+    /// What it was made of.
+    view: Arc<View>,
+    max_keys: usize,
     keys: Arc<KeySet>,
-    body: Prepared,
+    body: Arc<Prepared>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A tenant and a name in it, as a request says them.
+#[derive(Clone, Copy, Hash)]
+struct Named<'a>(&'a str, &'a str);
+
+impl Equivalent<(Arc<str>, Arc<str>)> for Named<'_> {
+    fn equivalent(&self, (tenant, name): &(Arc<str>, Arc<str>)) -> bool {
+        self.0 == &**tenant && self.1 == &**name
+    }
+}
+
+/// What is at a path of keys.
+#[derive(Clone, Copy)]
+enum Asked {
+    Merged,
+    ByName,
+    NoName,
+    Own,
+    Single,
+    Metadata,
+    /// Of an issuer whose path follows the well-known name.
+    MetadataOf,
+    /// Whether scripts of other origins may ask.
+    Preflight,
+}
+
+/// What answers there.
+struct At {
+    aggregate: Aggregate,
+    asked: Asked,
 }
 
 #[derive(Clone)]
@@ -116,40 +155,46 @@ impl Aggregate {
         }))
     }
 
-    /// The key endpoints, open to scripts of any origin.
-    pub(crate) fn keys(&self) -> Router {
-        Router::new()
-            .route("/jwks.json", keys(get(merged)))
-            .route("/jwks/all", keys(get(merged)))
-            .route("/.well-known/jwks.json", keys(self.well_known()))
-            .route("/jwks", keys(get(by_name)))
-            .route("/jwks/", keys(get(no_name)))
-            .route("/jwks/self", keys(get(own)))
-            .route("/jwks/{idp}", keys(get(single)))
-            .route("/.well-known/openid-configuration", keys(get(metadata)))
-            .route(
-                "/.well-known/openid-configuration/{*path}",
-                keys(get(metadata_of)),
-            )
-            .route("/.well-known/oauth-authorization-server", keys(get(metadata)))
-            .route(
+    /// The key endpoints, open to scripts of any origin, with `observer` in front of each.
+    pub(crate) fn keys(&self, observer: &Arc<Observer>) -> Router {
+        let at = |route, asked| {
+            let aggregate = self.clone();
+            observed(observer, route, At { aggregate, asked })
+        };
+        let mut routes = Router::new();
+        for (route, asked) in [
+            ("/jwks.json", Asked::Merged),
+            ("/jwks/all", Asked::Merged),
+            ("/.well-known/jwks.json", self.well_known()),
+            ("/jwks", Asked::ByName),
+            ("/jwks/", Asked::NoName),
+            ("/jwks/self", Asked::Own),
+            ("/jwks/{idp}", Asked::Single),
+            ("/.well-known/openid-configuration", Asked::Metadata),
+            ("/.well-known/openid-configuration/{*path}", Asked::MetadataOf),
+            ("/.well-known/oauth-authorization-server", Asked::Metadata),
+            (
                 "/.well-known/oauth-authorization-server/{*path}",
-                keys(get(metadata_of)),
-            )
-            .route("/tenants/{tenant}/jwks.json", keys(get(merged)))
-            .route("/tenants/{tenant}/jwks/all", keys(get(merged)))
-            .route("/tenants/{tenant}/jwks", keys(get(by_name)))
-            .route("/tenants/{tenant}/jwks/", keys(get(no_name)))
-            .route("/tenants/{tenant}/jwks/{idp}", keys(get(single)))
-            .route_layer(map_response(cross_origin))
-            .with_state(self.clone())
+                Asked::MetadataOf,
+            ),
+            ("/tenants/{tenant}/jwks.json", Asked::Merged),
+            ("/tenants/{tenant}/jwks/all", Asked::Merged),
+            ("/tenants/{tenant}/jwks", Asked::ByName),
+            ("/tenants/{tenant}/jwks/", Asked::NoName),
+            ("/tenants/{tenant}/jwks/{idp}", Asked::Single),
+        ] {
+            let methods = get_service(at(route, asked)).options_service(at(route, Asked::Preflight));
+            routes = routes.route(route, methods);
+        }
+        let refused = wrong_method.layer(from_fn_with_state(Arc::clone(observer), observe));
+        routes.method_not_allowed_fallback(refused)
     }
 
     /// What those who know only the host find. Whoever verifies our tokens there must not trust keys of others.
-    fn well_known(&self) -> MethodRouter<Self> {
+    fn well_known(&self) -> Asked {
         match (self.0.settings.well_known, &self.0.own) {
-            (WellKnown::Auto, Some(_)) | (WellKnown::Own, _) => get(own),
-            (WellKnown::Auto, None) | (WellKnown::Merged, _) => get(merged),
+            (WellKnown::Auto, Some(_)) | (WellKnown::Own, _) => Asked::Own,
+            (WellKnown::Auto, None) | (WellKnown::Merged, _) => Asked::Merged,
         }
     }
 
@@ -205,39 +250,69 @@ impl Aggregate {
         let Some(keys) = view.keys(self.0.now()) else {
             return not_loaded();
         };
-        let single = self.prepared(tenant, name, keys);
         let max_keys = idp.config().settings().max_keys;
-        let mut extra = vec![
-            (
-                header::CACHE_CONTROL,
-                prepared::cache_control(view.advertised_max_age().as_secs()),
-            ),
-            (prepared::KEY_COUNT, HeaderValue::from(keys.documents().count())),
-            (prepared::MAX_KEYS, HeaderValue::from(max_keys)),
-        ];
-        let updated = view.last_updated().map(|at| at.to_string());
-        extra.extend(
-            updated
-                .and_then(|at| HeaderValue::try_from(at).ok())
-                .map(|at| (prepared::LAST_UPDATED, at)),
-        );
-        single.body.answer(headers, Media::KeySet, &extra)
+        let single = self.prepared(Named(tenant, name), &view, keys, max_keys);
+        single.body.answer(headers, Media::KeySet, &single.headers)
     }
 
-    /// The body of one set, which is the same for as long as the set is.
-    fn prepared(&self, tenant: &str, name: &str, keys: &Arc<KeySet>) -> Arc<Single> {
-        let key: (Arc<str>, Arc<str>) = (tenant.into(), name.into());
-        if let Some(single) = self.0.singles.get(&key)
-            && Arc::ptr_eq(&single.keys, keys)
+    /// The body of one set, which is the same for as long as the set is, and what is said of it.
+    fn prepared(
+        &self,
+        named: Named<'_>,
+        view: &Arc<View>,
+        keys: &Arc<KeySet>,
+        max_keys: usize,
+    ) -> Arc<Single> {
+        let kept = self.0.singles.get(&named);
+        if let Some(single) = &kept
+            && Arc::ptr_eq(&single.view, view)
+            && single.max_keys == max_keys
         {
-            return single;
+            return Arc::clone(single);
         }
+        let body = kept
+            .filter(|single| Arc::ptr_eq(&single.keys, keys))
+            .map_or_else(|| Arc::new(merged::one(keys)), |single| Arc::clone(&single.body));
+        let max_age = view.advertised_max_age().as_secs();
+        let updated = view.last_updated().map(|at| at.to_string());
+        let updated = updated.and_then(|at| HeaderValue::try_from(at).ok());
+        let headers = [
+            (header::CACHE_CONTROL, Some(prepared::cache_control(max_age))),
+            (prepared::KEY_COUNT, Some(keys.documents().count().into())),
+            (prepared::MAX_KEYS, Some(max_keys.into())),
+            (prepared::LAST_UPDATED, updated),
+        ];
+        let headers = headers
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
         let single = Arc::new(Single {
+            view: Arc::clone(view),
+            max_keys,
             keys: Arc::clone(keys),
-            body: merged::one(keys),
+            body,
+            headers: headers.collect(),
         });
-        self.0.singles.insert(key, Arc::clone(&single));
+        let Named(tenant, name) = named;
+        self.0
+            .singles
+            .insert((tenant.into(), name.into()), Arc::clone(&single));
         single
+    }
+
+    /// The metadata where the issuer's path follows the well-known name: a host may have other issuers at other paths.
+    fn metadata_of(&self, uri: &Uri, headers: &HeaderMap) -> Response {
+        let own = self.0.own.as_ref();
+        let path = own.and_then(|own| metadata::path_of(own.issuer()));
+        // The name is the first two segments, and the path begins with the slash after it.
+        let asked = uri
+            .path()
+            .match_indices('/')
+            .nth(2)
+            .map(|(at, _)| uri.path().split_at(at).1);
+        match (own, path) {
+            (Some(own), Some(path)) if asked == Some(&path) => own.metadata(headers),
+            _ => not_found("There is no issuer with this path."),
+        }
     }
 
     /// What is kept of a tenant, and its generation. None where it has no identity provider: names that only a
@@ -284,60 +359,57 @@ impl Aggregate {
     }
 }
 
+impl Handler for At {
+    async fn answer(&self, _: Caller, request: Request) -> Answered {
+        let mut response = self.ask(request).await;
+        // Public keys are for everyone, scripts of other origins included. No other endpoint says so.
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        headers.insert(
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static(
+                "ETag, X-Total-Keys, X-IDP-Count, X-Key-Collisions, X-Key-Count, X-Max-Keys, X-Last-Updated, X-Request-Id",
+            ),
+        );
+        response.into()
+    }
+}
+
+impl At {
+    async fn ask(&self, request: Request) -> Response {
+        let (mut request, _body) = request.into_parts();
+        // A path whose escapes are no UTF-8 names nothing that exists.
+        let Ok(names) = RawPathParams::from_request_parts(&mut request, &()).await else {
+            return no_tenant();
+        };
+        let named = |wanted| {
+            names
+                .iter()
+                .find_map(|(name, value)| (name == wanted).then_some(value))
+        };
+        let tenant = named("tenant").unwrap_or(DEFAULT_TENANT);
+        let (aggregate, headers) = (&self.aggregate, &request.headers);
+        match self.asked {
+            Asked::Merged => aggregate.merged(tenant, headers).await,
+            Asked::ByName => aggregate.by_name(tenant, headers).await,
+            Asked::NoName => no_name().await,
+            Asked::Single => aggregate.single(tenant, named("idp").unwrap_or_default(), headers),
+            Asked::Own => match &aggregate.0.own {
+                Some(own) => own.answer(headers),
+                None => not_found("No tokens are issued here, so there are no own keys."),
+            },
+            Asked::Metadata => match &aggregate.0.own {
+                Some(own) => own.metadata(headers),
+                None => not_found("No tokens are issued here, so there is no issuer."),
+            },
+            Asked::MetadataOf => aggregate.metadata_of(&request.uri, headers),
+            Asked::Preflight => preflight(),
+        }
+    }
+}
+
 /// The names in a path. A path whose escapes are no UTF-8 names nothing that exists.
 type Names = Result<Path<HashMap<String, String>>, PathRejection>;
-
-async fn merged(State(aggregate): State<Aggregate>, names: Names, headers: HeaderMap) -> Response {
-    let Ok(Path(names)) = names else {
-        return no_tenant();
-    };
-    aggregate.merged(tenant_in(&names), &headers).await
-}
-
-async fn by_name(State(aggregate): State<Aggregate>, names: Names, headers: HeaderMap) -> Response {
-    let Ok(Path(names)) = names else {
-        return no_tenant();
-    };
-    aggregate.by_name(tenant_in(&names), &headers).await
-}
-
-async fn single(State(aggregate): State<Aggregate>, names: Names, headers: HeaderMap) -> Response {
-    let Ok(Path(names)) = names else {
-        return no_tenant();
-    };
-    let idp = names.get("idp").map_or("", String::as_str);
-    aggregate.single(tenant_in(&names), idp, &headers)
-}
-
-async fn own(State(aggregate): State<Aggregate>, headers: HeaderMap) -> Response {
-    match &aggregate.0.own {
-        Some(own) => own.answer(&headers),
-        None => not_found("No tokens are issued here, so there are no own keys."),
-    }
-}
-
-async fn metadata(State(aggregate): State<Aggregate>, headers: HeaderMap) -> Response {
-    match &aggregate.0.own {
-        Some(own) => own.metadata(&headers),
-        None => not_found("No tokens are issued here, so there is no issuer."),
-    }
-}
-
-/// The same where the issuer's path follows the well-known name: a host may have other issuers at other paths.
-async fn metadata_of(State(aggregate): State<Aggregate>, uri: Uri, headers: HeaderMap) -> Response {
-    let own = aggregate.0.own.as_ref();
-    let path = own.and_then(|own| metadata::path_of(own.issuer()));
-    // The name is the first two segments, and the path begins with the slash after it.
-    let asked = uri
-        .path()
-        .match_indices('/')
-        .nth(2)
-        .map(|(at, _)| uri.path().split_at(at).1);
-    match (own, path) {
-        (Some(own), Some(path)) if asked == Some(&path) => own.metadata(&headers),
-        _ => not_found("There is no issuer with this path."),
-    }
-}
 
 async fn no_name() -> Response {
     bad_request("The name of an identity provider is missing.")
@@ -364,31 +436,16 @@ fn with(mut response: Response, extra: &[(http::HeaderName, HeaderValue)]) -> Re
     response
 }
 
-/// Adds the answer to a browser's preflight to a key endpoint.
-fn keys(methods: MethodRouter<Aggregate>) -> MethodRouter<Aggregate> {
-    methods.options(|| async {
-        let headers = [
-            (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, OPTIONS"),
-            (
-                header::ACCESS_CONTROL_ALLOW_HEADERS,
-                "Accept, If-None-Match, X-Request-Id, Traceparent",
-            ),
-            (header::ACCESS_CONTROL_MAX_AGE, "86400"),
-            (header::ALLOW, "GET, HEAD, OPTIONS"),
-        ];
-        (StatusCode::NO_CONTENT, headers).into_response()
-    })
-}
-
-/// Public keys are for everyone, scripts of other origins included. No other endpoint says so.
-async fn cross_origin(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(
-        header::ACCESS_CONTROL_EXPOSE_HEADERS,
-        HeaderValue::from_static(
-            "ETag, X-Total-Keys, X-IDP-Count, X-Key-Collisions, X-Key-Count, X-Max-Keys, X-Last-Updated, X-Request-Id",
+/// The answer to a browser that asks for a script.
+fn preflight() -> Response {
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, OPTIONS"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "Accept, If-None-Match, X-Request-Id, Traceparent",
         ),
-    );
-    response
+        (header::ACCESS_CONTROL_MAX_AGE, "86400"),
+        (header::ALLOW, "GET, HEAD, OPTIONS"),
+    ];
+    (StatusCode::NO_CONTENT, headers).into_response()
 }

@@ -17,6 +17,9 @@ pub(super) const KEY_COUNT: HeaderName = HeaderName::from_static("x-key-count");
 pub(super) const MAX_KEYS: HeaderName = HeaderName::from_static("x-max-keys");
 pub(super) const LAST_UPDATED: HeaderName = HeaderName::from_static("x-last-updated");
 
+/// Room for all headers of an answer, those that are added around it too.
+const HEADERS: usize = 14;
+
 const KEY_SET: &str = "application/jwk-set+json";
 const JSON: &str = "application/json";
 
@@ -93,6 +96,7 @@ impl Prepared {
         };
         let mut response = Response::new(Body::empty());
         let headers = response.headers_mut();
+        headers.reserve(HEADERS);
         headers.insert(header::ETAG, etag.clone());
         headers.insert(header::VARY, HeaderValue::from_static(varies));
         headers.extend(extra.iter().cloned());

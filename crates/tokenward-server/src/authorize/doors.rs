@@ -5,9 +5,11 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     body::Body,
-    extract::{Request, State},
+    extract::Request,
+    handler::Handler as _,
+    middleware::from_fn_with_state,
     response::Response,
-    routing::{any, get},
+    routing::{any_service, get_service},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts};
 use tokenward::caller_of;
@@ -17,7 +19,7 @@ use super::{
     engine::{Accepted, Allowed, Asked, Door, Engine, Words},
     identity::{Headers, Identity, Name},
 };
-use crate::http::{Caller, Reason, denial_as};
+use crate::http::{Answered, Caller, Handler, Observer, denial_as, observe, observed, wrong_method};
 
 /// Where Envoy is told to put the original path behind.
 const ENVOY: &str = "/authorize/envoy";
@@ -34,13 +36,18 @@ const TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-r
 /// How long nginx keeps an answer (in seconds), whatever else is said.
 const X_ACCEL_EXPIRES: HeaderName = HeaderName::from_static("x-accel-expires");
 
-/// What the handlers share.
-#[derive(Clone)]
+/// What the doors share.
 struct Doors {
     engine: Arc<Engine>,
     cache_max_age: Duration,
     /// Where there is no token.
-    nobody: Arc<Answer>,
+    nobody: Answer,
+}
+
+/// One of them.
+struct At {
+    doors: Arc<Doors>,
+    door: Door,
 }
 
 /// What the headers of an answer say.
@@ -68,70 +75,101 @@ impl Words for Answer {
     }
 }
 
-/// The doors of `engine`. nginx may keep an allowed request for `cache_max_age`.
-pub(crate) fn routes(engine: Arc<Engine>, cache_max_age: Duration) -> Router {
-    Router::new()
-        .route("/authorize", get(direct).post(direct))
-        .route(ENVOY, any(envoy))
-        .route("/authorize/envoy/", any(envoy))
-        .route("/authorize/envoy/{*path}", any(envoy))
-        // A proxy that kept the client's method would make an outage of a 405.
-        .route("/authorize/nginx", any(nginx))
-        .route("/authorize/forward", any(forward))
-        .with_state(Doors {
-            nobody: Arc::new(engine.words_of_nobody()),
-            engine,
-            cache_max_age,
-        })
-}
-
-/// Whoever asks forwards credentials alone: there is no path.
-async fn direct(State(doors): State<Doors>, request: Request) -> Response {
-    let (request, _body) = request.into_parts();
-    let facts = Facts {
-        host: host(&request),
-        method: Told::As(request.method.as_str().as_bytes()),
-        target: Told::Never,
+/// The doors of `engine`, with `observer` in front of each. nginx may keep an allowed request for `cache_max_age`.
+pub(crate) fn routes(engine: Arc<Engine>, cache_max_age: Duration, observer: &Arc<Observer>) -> Router {
+    let doors = Arc::new(Doors {
+        nobody: engine.words_of_nobody(),
+        engine,
+        cache_max_age,
+    });
+    let at = |route, door| {
+        let doors = Arc::clone(&doors);
+        observed(observer, route, At { doors, door })
     };
-    doors.answer(Door::Direct, facts, Told::Never, &request).await
+    // A proxy that kept the client's method would make an outage of a 405.
+    let mut routes = Router::new();
+    for (route, door) in [
+        (ENVOY, Door::Envoy),
+        ("/authorize/envoy/", Door::Envoy),
+        ("/authorize/envoy/{*path}", Door::Envoy),
+        ("/authorize/nginx", Door::Nginx),
+        ("/authorize/forward", Door::Forward),
+    ] {
+        routes = routes.route(route, any_service(at(route, door)));
+    }
+    let direct = at("/authorize", Door::Direct);
+    let refused = wrong_method.layer(from_fn_with_state(Arc::clone(observer), observe));
+    routes
+        .route("/authorize", get_service(direct.clone()).post_service(direct))
+        .method_not_allowed_fallback(refused)
 }
 
-/// Envoy asks with the method, the host and the path of the request itself. It sets `X-Forwarded-Proto`, and sends it where it
-/// is told to.
-async fn envoy(State(doors): State<Doors>, request: Request) -> Response {
-    let (request, _body) = request.into_parts();
+impl Handler for At {
+    async fn answer(&self, caller: Caller, request: Request) -> Answered {
+        let (request, _body) = request.into_parts();
+        let headers = &request.headers;
+        let own_method = Told::As(request.method.as_str().as_bytes());
+        let facts = match self.door {
+            // Whoever asks forwards credentials alone: there is no path.
+            Door::Direct | Door::EnvoyGrpc => Facts {
+                host: host(&request),
+                method: own_method,
+                target: Told::Never,
+            },
+            // It asks with the method, the host and the path of the request itself.
+            Door::Envoy => Facts {
+                host: host(&request),
+                method: own_method,
+                target: Told::As(behind_envoy(&request).as_bytes()),
+            },
+            // It is told which headers to send; `Host` is the client's.
+            Door::Nginx => Facts {
+                host: host(&request),
+                method: told(headers, &X_ORIGINAL_METHOD),
+                target: told(headers, &X_ORIGINAL_URI),
+            },
+            // Traefik and Caddy set `X-Forwarded-*` themselves, in place of the client's.
+            Door::Forward => Facts {
+                host: told(headers, &X_FORWARDED_HOST),
+                method: told(headers, &X_FORWARDED_METHOD),
+                target: told(headers, &X_FORWARDED_URI),
+            },
+        };
+        let scheme = match self.door {
+            // Envoy sets it, and sends it where it is told to.
+            Door::Envoy | Door::Forward => told(headers, &X_FORWARDED_PROTO),
+            Door::Direct | Door::EnvoyGrpc | Door::Nginx => Told::Never,
+        };
+        let asked = Asked {
+            door: self.door,
+            facts,
+            scheme,
+            headers,
+            caller: caller_of(caller.0),
+        };
+        match self.doors.engine.decide(&asked).await {
+            Ok(allowed) => Answered {
+                response: self.allow(&allowed),
+                reason: Some("allow"),
+                caller: None,
+            },
+            Err(refused) => {
+                let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::FORBIDDEN);
+                let mut response = denial_as(refused.reason, status, refused.proofs, refused.scheme);
+                if let Some(exceeding) = refused.exceeding {
+                    exceeding.tell(response.headers_mut());
+                }
+                response.into()
+            }
+        }
+    }
+}
+
+/// The path that Envoy put behind its own.
+fn behind_envoy(request: &Parts) -> &str {
     let target = request.uri.path_and_query().map_or("", |target| target.as_str());
     let original = target.strip_prefix(ENVOY).filter(|rest| rest.starts_with('/'));
-    let facts = Facts {
-        host: host(&request),
-        method: Told::As(request.method.as_str().as_bytes()),
-        target: Told::As(original.unwrap_or("/").as_bytes()),
-    };
-    let scheme = told(&request.headers, &X_FORWARDED_PROTO);
-    doors.answer(Door::Envoy, facts, scheme, &request).await
-}
-
-/// nginx is told which headers to send; `Host` is the client's.
-async fn nginx(State(doors): State<Doors>, request: Request) -> Response {
-    let (request, _body) = request.into_parts();
-    let facts = Facts {
-        host: host(&request),
-        method: told(&request.headers, &X_ORIGINAL_METHOD),
-        target: told(&request.headers, &X_ORIGINAL_URI),
-    };
-    doors.answer(Door::Nginx, facts, Told::Never, &request).await
-}
-
-/// Traefik and Caddy set `X-Forwarded-*` themselves, in place of the client's.
-async fn forward(State(doors): State<Doors>, request: Request) -> Response {
-    let (request, _body) = request.into_parts();
-    let facts = Facts {
-        host: told(&request.headers, &X_FORWARDED_HOST),
-        method: told(&request.headers, &X_FORWARDED_METHOD),
-        target: told(&request.headers, &X_FORWARDED_URI),
-    };
-    let scheme = told(&request.headers, &X_FORWARDED_PROTO);
-    doors.answer(Door::Forward, facts, scheme, &request).await
+    original.unwrap_or("/")
 }
 
 /// HTTP/2 may name it in the target alone. That there are not two of them is seen to where requests come in.
@@ -151,48 +189,25 @@ fn told<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Told<'a> {
     }
 }
 
-impl Doors {
-    async fn answer(&self, door: Door, facts: Facts<'_>, scheme: Told<'_>, request: &Parts) -> Response {
-        let caller = request.extensions.get::<Caller>();
-        let asked = Asked {
-            door,
-            facts,
-            scheme,
-            headers: &request.headers,
-            caller: caller.map(|caller| caller_of(caller.0)).unwrap_or_default(),
-        };
-        match self.engine.decide(&asked).await {
-            Ok(allowed) => self.allow(door, &allowed),
-            Err(refused) => {
-                let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::FORBIDDEN);
-                let mut response = denial_as(refused.reason, status, refused.proofs, refused.scheme);
-                if let Some(exceeding) = refused.exceeding {
-                    exceeding.tell(response.headers_mut());
-                }
-                response
-            }
-        }
-    }
-
-    fn allow(&self, door: Door, allowed: &Allowed<Answer>) -> Response {
-        let said = allowed.token.as_ref().map(|(_, said)| &said.words);
-        let answer = said.unwrap_or(&self.nobody);
+impl At {
+    fn allow(&self, allowed: &Allowed<Answer>) -> Response {
+        let said = allowed.token.as_ref().map(|(_, said)| &**said);
+        let answer = said.unwrap_or(&self.doors.nobody);
         let mut response = Response::new(Body::empty());
-        response.extensions_mut().insert(Reason("allow"));
         // Room for the ids of the request too.
         let mut headers = HeaderMap::with_capacity(answer.identity.len() + 4);
         for (name, value) in &answer.identity {
             headers.insert(name, value.clone());
         }
-        match door {
-            Door::Nginx if self.cache_max_age > Duration::ZERO => {
+        match self.door {
+            Door::Nginx if self.doors.cache_max_age > Duration::ZERO => {
                 headers.insert(X_ACCEL_EXPIRES, HeaderValue::from(self.kept(allowed)));
             }
             _ => {
                 headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             }
         }
-        if door == Door::Envoy {
+        if self.door == Door::Envoy {
             headers.insert(TO_REMOVE, answer.removed.clone());
         }
         *response.headers_mut() = headers;
@@ -205,7 +220,7 @@ impl Doors {
             .token
             .as_ref()
             .and_then(|(token, _)| token.claims().expires_at());
-        let left = end.map_or(Duration::MAX, |end| end.since(self.engine.clock().wall()));
-        self.cache_max_age.min(left).as_secs()
+        let left = end.map_or(Duration::MAX, |end| end.since(self.doors.engine.clock().wall()));
+        self.doors.cache_max_age.min(left).as_secs()
     }
 }

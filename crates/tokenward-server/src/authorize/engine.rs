@@ -1,10 +1,11 @@
 //! The one decision behind all doors.
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use http::HeaderMap;
 use tokenward::{
-    DEFAULT_TENANT, Dpop, DpopMode, DpopRequest, Terms, VerifiedToken, Verifier,
+    DEFAULT_TENANT, Dpop, DpopMode, DpopRequest, KEPT_BYTES, Terms, VerifiedToken, Verifier,
     carrier::{Found, Scheme, Unread},
 };
 use tokenward_core::{
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     config,
     limits::{self, Exceeding},
-    telemetry,
+    telemetry::Decisions,
 };
 
 /// Judges a parent token of our own, which no verifier takes for an access token.
@@ -124,13 +125,16 @@ pub(super) trait Words: Send + Sync + 'static {
 /// The request goes through.
 pub(super) struct Allowed<W> {
     /// Its token, and the words about it; none where nobody was asked for one.
-    pub(super) token: Option<(Accepted, Arc<Said<W>>)>,
+    pub(super) token: Option<(Accepted, Arc<W>)>,
 }
 
-/// Words, and whose they are: another configuration may say the same of a token in others.
-pub(super) struct Said<W> {
+/// What was said last of a token that is remembered.
+type Kept = ArcSwap<Said>;
+
+/// Words of one kind of door, and whose they are: another configuration may say the same of a token in others.
+struct Said {
     by: Arc<Identity>,
-    pub(super) words: W,
+    words: Arc<dyn Any + Send + Sync>,
 }
 
 /// The request does not go through.
@@ -230,6 +234,7 @@ pub(crate) struct Engine {
     proofs: Dpop,
     /// Where what tokens say of their rate is enforced.
     rates: Option<limits::Tokens>,
+    decisions: Decisions,
 }
 
 impl Engine {
@@ -253,6 +258,7 @@ impl Engine {
             carriers: Carriers::new(settings.headers.clone(), settings.cookie.clone()),
             identity: Arc::new(Identity::new(settings.claim_headers.clone())),
             proofs,
+            decisions: Decisions::default(),
         }
     }
 
@@ -286,8 +292,13 @@ impl Engine {
         let reason = decision
             .as_ref()
             .map_or_else(|refused| refused.reason.code(), |_| "allow");
-        telemetry::decision(asked.door.name(), reason, self.clock.steady().since(started));
+        self.count(asked.door, reason, self.clock.steady().since(started));
         decision
+    }
+
+    /// Counts a decision. `reason` is `allow` or the code of a denial.
+    pub(super) fn count(&self, door: Door, reason: &'static str, took: Duration) {
+        self.decisions.count(door.name(), reason, took);
     }
 
     /// Takes one of the requests that the token of an allowed one is good for. What is refused costs none.
@@ -331,24 +342,32 @@ impl Engine {
     }
 
     /// What is said of a token, which whoever was shown it before may have left with it.
-    fn say<W: Words>(&self, token: &Accepted) -> Result<Arc<Said<W>>, Denial> {
+    fn say<W: Words>(&self, token: &Accepted) -> Result<Arc<W>, Denial> {
         let remembered = match token {
             Accepted::Token(token) => Some(token),
             Accepted::Parent(_) => None,
         };
-        let kept = remembered.and_then(|token| token.kept::<Said<W>>());
-        if let Some(said) = kept.filter(|said| said.by.is_like(&self.identity)) {
-            return Ok(said);
+        let kept = remembered.and_then(|token| token.kept::<Kept>());
+        if let Some(kept) = &kept {
+            let said = kept.load();
+            let words = said.by.is_like(&self.identity).then(|| Arc::clone(&said.words));
+            if let Some(Ok(words)) = words.map(Arc::downcast) {
+                return Ok(words);
+            }
         }
         let headers = self.identity.of(token.claims())?;
-        let said = Arc::new(Said {
+        let words = Arc::new(W::of(&self.identity, headers, Some(token)));
+        let said = Said {
             by: Arc::clone(&self.identity),
-            words: W::of(&self.identity, headers, Some(token)),
-        });
-        if let Some(token) = remembered {
-            token.keep(&said, size_of::<Said<W>>() + said.words.bytes());
+            words: Arc::clone(&words) as _,
+        };
+        let bytes = size_of::<Kept>() + size_of::<Said>() + size_of::<W>() + words.bytes();
+        match (kept, remembered) {
+            (Some(kept), _) if bytes <= KEPT_BYTES => kept.store(Arc::new(said)),
+            (None, Some(token)) => token.keep(&Arc::new(Kept::from_pointee(said)), bytes),
+            _ => {}
         }
-        Ok(said)
+        Ok(words)
     }
 
     async fn verify(
@@ -408,7 +427,95 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokenward::{Audiences, IdpConfig, Policy, Registry};
+    use tokenward_core::jose::KeySet;
+    use tokenward_testkit::{ManualClock, TestKey, TokenBuilder, key_set};
+
     use super::*;
+
+    /// Words of one kind of door, of so many bytes.
+    struct Counted<const DOOR: usize, const BYTES: usize>;
+
+    static MADE: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
+
+    impl<const DOOR: usize, const BYTES: usize> Words for Counted<DOOR, BYTES> {
+        fn of(_: &Identity, _: Headers, _: Option<&Accepted>) -> Self {
+            MADE[DOOR].fetch_add(1, Ordering::AcqRel);
+            Self
+        }
+
+        fn bytes(&self) -> usize {
+            BYTES
+        }
+    }
+
+    #[tokio::test]
+    async fn words_are_made_once_until_another_door_or_configuration_has_others() {
+        let clock = ManualClock::default();
+        let key = TestKey::rs256(0);
+        let keys = KeySet::parse(key_set(&[&key]).to_string().as_bytes()).unwrap();
+        let policy = Policy::builder("https://issuer.example", Audiences::OneOf(vec!["api".to_owned()]));
+        let idp = IdpConfig::with_keys("idp", Arc::new(keys), policy.build().unwrap()).unwrap();
+        let registry = Registry::builder()
+            .clock(Arc::new(clock.clone()))
+            .build()
+            .unwrap();
+        registry.register(idp).unwrap();
+        let verifier = Verifier::new(registry);
+        let engine = |settings: &str| {
+            let config = crate::config::tests::read(settings).unwrap();
+            let clock = Arc::new(clock.clone());
+            Engine::new(
+                verifier.clone(),
+                None,
+                clock,
+                &Arc::default(),
+                Dpop::allowed(),
+                &config.authorize,
+            )
+        };
+        let (one, same) = (engine(""), engine(""));
+        let other = engine("authorize: { claim_headers: { X-Name: name } }");
+        let token = TokenBuilder::new(clock.wall())
+            .issuer("https://issuer.example")
+            .audience("api")
+            .sign(&key);
+        let bearer = format!("Bearer {token}").parse().unwrap();
+        let headers = HeaderMap::from_iter([(http::header::AUTHORIZATION, bearer)]);
+        let asked = Asked {
+            door: Door::Direct,
+            facts: Facts {
+                host: Told::Missing,
+                method: Told::As(b"GET"),
+                target: Told::Never,
+            },
+            scheme: Told::Never,
+            headers: &headers,
+            caller: CallerId::default(),
+        };
+        let made = || MADE.each_ref().map(|made| made.load(Ordering::Acquire));
+        for _ in 0..3 {
+            assert!(one.decide::<Counted<0, 10>>(&asked).await.is_ok());
+            assert!(same.decide::<Counted<0, 10>>(&asked).await.is_ok());
+        }
+        assert_eq!(made(), [1, 0, 0]);
+        for _ in 0..3 {
+            assert!(one.decide::<Counted<1, 10>>(&asked).await.is_ok());
+        }
+        assert_eq!(made(), [1, 1, 0]);
+        for _ in 0..3 {
+            assert!(other.decide::<Counted<1, 10>>(&asked).await.is_ok());
+        }
+        assert_eq!(made(), [1, 2, 0]);
+        // What is too large takes the place of nothing.
+        for _ in 0..3 {
+            assert!(other.decide::<Counted<2, KEPT_BYTES>>(&asked).await.is_ok());
+            assert!(other.decide::<Counted<1, 10>>(&asked).await.is_ok());
+        }
+        assert_eq!(made(), [1, 2, 3]);
+    }
 
     #[test]
     fn a_url_is_made_of_what_is_told_once() {

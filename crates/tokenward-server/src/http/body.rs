@@ -1,13 +1,13 @@
 //! Request bodies: bounded, in time, and strict about their members.
 
-use std::{borrow::Cow, fmt, pin::pin, time::Duration};
+use std::{borrow::Cow, fmt, future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Value, json};
 use tokenward_core::{Clock, Timestamp};
@@ -89,14 +89,32 @@ pub(crate) async fn read(body: Body, clock: &dyn Clock) -> Result<Bytes, Rejecte
 }
 
 /// The same for a body that may have `most` bytes.
-pub(super) async fn read_at_most(body: Body, most: usize, clock: &dyn Clock) -> Result<Bytes, Rejected> {
-    let read = Limited::new(body, most).collect();
-    match within(clock, BODY_LIMIT, read).await {
-        Some(Ok(body)) => Ok(body.to_bytes()),
-        Some(Err(error)) if error.is::<LengthLimitError>() => Err(Rejected::TooLarge),
-        Some(Err(_)) => Err(Rejected::NoObject),
-        None => Err(Rejected::TooSlow),
-    }
+pub(super) async fn read_at_most(mut body: Body, most: usize, clock: &dyn Clock) -> Result<Bytes, Rejected> {
+    let read = async {
+        // Most have one piece, which is taken as it is.
+        let (mut first, mut whole) = (Bytes::new(), Vec::new());
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| Rejected::NoObject)?.into_data() else {
+                continue;
+            };
+            let length = first.len().max(whole.len()) + data.len();
+            if length > most {
+                return Err(Rejected::TooLarge);
+            }
+            if first.is_empty() {
+                first = data;
+            } else {
+                if whole.is_empty() {
+                    whole.extend_from_slice(&first);
+                }
+                whole.extend_from_slice(&data);
+            }
+        }
+        Ok(if whole.is_empty() { first } else { whole.into() })
+    };
+    within(clock, BODY_LIMIT, read)
+        .await
+        .unwrap_or(Err(Rejected::TooSlow))
 }
 
 /// The members of a JSON object, of which each may be there once and none is unknown.
@@ -222,7 +240,12 @@ impl<'de> serde::Deserialize<'de> for List {
 
 /// Runs `future` for at most `limit`. None: it took longer, and was dropped.
 pub(crate) async fn within<F: Future>(clock: &dyn Clock, limit: Duration, future: F) -> Option<F::Output> {
-    let (mut future, mut limit) = (pin!(future), clock.sleep(limit));
+    let mut future = pin!(future);
+    // What is there already needs no timer.
+    if let Poll::Ready(output) = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+        return Some(output);
+    }
+    let mut limit = clock.sleep(limit);
     tokio::select! {
         biased;
         output = &mut future => Some(output),
@@ -232,6 +255,9 @@ pub(crate) async fn within<F: Future>(clock: &dyn Clock, limit: Duration, future
 
 #[cfg(test)]
 mod tests {
+    use futures_util::{FutureExt as _, stream};
+    use tokenward_testkit::ManualClock;
+
     use super::*;
 
     fn faults(body: &str) -> Vec<(String, String)> {
@@ -242,6 +268,52 @@ mod tests {
         faults
             .map(|fault| (fault.member, fault.message.into_owned()))
             .collect()
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_limit_however_it_is_cut() {
+        let clock = ManualClock::new(Timestamp::from_secs(1_800_000_000));
+        let of = |pieces: &'static [&'static str]| {
+            Body::from_stream(stream::iter(pieces.iter().map(|piece| match *piece {
+                "broken" => Err(std::io::Error::other("gone")),
+                piece => Ok(Bytes::from_static(piece.as_bytes())),
+            })))
+        };
+        for (pieces, expected) in [
+            (&[][..], Ok("")),
+            (&["abcdef"], Ok("abcdef")),
+            (&["", "abc", "", "de", "f"], Ok("abcdef")),
+            (&["abcdefg"], Err("too large")),
+            (&["abc", "def", "g"], Err("too large")),
+            (&["a", "bcdefg"], Err("too large")),
+            (&["abc", "broken"], Err("broken")),
+        ] {
+            let read = read_at_most(of(pieces), 6, &clock).await;
+            let read = read.map_err(|rejected| match rejected {
+                Rejected::TooLarge => "too large",
+                Rejected::NoObject => "broken",
+                _ => "other",
+            });
+            assert_eq!(read, expected.map(Bytes::from), "{pieces:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_is_waited_for_has_a_timer() {
+        let clock = ManualClock::new(Timestamp::from_secs(1_800_000_000));
+        let mut waits = pin!(within(&clock, BODY_LIMIT, async {
+            assert_eq!(clock.sleepers(), 0);
+            tokio::task::yield_now().await;
+            assert_eq!(clock.sleepers(), 1);
+            std::future::pending::<()>().await;
+        }));
+        assert_eq!(waits.as_mut().now_or_never(), None);
+        clock.advance(BODY_LIMIT);
+        assert_eq!(waits.await, None);
+        assert_eq!(
+            within(&clock, BODY_LIMIT, async { clock.sleepers() }).await,
+            Some(0)
+        );
     }
 
     #[test]

@@ -10,6 +10,13 @@ use tokenward::client_behind;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
+impl Peer {
+    /// The address of it, where a listener put it there.
+    pub(crate) fn of(extensions: &Extensions) -> Option<IpAddr> {
+        extensions.get::<Self>().map(|peer| peer.0.ip())
+    }
+}
+
 /// Networks whose `X-Forwarded-For` is believed. Empty: the peer is the caller.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TrustedProxies(Vec<IpNet>);
@@ -22,19 +29,17 @@ impl TrustedProxies {
     /// The caller's address: the right-most one of the chain that no trusted proxy has. A client can write what
     /// it likes to the left of that one.
     pub(crate) fn caller(&self, extensions: &Extensions, headers: &HeaderMap) -> IpAddr {
-        let peer = extensions
-            .get::<Peer>()
-            .map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip())
-            .to_canonical();
+        let peer = Peer::of(extensions).unwrap_or(IpAddr::from([0, 0, 0, 0]));
         self.behind(peer, None, headers)
     }
 
     /// The same for a request that `peer` only tells of, which it got from `source`.
     pub(crate) fn behind(&self, peer: IpAddr, source: Option<IpAddr>, headers: &HeaderMap) -> IpAddr {
         let peer = peer.to_canonical();
-        let trusted = self.0.iter().any(|network| network.contains(&peer));
-        let last = source.filter(|_| trusted).unwrap_or(peer);
-        client_behind(last, headers, &self.0)
+        if !self.0.iter().any(|network| network.contains(&peer)) {
+            return peer;
+        }
+        client_behind(source.unwrap_or(peer), headers, &self.0)
     }
 }
 

@@ -27,13 +27,15 @@ const TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 /// The one message of a call's request. None where it is longer than `most` bytes, comes too slowly, is compressed (which
 /// nobody was told to do), or is none.
 pub(crate) async fn question<M: Message + Default>(body: Body, most: usize, clock: &dyn Clock) -> Option<M> {
+    M::decode(message_of(body, most, clock).await?).ok()
+}
+
+/// The bytes of it.
+pub(crate) async fn message_of(body: Body, most: usize, clock: &dyn Clock) -> Option<Bytes> {
     let mut bytes = read_at_most(body, PREFIX + most, clock).await.ok()?;
     let compressed = bytes.try_get_u8().ok()? != 0;
     let length = bytes.try_get_u32().ok()?;
-    if compressed || usize::try_from(length) != Ok(bytes.len()) {
-        return None;
-    }
-    M::decode(bytes).ok()
+    (!compressed && usize::try_from(length) == Ok(bytes.len())).then_some(bytes)
 }
 
 /// A message as it is sent, which is the same each time.

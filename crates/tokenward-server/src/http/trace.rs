@@ -21,16 +21,24 @@ pub(crate) struct Ids {
 impl Ids {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let random = random_hex();
-        let (trace, rest) = random.split_at(32);
-        let (span, request) = rest.split_at(16);
+        let random = std::str::from_utf8(&random).unwrap_or_default();
+        let (trace, rest) = random.split_at_checked(32).unwrap_or_default();
+        let (span, request) = rest.split_at_checked(16).unwrap_or_default();
         let parent = headers
             .get(TRACEPARENT)
             .and_then(|value| value.to_str().ok())
             .and_then(parent);
         let (trace_id, flags) = parent.unwrap_or((trace, "00"));
+        let mut traceparent = String::with_capacity(LENGTH);
+        for part in ["00-", trace_id, "-", span, "-", flags] {
+            traceparent.push_str(part);
+        }
         Self {
-            request_id: request_id(headers).cloned().unwrap_or_else(|| once(request)),
-            traceparent: once(&["00", trace_id, span, flags].join("-")),
+            request_id: once(
+                request_id(headers)
+                    .map_or_else(|| HeaderValue::from_str(request).ok(), |id| Some(id.clone())),
+            ),
+            traceparent: once(HeaderValue::try_from(traceparent).ok()),
         }
     }
 
@@ -45,19 +53,18 @@ impl Ids {
     }
 
     /// Writes both ids into the response's headers.
-    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
-        for (name, id) in [(REQUEST_ID, &self.request_id), (TRACEPARENT, &self.traceparent)] {
-            let mut id = id.clone();
-            // It never comes again: HTTP/2 would remember it, and compare each later one with all that it remembers.
-            id.set_sensitive(true);
-            headers.insert(name, id);
-        }
+    pub(crate) fn tell(self, headers: &mut HeaderMap) {
+        headers.insert(REQUEST_ID, self.request_id);
+        headers.insert(TRACEPARENT, self.traceparent);
     }
 }
 
-/// `id`, which is plain ASCII.
-fn once(id: &str) -> HeaderValue {
-    HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static(""))
+/// An id, which is plain ASCII. It never comes again: HTTP/2 would remember it, and compare each later one with all that it
+/// remembers.
+fn once(id: Option<HeaderValue>) -> HeaderValue {
+    let mut id = id.unwrap_or(HeaderValue::from_static(""));
+    id.set_sensitive(true);
+    id
 }
 
 /// A caller's own id, if it is short and can do no harm in a log, a header or a shell.
@@ -91,6 +98,9 @@ fn parent(value: &str) -> Option<(&str, &str)> {
     valid.then_some((trace, flags))
 }
 
+/// Bytes of a `traceparent`.
+const LENGTH: usize = 55;
+
 /// Random bytes for one request: a trace id, a span id and a request id.
 const RANDOM: usize = 40;
 
@@ -101,23 +111,25 @@ thread_local! {
     static STOCK: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// [`RANDOM`] bytes as 80 digits.
-fn random_hex() -> String {
+/// [`RANDOM`] bytes as digits.
+fn random_hex() -> [u8; 2 * RANDOM] {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
-    let mut digits = vec![[b'0'; 2]; RANDOM];
+    let mut digits = [b'0'; 2 * RANDOM];
     STOCK.with_borrow_mut(|stock| {
         if stock.is_empty() {
             stock.resize(DRAWN * RANDOM, 0);
             // Without randomness the ids are all zeros: a worse log, but no reason to refuse a request.
             let _ = aws_lc_rs::rand::fill(stock);
         }
-        let bytes = stock.drain(stock.len().saturating_sub(RANDOM)..);
-        for (digits, byte) in digits.iter_mut().zip(bytes) {
+        let left = stock.len().saturating_sub(RANDOM);
+        let bytes = stock.get(left..).unwrap_or_default();
+        for (digits, byte) in digits.as_chunks_mut().0.iter_mut().zip(bytes) {
             *digits = [digit(byte >> 4), digit(byte & 15)];
         }
+        stock.truncate(left);
     });
-    String::from_utf8(digits.into_flattened()).unwrap_or_default()
+    digits
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::{Router, middleware::from_fn_with_state, response::IntoResponse as _, routing::get};
+use axum::{
+    Router, handler::Handler as _, middleware::from_fn_with_state, response::IntoResponse as _, routing::get,
+};
 use http::header;
 
 use super::{health, readiness::Readiness};
@@ -16,7 +18,7 @@ use crate::{
     http::{MAX_BODY, Observer, TrustedProxies, no_route, observe, wrong_method},
     issue::TokenService,
     limits,
-    telemetry::Exporter,
+    telemetry::{Exporter, Requests},
 };
 
 /// What outlives a change of the configuration.
@@ -98,9 +100,7 @@ impl Site {
         let parts = &self.parts;
         let aggregate = self.aggregate(&config.merged);
         let mut routes = Router::new()
-            .merge(aggregate.keys())
             .merge(aggregate.status(Detail::Public))
-            .merge(authorize::routes(engine, config.authorize.cache_max_age))
             .merge(parts.readiness.routes());
         if let Some(service) = &parts.service {
             // What guards the public listener is not bound to the names of this machine.
@@ -110,22 +110,27 @@ impl Site {
         if config.server.metrics_on_public {
             routes = routes.merge(self.metrics());
         }
-        self.finish("public", routes, config)
+        let observer = Arc::new(self.observer("public", config));
+        let doors = authorize::routes(engine, config.authorize.cache_max_age, &observer);
+        finish(routes, Arc::clone(&observer))
+            .merge(aggregate.keys(&observer))
+            .merge(doors)
     }
 
     /// Authorization and health, by gRPC.
     fn grpc(&self, config: &Config, engine: Arc<Engine>) -> Router {
-        let observer = Observer {
+        let observer = Arc::new(Observer {
             // gRPC has words of its own for it, and a limit on each message.
             max_body: usize::MAX,
             ..self.observer("grpc", config)
-        };
-        Router::new()
-            .merge(authorize::grpc_routes(engine, Arc::clone(&observer.proxies)))
-            .merge(self.parts.readiness.grpc())
+        });
+        let observed = from_fn_with_state(Arc::clone(&observer), observe);
+        let health = self.parts.readiness.grpc();
+        health
             .fallback(health::unimplemented)
-            .method_not_allowed_fallback(health::unimplemented)
-            .layer(from_fn_with_state(observer, observe))
+            .layer(observed.clone())
+            .merge(authorize::grpc_routes(engine, &observer))
+            .method_not_allowed_fallback(health::unimplemented.layer(observed))
     }
 
     /// Who judges parent tokens: they who issue them.
@@ -157,7 +162,7 @@ impl Site {
             // So that operators have one address for all that they do.
             routes = routes.merge(self.token_api(service, &guard, config));
         }
-        self.finish("admin", routes, config)
+        finish(routes, Arc::new(self.observer("admin", config)))
     }
 
     /// All that issues, renews, reads and revokes. The limit of an address stands in front of everything else, that of a
@@ -211,21 +216,22 @@ impl Site {
         Router::new().route("/metrics", get(render))
     }
 
-    /// Adds what every request meets, known path or not.
-    fn finish(&self, listener: &'static str, routes: Router, config: &Config) -> Router {
-        routes
-            .fallback(no_route)
-            .method_not_allowed_fallback(wrong_method)
-            .layer(from_fn_with_state(self.observer(listener, config), observe))
-    }
-
     fn observer(&self, listener: &'static str, config: &Config) -> Observer {
         Observer {
             listener,
+            requests: Requests::new(listener),
             clock: self.parts.lasting.registry.clock(),
             proxies: Arc::new(TrustedProxies::new(config.server.trusted_proxies.clone())),
             max_body: MAX_BODY,
             log: config.logging.requests,
         }
     }
+}
+
+/// Adds what every request meets, known path or not.
+fn finish(routes: Router, observer: Arc<Observer>) -> Router {
+    routes
+        .fallback(no_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(observer, observe))
 }

@@ -3,6 +3,7 @@
 //! Labels come from closed sets: route templates, known methods, listener names, reason codes.
 
 mod exporter;
+mod kept;
 mod log;
 mod recorder;
 
@@ -12,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use kept::Kept;
 use metrics::SetRecorderError;
 use tokenward_core::Timestamp;
 
@@ -179,19 +181,35 @@ fn describe() {
     tokenward::telemetry::describe();
 }
 
-/// One answered request.
-pub(crate) fn request(
+/// Counts what one listener answers.
+pub(crate) struct Requests {
     listener: &'static str,
-    route: &str,
-    method: &'static str,
-    status: u16,
-    took: Duration,
-) {
-    let (route, status) = (route.to_owned(), status.to_string());
-    metrics::histogram!(REQUEST_DURATION, "listener" => listener, "route" => route.clone())
-        .record(took.as_secs_f64());
-    metrics::counter!(REQUESTS, "listener" => listener, "route" => route, "method" => method, "status" => status)
-        .increment(1);
+    /// By route, what methods were answered with which status.
+    routes: Kept<(&'static str, u16)>,
+}
+
+impl Requests {
+    pub(crate) fn new(listener: &'static str) -> Self {
+        Self {
+            listener,
+            routes: Kept::default(),
+        }
+    }
+
+    /// One answered request. `route` is a template, `method` of a closed set.
+    pub(crate) fn count(&self, route: &str, method: &'static str, status: u16, took: Duration) {
+        let listener = self.listener;
+        self.routes.count(
+            route,
+            (method, status),
+            took,
+            || metrics::histogram!(REQUEST_DURATION, "listener" => listener, "route" => route.to_owned()),
+            || {
+                let (route, status) = (route.to_owned(), status.to_string());
+                metrics::counter!(REQUESTS, "listener" => listener, "route" => route, "method" => method, "status" => status)
+            },
+        );
+    }
 }
 
 /// How many connections a listener has open.
@@ -274,10 +292,21 @@ pub(crate) fn renewed(late: Duration) {
     metrics::histogram!(RENEWAL_LAG).record(late.as_secs_f64());
 }
 
-/// One authorization decision. `reason` is `allow` or the code of the denial.
-pub(crate) fn decision(door: &'static str, reason: &'static str, took: Duration) {
-    metrics::counter!(DECISIONS, "door" => door, "reason" => reason).increment(1);
-    metrics::histogram!(DECISION_DURATION, "door" => door).record(took.as_secs_f64());
+/// Counts authorization decisions: by door, what was decided.
+#[derive(Default)]
+pub(crate) struct Decisions(Kept<&'static str>);
+
+impl Decisions {
+    /// One decision. `reason` is `allow` or the code of the denial.
+    pub(crate) fn count(&self, door: &'static str, reason: &'static str, took: Duration) {
+        self.0.count(
+            door,
+            reason,
+            took,
+            || metrics::histogram!(DECISION_DURATION, "door" => door),
+            || metrics::counter!(DECISIONS, "door" => door, "reason" => reason),
+        );
+    }
 }
 
 /// Another configuration was taken over `at` a time, or refused.

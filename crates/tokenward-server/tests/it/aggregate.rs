@@ -101,6 +101,7 @@ async fn every_path_answers_its_methods_and_no_other() {
         ] {
             let answer = program.ask(method.clone(), path, &[]).await;
             problem(&answer, StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed");
+            assert!(answer.header("x-request-id").is_some(), "{path}");
             let mut allow: Vec<_> = answer
                 .header("allow")
                 .unwrap()

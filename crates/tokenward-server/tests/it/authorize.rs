@@ -120,6 +120,7 @@ async fn a_good_token_is_allowed_and_named() {
             .await;
         assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{method}");
         assert_eq!(answer.header("allow"), Some("GET,HEAD,POST"));
+        assert!(answer.header("x-request-id").is_some(), "{method}");
     }
     let long = signed(&good().claim("email", json!("x".repeat(5_000))));
     refused(&with_token(&program, &long).await, 401, "claim_rejected");

@@ -659,6 +659,26 @@ async fn a_question_that_cannot_be_read_is_denied_like_any_other() {
 }
 
 #[tokio::test]
+async fn what_is_no_call_is_not_implemented() {
+    let (_program, _upstream, grpc) = start("", "authorize: { default: allow }\n").await;
+    let mut client = Client::connect(grpc).await;
+    for (method, path) in [
+        ("GET", CHECK),
+        ("PUT", CHECK),
+        ("GET", "/grpc.health.v1.Health/Check"),
+        ("POST", "/nothing"),
+    ] {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("http://tokenward.test{path}"))
+            .body(Full::default().boxed());
+        let response = client.0.send_request(request.unwrap()).await.unwrap();
+        assert_eq!(response.headers()["grpc-status"], "12", "{method} {path}");
+        assert!(response.headers().contains_key("x-request-id"), "{method} {path}");
+    }
+}
+
+#[tokio::test]
 async fn a_question_that_does_not_come_to_its_end_is_given_up_and_a_long_one_of_health_refused() {
     let (_program, _upstream, grpc) = start("", "").await;
     let mut client = Client::connect(grpc).await;

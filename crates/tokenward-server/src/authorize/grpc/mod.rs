@@ -4,17 +4,13 @@
 //! client sees to the proxy.
 
 mod messages;
+mod question;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    extract::{Request, State},
-    response::Response,
-    routing::post,
-};
+use axum::{Router, extract::Request, routing::post_service};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use tokenward::{caller_of, respond};
 use tokenward_core::{
     Denial,
@@ -25,24 +21,20 @@ use super::{
     engine::{Accepted, Asked, Door, Engine, Refused, Words},
     identity::{Headers, Identity, Name},
 };
-use crate::{
-    http::{Caller, Peer, Reason, TrustedProxies, grpc},
-    telemetry,
-};
+use crate::http::{Answered, Caller, Handler, Observer, Peer, TrustedProxies, grpc, observed};
 use messages::{
-    AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, Entry, HeaderValueOption, HttpRequest,
-    HttpResponse, HttpStatus, Kind, OkHttpResponse, Struct, Value,
+    CheckResponse, DeniedHttpResponse, Entry, HeaderValueOption, HttpResponse, HttpStatus, Kind,
+    OkHttpResponse, Struct, Value,
 };
+pub(crate) use question::Question;
 
 /// The service's name.
 pub(crate) const SERVICE: &str = "envoy.service.auth.v3.Authorization";
+const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 
 /// The largest question, in bytes: the headers that Envoy takes by default, and a body that it may be told to send along,
 /// which is not read.
 const MAX_QUESTION: usize = 1024 * 1024;
-
-/// More than any proxy lets through, and far less than a map of them can hold.
-const MAX_HEADERS: usize = 1_000;
 
 /// `HeaderAppendAction.APPEND_IF_EXISTS_OR_ADD`.
 const APPEND: i32 = 0;
@@ -59,12 +51,11 @@ mod code {
     pub(super) const UNAUTHENTICATED: i32 = 16;
 }
 
-#[derive(Clone)]
 struct Checks {
     engine: Arc<Engine>,
     proxies: Arc<TrustedProxies>,
     /// Where there is no token.
-    nobody: Arc<Answer>,
+    nobody: Answer,
 }
 
 /// The message that allows a request.
@@ -87,71 +78,69 @@ impl Words for Answer {
     }
 }
 
-/// The service, for a listener that speaks gRPC.
-pub(crate) fn routes(engine: Arc<Engine>, proxies: Arc<TrustedProxies>) -> Router {
-    Router::new()
-        .route("/envoy.service.auth.v3.Authorization/Check", post(check))
-        .with_state(Checks {
-            nobody: Arc::new(engine.words_of_nobody()),
-            engine,
-            proxies,
-        })
+/// The service, for a listener that speaks gRPC, with `observer` in front of it.
+pub(crate) fn routes(engine: Arc<Engine>, observer: &Arc<Observer>) -> Router {
+    let checks = Checks {
+        nobody: engine.words_of_nobody(),
+        engine,
+        proxies: Arc::clone(&observer.proxies),
+    };
+    Router::new().route(CHECK, post_service(observed(observer, CHECK, checks)))
 }
 
-async fn check(State(checks): State<Checks>, request: Request) -> Response {
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-    let body = request.into_body();
-    let mut caller = peer;
-    let (reason, answer) = match grpc::question(body, MAX_QUESTION, checks.engine.clock()).await {
-        Some(question) => checks.answer(question, &mut caller).await,
-        None => malformed(),
-    };
-    let mut response = grpc::answer(answer);
-    response.extensions_mut().insert(Reason(reason));
-    // The request log has whom the question is about, and not the proxy that asks.
-    if let Some(caller) = caller {
-        response.extensions_mut().insert(Caller(caller));
+impl Handler for Checks {
+    async fn answer(&self, _: Caller, request: Request) -> Answered {
+        let peer = Peer::of(request.extensions());
+        let message = grpc::message_of(request.into_body(), MAX_QUESTION, self.engine.clock()).await;
+        let question = message.as_ref().and_then(Question::read);
+        // The request log has whom the question is about, and not the proxy that asks.
+        let caller = match (&question, peer) {
+            (Some(question), Some(peer)) => {
+                Some(self.proxies.behind(peer, question.source, &question.headers))
+            }
+            _ => peer,
+        };
+        let (reason, answer) = match question {
+            Some(question) => self.judge(&question, caller).await,
+            None => self.malformed(),
+        };
+        Answered {
+            response: grpc::answer(answer),
+            reason: Some(reason),
+            caller,
+        }
     }
-    response
 }
 
 impl Checks {
-    /// What is decided, and the code of it. `caller` is the peer, and then the one whom the question is about.
-    async fn answer(&self, question: CheckRequest, caller: &mut Option<IpAddr>) -> (&'static str, Bytes) {
-        let attributes = question.attributes.unwrap_or_default();
-        let source = source(&attributes);
-        let http = attributes.request.and_then(|request| request.http);
-        let http = http.unwrap_or_default();
-        let Some(headers) = headers(&http) else {
-            return malformed();
-        };
-        *caller = caller.map(|peer| self.proxies.behind(peer, source, &headers));
+    /// What is decided, and the code of it.
+    async fn judge(&self, question: &Question<'_>, caller: Option<IpAddr>) -> (&'static str, Bytes) {
         let asked = Asked {
             door: Door::EnvoyGrpc,
             facts: Facts {
-                host: told(&http.host),
-                method: told(&http.method),
-                target: told(&http.path),
+                host: told(question.host),
+                method: told(question.method),
+                target: told(question.path),
             },
-            scheme: told(&http.scheme),
-            headers: &headers,
+            scheme: told(question.scheme),
+            headers: &question.headers,
             caller: caller.map(caller_of).unwrap_or_default(),
         };
         match self.engine.decide::<Answer>(&asked).await {
             Ok(allowed) => {
-                let said = allowed.token.as_ref().map(|(_, said)| &said.words);
+                let said = allowed.token.as_ref().map(|(_, said)| &**said);
                 ("allow", said.unwrap_or(&self.nobody).0.clone())
             }
             Err(refused) => denied(refused),
         }
     }
-}
 
-/// What cannot be read is denied like what may not pass.
-fn malformed() -> (&'static str, Bytes) {
-    let reason = Denial::RequestMalformed;
-    telemetry::decision(Door::EnvoyGrpc.name(), reason.code(), Duration::ZERO);
-    denied(Door::EnvoyGrpc.refused(reason, None))
+    /// What cannot be read is denied like what may not pass.
+    fn malformed(&self) -> (&'static str, Bytes) {
+        let reason = Denial::RequestMalformed;
+        self.engine.count(Door::EnvoyGrpc, reason.code(), Duration::ZERO);
+        denied(Door::EnvoyGrpc.refused(reason, None))
+    }
 }
 
 fn denied(refused: Refused) -> (&'static str, Bytes) {
@@ -244,35 +233,4 @@ fn told(text: &str) -> Told<'_> {
         "" => Told::Missing,
         text => Told::As(text.as_bytes()),
     }
-}
-
-/// The headers of the request; none where one of them is no header.
-fn headers(http: &HttpRequest) -> Option<HeaderMap> {
-    let joined = http.headers.iter().map(|entry| (&entry.key, &entry.value));
-    let raw = http.header_map.iter().flat_map(|map| &map.headers);
-    let raw = raw.map(|header| match header.raw_value.is_empty() {
-        true => (&header.key, &header.value),
-        false => (&header.key, &header.raw_value),
-    });
-    if http.headers.len() + http.header_map.as_ref().map_or(0, |map| map.headers.len()) > MAX_HEADERS {
-        return None;
-    }
-    let mut headers = HeaderMap::with_capacity(http.headers.len());
-    for (name, value) in joined.chain(raw) {
-        // What HTTP/2 says of the request stands among them, and in fields of its own.
-        if name.starts_with(b":") {
-            continue;
-        }
-        let name = HeaderName::from_bytes(name).ok()?;
-        headers
-            .try_append(name, HeaderValue::from_maybe_shared(value.clone()).ok()?)
-            .ok()?;
-    }
-    Some(headers)
-}
-
-/// The address from which the proxy was asked.
-fn source(attributes: &AttributeContext) -> Option<IpAddr> {
-    let address = attributes.source.as_ref()?.address.as_ref()?;
-    address.socket_address.as_ref()?.address.parse().ok()
 }
