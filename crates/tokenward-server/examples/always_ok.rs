@@ -1,12 +1,13 @@
 //! Allows everything without looking, on the program's own listeners: what the rest of the program costs is what it costs
 //! more than this. Benchmarks start it.
 //!
-//! `always_ok HTTP GRPC` serves on two addresses; `always_ok rs256-verify` and `always_ok es256-sign` print what the bare
-//! operation costs, in microseconds.
+//! `always_ok HTTP GRPC` serves on two addresses; by HTTP, `/rs256-verify` and `/es256-sign` do that one operation before they answer.
+//! `always_ok rs256-verify` and `always_ok es256-sign` print what it costs over and over, in microseconds.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark")]
 
 use std::{
-    convert::Infallible, error::Error, future::ready, hint::black_box, net::SocketAddr, time::Duration,
+    convert::Infallible, error::Error, future::ready, hint::black_box, net::SocketAddr, sync::Arc,
+    time::Duration,
 };
 
 use aws_lc_rs::{
@@ -17,7 +18,11 @@ use aws_lc_rs::{
         RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair,
     },
 };
-use axum::{Router, extract::Request, routing::post};
+use axum::{
+    Router,
+    extract::Request,
+    routing::{get, post},
+};
 use http::StatusCode;
 use rustix::time::{ClockId, clock_gettime};
 use tokenward_server::bench::{Spoken, serve};
@@ -49,16 +54,20 @@ struct Empty {}
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["rs256-verify"] => println!("{:.3}", rs256_verify()?),
-        ["es256-sign"] => println!("{:.3}", es256_sign()?),
+        ["rs256-verify"] => println!("{:.3}", each(rs256_verify()?)),
+        ["es256-sign"] => println!("{:.3}", each(es256_sign()?)),
         [http, grpc] => allow(http.parse()?, grpc.parse()?).await?,
         _ => eprintln!("usage: always_ok HTTP GRPC | rs256-verify | es256-sign"),
     }
     Ok(())
 }
 
-async fn allow(http: SocketAddr, grpc: SocketAddr) -> std::io::Result<()> {
-    let plain = Router::new().fallback(|| ready(StatusCode::OK));
+async fn allow(http: SocketAddr, grpc: SocketAddr) -> Result<(), Box<dyn Error>> {
+    let (verify, sign) = (rs256_verify()?, es256_sign()?);
+    let plain = Router::new()
+        .route("/rs256-verify", get(move || ready(answer(verify()))))
+        .route("/es256-sign", get(move || ready(answer(sign()))))
+        .fallback(|| ready(StatusCode::OK));
     let calls = Router::new().route("/envoy.service.auth.v3.Authorization/Check", post(check));
     tokio::try_join!(
         serve(http, Spoken::Http1, plain),
@@ -86,32 +95,36 @@ impl tonic::server::UnaryService<CheckRequest> for Allow {
     }
 }
 
-fn rs256_verify() -> Result<f64, Box<dyn Error>> {
+const fn answer(done: bool) -> StatusCode {
+    if done {
+        StatusCode::OK
+    } else {
+        StatusCode::INTERNAL_SERVER_ERROR
+    }
+}
+
+fn rs256_verify() -> Result<impl Fn() -> bool + Clone + Send + Sync + 'static, Box<dyn Error>> {
     let key = RsaKeyPair::generate(KeySize::Rsa2048)?;
     let mut signature = vec![0; key.public_modulus_len()];
     key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), &MESSAGE, &mut signature)?;
     let public = key.public_key().as_ref();
-    let public = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public)?;
-    Ok(each(|| {
-        let _ = black_box(public.verify_sig(black_box(&MESSAGE), &signature));
-    }))
+    let public = Arc::new(ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public)?);
+    Ok(move || black_box(public.verify_sig(black_box(&MESSAGE), &signature)).is_ok())
 }
 
-fn es256_sign() -> Result<f64, Box<dyn Error>> {
-    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
+fn es256_sign() -> Result<impl Fn() -> bool + Clone + Send + Sync + 'static, Box<dyn Error>> {
+    let key = Arc::new(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?);
     let random = SystemRandom::new();
-    Ok(each(|| {
-        let _ = black_box(key.sign(&random, black_box(&MESSAGE)));
-    }))
+    Ok(move || black_box(key.sign(&random, black_box(&MESSAGE))).is_ok())
 }
 
 /// Microseconds of this thread's processor time for one call, the median of five rounds.
-fn each(mut call: impl FnMut()) -> f64 {
+fn each(call: impl Fn() -> bool) -> f64 {
     const CALLS: u32 = 5_000;
     let mut rounds: Vec<f64> = (0..6)
         .map(|_| {
             let before = used();
-            (0..CALLS).for_each(|_| call());
+            assert!((0..CALLS).all(|_| call()), "the operation fails");
             (used() - before).as_secs_f64() * 1e6 / f64::from(CALLS)
         })
         .skip(1)

@@ -30,6 +30,8 @@ struct Inner {
     algorithm: Algorithm,
     pair: Pair,
     kid: String,
+    /// That of every token, up to the value of `typ`.
+    header: String,
     public_jwk: String,
     verifier: Arc<Key>,
 }
@@ -217,6 +219,7 @@ impl SigningKey {
         Ok(Self(Arc::new(Inner {
             algorithm,
             pair,
+            header: format!(r#"{{"alg":"{name}","kid":"{kid}","typ":"#),
             kid,
             public_jwk,
             verifier: Arc::new(verifier),
@@ -272,9 +275,9 @@ impl SigningKey {
     /// # Errors
     /// Either [`SignError`]; then there is no token.
     pub fn sign(&self, typ: &str, claims: &str) -> Result<String, SignError> {
-        let length = self.length(typ, claims)?;
-        let mut token = String::with_capacity(length);
-        URL_SAFE_NO_PAD.encode_string(self.header(typ), &mut token);
+        let header = self.header(typ)?;
+        let mut token = String::with_capacity(self.whole(header.len(), claims)?);
+        URL_SAFE_NO_PAD.encode_string(header, &mut token);
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(claims, &mut token);
         let signature = self.0.pair.sign(token.as_bytes()).ok_or(SignError::Failed)?;
@@ -288,6 +291,10 @@ impl SigningKey {
     /// # Errors
     /// [`SignError::TooLarge`]; it cannot be signed then.
     pub fn length(&self, typ: &str, claims: &str) -> Result<usize, SignError> {
+        self.whole(self.header(typ)?.len(), claims)
+    }
+
+    fn whole(&self, header: usize, claims: &str) -> Result<usize, SignError> {
         let signature = match (&self.0.pair, self.0.algorithm) {
             (Pair::Rsa(pair, _), _) => pair.public_modulus_len(),
             (Pair::Ec(_), Algorithm::Es384) => 96,
@@ -295,7 +302,7 @@ impl SigningKey {
         };
         // Without padding each byte takes 8 bits of 6 to a character.
         let encoded = |bytes: usize| bytes.saturating_mul(4).div_ceil(3);
-        let parts = [self.header(typ).len(), claims.len(), signature].map(encoded);
+        let parts = [header, claims.len(), signature].map(encoded);
         let length = parts.into_iter().fold(2, usize::saturating_add);
         match length {
             length if length > MAX_TOKEN_BYTES => Err(SignError::TooLarge),
@@ -303,13 +310,13 @@ impl SigningKey {
         }
     }
 
-    fn header(&self, typ: &str) -> String {
-        format!(
-            r#"{{"alg":"{}","kid":"{}","typ":{}}}"#,
-            self.0.algorithm.name(),
-            self.0.kid,
-            serde_json::Value::from(typ)
-        )
+    fn header(&self, typ: &str) -> Result<Vec<u8>, SignError> {
+        // Room for the quotes and the brace too.
+        let mut header = Vec::with_capacity(self.0.header.len() + typ.len() + 3);
+        header.extend_from_slice(self.0.header.as_bytes());
+        serde_json::to_writer(&mut header, typ).map_err(|_| SignError::Failed)?;
+        header.push(b'}');
+        Ok(header)
     }
 }
 
