@@ -16,6 +16,7 @@ pub mod limit;
 pub mod policy;
 pub mod revocation;
 pub mod session;
+pub mod written;
 
 mod denial;
 mod time;

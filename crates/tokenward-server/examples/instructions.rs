@@ -4,7 +4,10 @@
 
 use std::{hash::RandomState, hint::black_box, sync::Arc, time::Duration};
 
-use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256},
+};
 use axum::body::Body;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -20,6 +23,7 @@ use tokenward_testkit::{ManualClock, TestKey, TokenBuilder, key_set};
 use tower::ServiceExt as _;
 
 const TENANT: &str = "default";
+const SECRET: &str = "a-secret-of-the-benchmark";
 const AUDIENCE: &str = "https://api.example";
 /// Providers that are registered, and revocations that are in force.
 const PROVIDERS: usize = 1_000;
@@ -175,6 +179,41 @@ fn main() {
                         ask().await;
                     }
                 });
+            });
+        }
+        "mint" => {
+            let routes = runtime.block_on(tokenward_server::bench::tokens(SECRET, Arc::new(clock)));
+            let ask = async || {
+                let request = Request::post("/tokens")
+                    .header("host", "api.example.com")
+                    .header("authorization", format!("Bearer {SECRET}"))
+                    .header("content-type", "application/json")
+                    .body(Body::from(
+                        r#"{"user_id": "alice", "scope": "read", "expires_in": 86400}"#,
+                    ))
+                    .unwrap();
+                let response = routes.clone().oneshot(black_box(request)).await.unwrap();
+                assert!(response.status().is_success());
+                let body = response.into_body().collect().await.unwrap();
+                black_box(body.to_bytes());
+            };
+            count(times, |times| {
+                runtime.block_on(async {
+                    for _ in 0..times {
+                        ask().await;
+                    }
+                });
+            });
+        }
+        "signed" => {
+            let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+            let random = SystemRandom::new();
+            // As much as a header and claims are.
+            let input = [b'a'; 512];
+            count(times, |times| {
+                for _ in 0..times {
+                    black_box(pair.sign(&random, black_box(&input)).unwrap());
+                }
             });
         }
         other => panic!("no such case: {other}"),

@@ -1,9 +1,10 @@
 //! What a token of ours claims (RFC 7519, RFC 9068).
 
-use serde_json::{Map, Value};
-
 use super::{Profile, TokenId};
-use crate::Timestamp;
+use crate::{Timestamp, written::Object};
+
+/// Bytes that the claims of most tokens take.
+const TYPICAL: usize = 512;
 
 /// What a token is for, as its claim `token_type` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -210,49 +211,50 @@ impl Issued<'_> {
     #[must_use]
     pub fn claims(&self) -> String {
         let profile = self.profile;
-        let mut claims = Map::new();
-        let mut put = |name: &str, value: Value| {
-            claims.insert(name.to_owned(), value);
-        };
-        put("iss", self.issuer.into());
-        put("sub", profile.user_id.as_str().into());
-        // A parent is addressed to us alone: no other verifier takes one for a token of its own.
-        let audience = match profile.audience.as_slice() {
-            [one] => Value::from(one.as_str()),
-            many => many.into(),
-        };
+        let mut claims = Object::with_capacity(TYPICAL);
+        claims.text("iss", self.issuer);
+        claims.text("sub", &profile.user_id);
         match self.kin {
-            Kin::Alone | Kin::ChildOf(_) => put("aud", audience),
+            Kin::Alone | Kin::ChildOf(_) => put_audience(&mut claims, "aud", &profile.audience),
+            // A parent is addressed to us alone: no other verifier takes one for a token of its own.
             Kin::Parent {
                 child_lifetime,
                 auto_renew,
             } => {
-                put("aud", self.issuer.into());
+                claims.text("aud", self.issuer);
                 // What its children are like is in the parent too, should the store lose it.
-                put("child_aud", audience);
-                put("child_expires_in", child_lifetime.into());
-                put("auto_renew", auto_renew.into());
+                put_audience(&mut claims, "child_aud", &profile.audience);
+                claims.number("child_expires_in", child_lifetime);
+                claims.flag("auto_renew", auto_renew);
             }
         }
-        put("iat", self.stamp.issued_at.into());
-        put("nbf", self.stamp.issued_at.into());
-        put("exp", self.stamp.expires_at.into());
-        put("jti", self.id.as_str().into());
-        put("client_id", self.client.into());
-        put("user_id", profile.user_id.as_str().into());
-        put("network", profile.network.as_str().into());
-        put("rate_limit", profile.rate_limit.into());
+        claims.number("iat", self.stamp.issued_at);
+        claims.number("nbf", self.stamp.issued_at);
+        claims.number("exp", self.stamp.expires_at);
+        claims.text("jti", self.id.as_str());
+        claims.text("client_id", self.client);
+        claims.text("user_id", &profile.user_id);
+        claims.text("network", &profile.network);
+        claims.number("rate_limit", profile.rate_limit);
         if let Some(scope) = &profile.scope {
-            put("scope", scope.as_str().into());
+            claims.text("scope", scope);
         }
-        put("token_type", self.kin.token_type().name().into());
+        claims.text("token_type", self.kin.token_type().name());
         if let Kin::ChildOf(parent) = self.kin {
-            put("parent_jti", parent.into());
+            claims.text("parent_jti", parent);
         }
+        // None of them has one of the names above, which are reserved.
         for (name, value) in &profile.claims {
-            claims.insert(name.clone(), value.clone());
+            claims.value(name, value);
         }
-        Value::Object(claims).to_string()
+        claims.finish()
+    }
+}
+
+fn put_audience(claims: &mut Object, name: &str, audience: &[String]) {
+    match audience {
+        [one] => claims.text(name, one),
+        many => claims.texts(name, many.iter().map(String::as_str)),
     }
 }
 
@@ -260,7 +262,7 @@ impl Issued<'_> {
 mod tests {
     use std::time::Duration;
 
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::{
@@ -318,6 +320,31 @@ mod tests {
             "rate_limit": 100, "token_type": "access", "email": "e",
         });
         assert_eq!(claims(&body, Kin::Alone), expected);
+    }
+
+    #[test]
+    fn claims_are_written_in_their_order_and_the_custom_ones_last() {
+        let body = json!({"user_id": "a\"b", "scope": "x", "claims": {"aa": {"b": [1.5, null]}, "\n": "é"}});
+        let profile = profile(&body);
+        let stamp = Stamp::new(NOW, None, 60);
+        let id = IdKey::new(&[1; 32]).issue(TokenType::Access, stamp.expires_at(), [7; 16]);
+        let issued = Issued {
+            issuer: "https://me",
+            client: "ops",
+            profile: &profile,
+            id: &id,
+            kin: Kin::Alone,
+            stamp,
+        };
+        let expected = format!(
+            concat!(
+                r#"{{"iss":"https://me","sub":"a\"b","aud":"my-api","iat":1800000000,"nbf":1800000000,"exp":1800000060,"#,
+                r#""jti":"{}","client_id":"ops","user_id":"a\"b","network":"default","rate_limit":100,"scope":"x","#,
+                r#""token_type":"access","\n":"é","aa":{{"b":[1.5,null]}}}}"#
+            ),
+            id.as_str()
+        );
+        assert_eq!(issued.claims(), expected);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::{
     future::Future,
     mem,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -17,10 +17,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{http::within, telemetry};
 
-/// Records that wait to be written.
+/// Records that wait to be written, beside those that somebody waits for.
 const QUEUE: usize = 4_096;
 /// Records of one write.
-const BATCH: usize = 256;
+const BATCH: usize = 512;
 /// How long a record that nobody waits for may stay in memory.
 const LINGER: Duration = Duration::from_millis(500);
 /// How long somebody waits for a record to be durable.
@@ -33,7 +33,9 @@ const DENIAL_EVERY: Duration = Duration::from_secs(6);
 /// Takes records for the audit log. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Audit {
-    queue: mpsc::Sender<Entry>,
+    pending: Arc<Mutex<Pending>>,
+    /// Wakes the writer. A record alone is no reason to: those of a burst go over together.
+    bell: mpsc::Sender<()>,
     ledger: Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
     /// When the allowance of refusals is whole again.
@@ -44,10 +46,12 @@ pub(crate) struct Audit {
 #[derive(Debug)]
 pub(crate) struct Unavailable;
 
-struct Entry {
-    /// None: only to be told when what came before is written.
-    record: Option<AuditRecord>,
-    done: Option<oneshot::Sender<bool>>,
+/// What is not written yet.
+#[derive(Default)]
+struct Pending {
+    records: Vec<AuditRecord>,
+    /// Those who wait until all of it is.
+    waiting: Vec<oneshot::Sender<bool>>,
 }
 
 impl Audit {
@@ -56,15 +60,18 @@ impl Audit {
         ledger: Arc<dyn Ledger>,
         clock: Arc<dyn Clock>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (queue, entries) = mpsc::channel(QUEUE);
+        // Who rings while it rings is heard with the other: the writer looks at what is pending then.
+        let (bell, rung) = mpsc::channel(1);
+        let pending = Arc::<Mutex<Pending>>::default();
         let writer = Writer {
             ledger: Arc::clone(&ledger),
             clock: Arc::clone(&clock),
-            entries,
-            pending: Vec::new(),
+            pending: Arc::clone(&pending),
+            rung,
         };
         let audit = Self {
-            queue,
+            pending,
+            bell,
             ledger,
             clock,
             denials_full_at: Arc::default(),
@@ -74,12 +81,20 @@ impl Audit {
 
     /// Writes `record` some time soon. Where the queue is full it is counted instead.
     pub(super) fn note(&self, record: AuditRecord) {
-        let entry = Entry {
-            record: Some(record),
-            done: None,
+        let waiting = {
+            let mut pending = lock(&self.pending);
+            if pending.records.len() < QUEUE {
+                pending.records.push(record);
+                pending.records.len()
+            } else {
+                0
+            }
         };
-        if self.queue.try_send(entry).is_err() {
-            telemetry::audit_lost("overflow", 1);
+        match waiting {
+            0 => telemetry::audit_lost("overflow", 1),
+            // The first has to be written some time, and of so many there is a whole write.
+            1 | BATCH => self.ring(),
+            _ => {}
         }
     }
 
@@ -87,10 +102,7 @@ impl Audit {
     pub(super) fn note_denial(&self, record: AuditRecord) {
         let now = self.clock.steady();
         let admitted = {
-            let mut full_at = self
-                .denials_full_at
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut full_at = lock(&self.denials_full_at);
             let next = (*full_at).max(now) + DENIAL_EVERY;
             let admitted = next.since(now) <= DENIAL_EVERY * DENIALS;
             if admitted {
@@ -107,7 +119,7 @@ impl Audit {
 
     /// How many records wait to be written.
     pub(crate) fn queued(&self) -> usize {
-        QUEUE.saturating_sub(self.queue.capacity())
+        lock(&self.pending).records.len()
     }
 
     /// Writes `record`, and everything before it.
@@ -147,36 +159,47 @@ impl Audit {
 
     async fn send(&self, record: Option<AuditRecord>) -> Result<(), Unavailable> {
         let (done, written) = oneshot::channel();
-        let entry = Entry {
-            record,
-            done: Some(done),
-        };
-        let sent = async {
-            self.queue.send(entry).await.map_err(|_| Unavailable)?;
-            written.await.map_err(|_| Unavailable)
-        };
-        match within(&*self.clock, PATIENCE, sent).await {
+        {
+            // As many as wait are here beyond the queue at most, and there are no more of them than calls.
+            let mut pending = lock(&self.pending);
+            pending.records.extend(record);
+            pending.waiting.push(done);
+        }
+        if self.bell.is_closed() {
+            return Err(Unavailable);
+        }
+        self.ring();
+        match within(&*self.clock, PATIENCE, written).await {
             Some(Ok(true)) => Ok(()),
-            Some(Ok(false) | Err(Unavailable)) | None => Err(Unavailable),
+            Some(Ok(false) | Err(_)) | None => Err(Unavailable),
         }
     }
+
+    fn ring(&self) {
+        // Where it rings already it will be heard.
+        let _ = self.bell.try_send(());
+    }
+}
+
+/// What a panicking holder left behind is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The task that writes.
 struct Writer {
     ledger: Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
-    entries: mpsc::Receiver<Entry>,
-    /// What nobody waits for yet.
-    pending: Vec<AuditRecord>,
+    pending: Arc<Mutex<Pending>>,
+    rung: mpsc::Receiver<()>,
 }
 
 impl Writer {
     async fn run(mut self) {
         let mut linger: Option<BoxFuture<'static, ()>> = None;
         loop {
-            let entry = tokio::select! {
-                entry = self.entries.recv() => entry,
+            let rung = tokio::select! {
+                rung = self.rung.recv() => rung,
                 () = async {
                     match &mut linger {
                         Some(linger) => linger.await,
@@ -184,48 +207,40 @@ impl Writer {
                     }
                 } => {
                     linger = None;
-                    self.write(Vec::new()).await;
+                    self.write().await;
                     continue;
                 }
             };
-            let Some(entry) = entry else {
-                self.write(Vec::new()).await;
+            if rung.is_none() {
+                self.write().await;
                 return;
-            };
-            // Whoever else waits by now shares the write.
-            let mut waiting = Vec::new();
-            let mut next = Some(entry);
-            while let Some(Entry { record, done }) = next {
-                self.pending.extend(record);
-                waiting.extend(done);
-                next = if self.pending.len() < BATCH {
-                    self.entries.try_recv().ok()
-                } else {
-                    None
-                };
             }
-            if waiting.is_empty() && self.pending.len() < BATCH {
-                linger.get_or_insert_with(|| self.clock.sleep(LINGER));
-            } else {
+            let due = {
+                let pending = lock(&self.pending);
+                !pending.waiting.is_empty() || pending.records.len() >= BATCH
+            };
+            if due {
                 linger = None;
-                self.write(waiting).await;
+                self.write().await;
+            } else {
+                linger.get_or_insert_with(|| self.clock.sleep(LINGER));
             }
         }
     }
 
     /// Writes what is pending, and tells those who wait for it.
-    async fn write(&mut self, waiting: Vec<oneshot::Sender<bool>>) {
-        let records = mem::take(&mut self.pending);
-        let written = match records.as_slice() {
-            [] => Ok(()),
-            records => self.ledger.append_audit(records).await,
-        };
-        if let Err(error) = &written {
-            Self::lost(error, records.len());
+    async fn write(&self) {
+        let Pending { records, waiting } = mem::take(&mut *lock(&self.pending));
+        let mut written = true;
+        for records in records.chunks(BATCH) {
+            if let Err(error) = self.ledger.append_audit(records).await {
+                Self::lost(&error, records.len());
+                written = false;
+            }
         }
         for done in waiting {
             // Whoever has stopped waiting need not know.
-            let _ = done.send(written.is_ok());
+            let _ = done.send(written);
         }
     }
 
@@ -234,3 +249,6 @@ impl Writer {
         telemetry::audit_lost("store", count as u64);
     }
 }
+
+#[cfg(test)]
+mod tests;

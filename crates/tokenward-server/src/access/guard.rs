@@ -23,7 +23,7 @@ use super::{
 use crate::{
     config::Credential,
     http::{Caller, Reason, STORE_UNAVAILABLE, internal, oauth_unavailable, unavailable},
-    limits::{Standing, TokenApi},
+    limits::{Exceeding, Standing, TokenApi},
 };
 
 pub(crate) use origin::Reach;
@@ -37,7 +37,7 @@ pub(crate) struct Guard {
     access: Access,
     audit: Audit,
     reach: Reach,
-    /// Of the calls that each credential may make, where that is limited.
+    /// Of the calls that each address and each credential may make, where that is limited.
     limits: Option<TokenApi>,
     /// What is carried out to its end and is under way.
     changes: Arc<Mutex<JoinSet<()>>>,
@@ -77,9 +77,12 @@ pub(crate) enum Effect {
     Changes,
 }
 
-/// One call, and what stands in front of it.
+/// One call, and what stands in front of it. Cheap to clone: each request does.
 #[derive(Clone)]
-pub(crate) struct Call {
+pub(crate) struct Call(Arc<Terms>);
+
+#[derive(Clone)]
+struct Terms {
     guard: Guard,
     action: &'static str,
     need: Need,
@@ -114,7 +117,8 @@ impl Guard {
         }
     }
 
-    /// The same with a limit on the calls that each credential may make.
+    /// The same with limits on the calls: that of an address stands in front of everything else, that of a credential behind
+    /// its check.
     pub(crate) fn limited(&self, limits: TokenApi) -> Self {
         Self {
             limits: Some(limits),
@@ -133,13 +137,13 @@ impl Guard {
 
     /// A call that needs `need`; the audit log knows it as `action`.
     pub(crate) fn call(&self, action: &'static str, need: Need, effect: Effect) -> Call {
-        Call {
+        Call(Arc::new(Terms {
             guard: self.clone(),
             action,
             need,
             effect,
             manner: Manner::Api,
-        }
+        }))
     }
 
     /// Ends when all that is carried out to its end has ended and its record is written.
@@ -176,12 +180,14 @@ impl Guard {
 impl Call {
     /// The same for clients of OAuth, who have their own way to authenticate and their own words for refusals.
     pub(crate) fn of_oauth(self) -> Self {
-        Self {
+        Self(Arc::new(Terms {
             manner: Manner::OAuth,
-            ..self
-        }
+            ..Terms::clone(&self.0)
+        }))
     }
+}
 
+impl Terms {
     fn judge(&self, request: &Request, caller: IpAddr) -> Result<Arc<Credential>, Refusal> {
         let headers = request.headers();
         origin::check(headers, request.uri().authority(), self.guard.reach)?;
@@ -198,14 +204,23 @@ impl Call {
         }
     }
 
+    /// Takes one of the calls that `caller` may make.
+    #[expect(clippy::result_large_err, reason = "an answer is made once, and sent")]
+    fn admit_address(&self, caller: IpAddr) -> Result<Option<Standing>, Response> {
+        let limits = self.guard.limits.as_ref();
+        self.admit(limits.map(|limits| limits.by_address(Caller(caller))))
+    }
+
     /// Takes one of the calls that `credential` may make.
     #[expect(clippy::result_large_err, reason = "an answer is made once, and sent")]
-    fn admit(&self, credential: &Credential) -> Result<Option<Standing>, Response> {
-        let Some(limits) = &self.guard.limits else {
-            return Ok(None);
-        };
-        let standing = limits.by_credential(&credential.name);
-        standing.map(Some).map_err(|exceeding| match self.manner {
+    fn admit_credential(&self, credential: &Credential) -> Result<Option<Standing>, Response> {
+        let limits = self.guard.limits.as_ref();
+        self.admit(limits.map(|limits| limits.by_credential(&credential.name)))
+    }
+
+    #[expect(clippy::result_large_err, reason = "an answer is made once, and sent")]
+    fn admit(&self, taken: Option<Result<Standing, Exceeding>>) -> Result<Option<Standing>, Response> {
+        taken.transpose().map_err(|exceeding| match self.manner {
             Manner::Api => exceeding.into_response(),
             Manner::OAuth => exceeding.into_oauth(),
         })
@@ -233,8 +248,36 @@ impl Call {
 }
 
 /// The middleware of a call that needs a credential.
-pub(crate) async fn guarded(State(call): State<Call>, mut request: Request, next: Next) -> Response {
-    let (caller, target) = place(&request);
+pub(crate) async fn guarded(State(call): State<Call>, request: Request, next: Next) -> Response {
+    guarded_by(call, request, |request| next.run(request)).await
+}
+
+/// The same in front of what `next` does.
+pub(crate) async fn guarded_by<F>(
+    Call(call): Call,
+    request: Request,
+    next: impl FnOnce(Request) -> F + Send + 'static,
+) -> Response
+where
+    F: Future<Output = Response> + Send + 'static,
+{
+    let Caller(caller) = Caller::of(request.extensions());
+    match call.admit_address(caller) {
+        Ok(standing) => told(standing, judged(call, caller, request, next).await),
+        Err(refused) => refused,
+    }
+}
+
+async fn judged<F>(
+    call: Arc<Terms>,
+    caller: IpAddr,
+    mut request: Request,
+    next: impl FnOnce(Request) -> F + Send + 'static,
+) -> Response
+where
+    F: Future<Output = Response> + Send + 'static,
+{
+    let target = target(&request);
     let credential = match call.judge(&request, caller) {
         Ok(credential) => credential,
         Err(refusal) => {
@@ -247,14 +290,14 @@ pub(crate) async fn guarded(State(call): State<Call>, mut request: Request, next
         }
     };
     // What is refused here is not in the audit log, which has those before it.
-    let standing = match call.admit(&credential) {
+    let standing = match call.admit_credential(&credential) {
         Ok(standing) => standing,
         Err(refused) => return refused,
     };
     request.extensions_mut().insert(Who(Arc::clone(&credential)));
-    let (guard, effect) = (call.guard.clone(), call.effect);
+    let terms = Arc::clone(&call);
     let run = async move {
-        let response = next.run(request).await;
+        let response = next(request).await;
         let about = response.extensions().get::<About>();
         let target = about.map_or(target, |about| about.0.clone());
         let record = call.record(&credential.name, caller, target, outcome(&response));
@@ -273,17 +316,18 @@ pub(crate) async fn guarded(State(call): State<Call>, mut request: Request, next
             },
         }
     };
-    let response = guard.run(effect, run).await;
-    match standing {
-        Some(standing) => standing.tell(response),
-        None => response,
-    }
+    told(standing, terms.guard.run(terms.effect, run).await)
 }
 
 /// The middleware of a call that its holder's token opens: it is in the audit log like any other.
-pub(crate) async fn recorded(State(call): State<Call>, request: Request, next: Next) -> Response {
-    let (caller, target) = place(&request);
-    let (guard, effect) = (call.guard.clone(), call.effect);
+pub(crate) async fn recorded(State(Call(call)): State<Call>, request: Request, next: Next) -> Response {
+    let Caller(caller) = Caller::of(request.extensions());
+    let standing = match call.admit_address(caller) {
+        Ok(standing) => standing,
+        Err(refused) => return refused,
+    };
+    let target = target(&request);
+    let terms = Arc::clone(&call);
     let run = async move {
         let response = next.run(request).await;
         let holder = response.extensions().get::<Holder>();
@@ -296,14 +340,23 @@ pub(crate) async fn recorded(State(call): State<Call>, request: Request, next: N
         }
         response
     };
-    guard.run(effect, run).await
+    told(standing, terms.guard.run(terms.effect, run).await)
 }
 
-/// Where a call comes from and what it is about.
-fn place(request: &Request) -> (IpAddr, String) {
-    let Caller(caller) = Caller::of(request.extensions());
-    let target = request.uri().path().chars().take(MAX_TARGET).collect();
-    (caller, target)
+/// Adds to an answer what is left of a limit, where there is one.
+fn told(standing: Option<Standing>, response: Response) -> Response {
+    match standing {
+        Some(standing) => standing.tell(response),
+        None => response,
+    }
+}
+
+/// What a call is about.
+fn target(request: &Request) -> String {
+    let path = request.uri().path();
+    let end = path.char_indices().nth(MAX_TARGET);
+    let end = end.map_or(path.len(), |(end, _)| end);
+    path.get(..end).unwrap_or_default().to_owned()
 }
 
 /// `ok`, or the stable code of what went wrong.

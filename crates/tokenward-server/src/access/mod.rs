@@ -22,7 +22,9 @@ use client::Presented;
 
 pub(crate) use audit::Audit;
 pub(crate) use failures::Failures;
-pub(crate) use guard::{About, Effect, Guard, Holder, Reach, Who, guarded, recorded, same_site};
+pub(crate) use guard::{
+    About, Call, Effect, Guard, Holder, Reach, Who, guarded, guarded_by, recorded, same_site,
+};
 pub(crate) use refusal::Refusal;
 
 /// Judges credentials. Cheap to clone.

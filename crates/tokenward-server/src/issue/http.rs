@@ -4,21 +4,23 @@ use axum::{
     Router,
     body::Body,
     extract::{Path, RawQuery, Request, State, rejection::PathRejection},
-    middleware::{Next, from_fn, from_fn_with_state},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse as _, Response},
     routing::{MethodRouter, delete, get, post},
 };
-use http::{HeaderMap, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use serde_json::{Value, json};
 use tokenward::{Denial, carrier};
 use tokenward_core::{
     jose::{MAX_TOKEN_BYTES, Token},
     session::{PairRequest, RENEWALS, RequestFault, TokenRequest, is_user_id},
+    written::Object,
 };
+use tower::util::MapResponseLayer;
 
-use super::{Failure, Renewed, TokenService, allowed, family::Asked, oauth, stream};
+use super::{Failure, Renewed, TokenService, allowed, family::Asked, oauth, service::Pair, stream};
 use crate::{
-    access::{Effect, Guard, Holder, Need, Who, guarded, recorded},
+    access::{Call, Effect, Guard, Holder, Need, Who, guarded, guarded_by, recorded},
     config::Scope,
     http::{
         Fault, Members, Rejected, bad_request, denial, internal, not_found, overtaken, problem, read,
@@ -52,10 +54,13 @@ impl TokenService {
         };
         Router::new()
             // Minting a single token stores nothing, so it does not wait for the audit log either.
-            .route("/tokens", behind(post(mint), "tokens.mint", issue, Effect::Reads))
+            .route(
+                "/tokens",
+                posted(guard.call("tokens.mint", issue, Effect::Reads), mint),
+            )
             .route(
                 "/token-pairs",
-                behind(post(pair), "tokens.pair", issue, Effect::Issues),
+                posted(guard.call("tokens.pair", issue, Effect::Issues), pair),
             )
             .route(
                 "/renew",
@@ -75,19 +80,29 @@ impl TokenService {
                 behind(delete(revoke_user), "users.revoke", revoke, Effect::Changes),
             )
             .merge(oauth::routes(guard))
-            .layer(from_fn(not_kept))
+            .layer(MapResponseLayer::new(not_kept))
             .with_state(self.clone())
     }
 }
 
+/// `handler` behind `call`, without a layer of the router between them, which takes longer than `call` does.
+fn posted<H, F>(call: Call, handler: H) -> MethodRouter<TokenService>
+where
+    H: Fn(State<TokenService>, Request) -> F + Copy + Send + Sync + 'static,
+    F: Future<Output = Response> + Send + 'static,
+{
+    post(move |service: State<TokenService>, request: Request| {
+        guarded_by(call.clone(), request, move |request| handler(service, request))
+    })
+}
+
+/// Bytes of an answer beside its tokens.
+const TYPICAL: usize = 384;
+
 /// Tokens are for whoever asked, and for no cache between (RFC 6749 section 5.1).
-async fn not_kept(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+fn not_kept(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert(
-        header::CACHE_CONTROL,
-        header::HeaderValue::from_static("no-store"),
-    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -110,11 +125,13 @@ async fn mint(State(service): State<TokenService>, request: Request) -> Response
         return response;
     }
     match service.mint(&client.name, &request) {
-        Ok(minted) => created(json!({
-            "token": minted.token,
-            "token_id": minted.id,
-            "expires_at": minted.expires_at,
-        })),
+        Ok(minted) => {
+            let mut answer = Object::with_capacity(minted.token.len() + TYPICAL);
+            answer.text("token", &minted.token);
+            answer.text("token_id", &minted.id);
+            answer.text("expires_at", &minted.expires_at.to_string());
+            created(answer)
+        }
         Err(failure) => failed(failure),
     }
 }
@@ -141,19 +158,22 @@ async fn pair(State(service): State<TokenService>, request: Request) -> Response
         return response;
     }
     match service.pair(&client.name, request).await {
-        Ok(pair) => {
-            let mut answer = json!({
-                "parent_token": pair.parent.token,
-                "parent_jti": pair.parent.id,
-                "parent_expiry": pair.parent_lifetime,
-                "parent_expires_at": pair.parent.expires_at,
-            });
-            if let (Some(child), Some(answer)) = (pair.child, answer.as_object_mut()) {
-                let (child, lifetime) = child;
-                answer.insert("child_token".into(), child.token.into());
-                answer.insert("child_jti".into(), child.id.into());
-                answer.insert("child_expiry".into(), lifetime.into());
-                answer.insert("child_expires_at".into(), json!(child.expires_at));
+        Ok(Pair {
+            parent,
+            parent_lifetime,
+            child,
+        }) => {
+            let child_length = child.as_ref().map_or(0, |(child, _)| child.token.len());
+            let mut answer = Object::with_capacity(parent.token.len() + child_length + TYPICAL);
+            answer.text("parent_token", &parent.token);
+            answer.text("parent_jti", &parent.id);
+            answer.number("parent_expiry", parent_lifetime);
+            answer.text("parent_expires_at", &parent.expires_at.to_string());
+            if let Some((child, lifetime)) = child {
+                answer.text("child_token", &child.token);
+                answer.text("child_jti", &child.id);
+                answer.number("child_expiry", lifetime);
+                answer.text("child_expires_at", &child.expires_at.to_string());
             }
             created(answer)
         }
@@ -325,8 +345,12 @@ fn is_token(text: &str) -> bool {
     Token::parse(text, MAX_TOKEN_BYTES).is_ok()
 }
 
-fn created(body: Value) -> Response {
-    (StatusCode::CREATED, axum::Json(body)).into_response()
+fn created(body: Object) -> Response {
+    let mut response = Response::new(Body::from(body.finish()));
+    *response.status_mut() = StatusCode::CREATED;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
 }
 
 fn ok(body: Value) -> Response {

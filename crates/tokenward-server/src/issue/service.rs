@@ -303,7 +303,7 @@ impl TokenService {
         let claims = self.claims(client, profile, &id, kin, stamp);
         let typ = token_type.header_typ(inner.settings.typ);
         let token = key.sign(typ, &claims)?;
-        telemetry::minted(token_type.name());
+        telemetry::minted(token_type);
         Ok(Minted {
             token,
             id: id.as_str().to_owned(),

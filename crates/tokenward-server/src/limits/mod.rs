@@ -5,11 +5,7 @@ mod tokens;
 
 use std::{hash::Hash, net::IpAddr, sync::Arc};
 
-use axum::{
-    extract::{MatchedPath, Request, State},
-    middleware::Next,
-    response::{IntoResponse, Response},
-};
+use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokenward_core::{
     Clock,
@@ -74,7 +70,12 @@ impl TokenApi {
         )
     }
 
-    fn by_address(&self, caller: Caller) -> Result<Standing, Exceeding> {
+    /// Takes one of the calls that may come from the network of `caller`.
+    ///
+    /// # Errors
+    ///
+    /// If there is none left.
+    pub(crate) fn by_address(&self, caller: Caller) -> Result<Standing, Exceeding> {
         let key = caller.network();
         self.take("address", self.limits.per_address, &self.used.addresses, key)
     }
@@ -94,20 +95,6 @@ impl TokenApi {
             Err(exceeded) => Err(Exceeding::new(policy, rate, exceeded)),
         }
     }
-}
-
-/// The middleware that counts calls by address. It belongs in front of everything else of the token API.
-pub(crate) async fn by_address(State(api): State<TokenApi>, request: Request, next: Next) -> Response {
-    match api.by_address(Caller::of(request.extensions())) {
-        Ok(standing) => standing.tell(next.run(request).await),
-        Err(exceeding) if is_oauth(&request) => exceeding.into_oauth(),
-        Err(exceeding) => exceeding.into_response(),
-    }
-}
-
-fn is_oauth(request: &Request) -> bool {
-    let path = request.extensions().get::<MatchedPath>();
-    path.is_some_and(|path| path.as_str().starts_with("/oauth/"))
 }
 
 /// What is left of a limit, for the answer to a call that it let through; nothing where there is no limit.

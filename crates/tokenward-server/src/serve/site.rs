@@ -165,16 +165,14 @@ impl Site {
         finish(routes, Arc::new(self.observer("admin", config)))
     }
 
-    /// All that issues, renews, reads and revokes. The limit of an address stands in front of everything else, that of a
-    /// credential behind its check.
+    /// All that issues, renews, reads and revokes.
     fn token_api(&self, service: &TokenService, guard: &Guard, config: &Config) -> Router {
         let limits = limits::TokenApi::new(
             Arc::clone(&self.parts.used),
             config.limits.token_api.clone(),
             self.parts.lasting.registry.clock(),
         );
-        let routes = service.routes(&guard.limited(limits.clone()));
-        routes.route_layer(from_fn_with_state(limits, limits::by_address))
+        service.routes(&guard.limited(limits))
     }
 
     fn guard(&self, config: &Config) -> Guard {
