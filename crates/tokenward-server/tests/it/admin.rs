@@ -449,12 +449,22 @@ async fn idps_are_added_changed_and_removed_and_outlive_a_kill() {
         (201, &true.into(), &document)
     );
     program.loaded("new").await;
+    let served = async |program: &Program| {
+        program
+            .get("/jwks/new")
+            .await
+            .header("x-max-keys")
+            .map(str::to_owned)
+    };
+    assert_eq!(served(&program).await.as_deref(), Some("3"));
     let changed = json!({ "url": url, "max_keys": 4 });
     let (status, made) = put(&program, "/v1/idps/new", &changed).await;
     assert_eq!(
         (status, &made["max_keys"], &made["document"]),
         (200, &4.into(), &changed)
     );
+    program.loaded("new").await;
+    assert_eq!(served(&program).await.as_deref(), Some("4"));
 
     // What cannot be is refused in words, and changes nothing.
     let wrong = json!({ "url": url, "nmae": 1, "secret": "x", "max_keys": -1 });

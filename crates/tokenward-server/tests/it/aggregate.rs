@@ -380,6 +380,14 @@ async fn changed_keys_are_served_at_once_and_change_the_validator() {
     let (a, member) = idp("a", &["one"], "refresh_interval: 1");
     let program = Program::start(&config(&format!("idps:\n{member}"))).await;
     program.loaded("a").await;
+    // What is fetched again and is the same is newer, and no other set.
+    let first = program.get("/jwks/a").await;
+    let confirmed = program
+        .until("/jwks/a", |answer| {
+            answer.header("x-last-updated") != first.header("x-last-updated")
+        })
+        .await;
+    assert_eq!(first.header("etag"), confirmed.header("etag"));
     let before = program.get("/jwks.json").await;
     set(&a, [key("two")]);
     let after = program

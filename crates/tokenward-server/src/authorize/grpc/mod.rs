@@ -26,7 +26,7 @@ use messages::{
     CheckResponse, DeniedHttpResponse, Entry, HeaderValueOption, HttpResponse, HttpStatus, Kind,
     OkHttpResponse, Struct, Value,
 };
-pub(crate) use question::Question;
+use question::Question;
 
 /// The service's name.
 pub(crate) const SERVICE: &str = "envoy.service.auth.v3.Authorization";

@@ -13,7 +13,7 @@ const MAX_HEADERS: usize = 1_000;
 
 /// What Envoy says of a request. A text that is empty was not told.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Question<'a> {
+pub(super) struct Question<'a> {
     /// The address from which the proxy was asked, where it is one.
     pub(super) source: Option<IpAddr>,
     pub(super) method: &'a str,
@@ -29,7 +29,7 @@ pub(crate) struct Question<'a> {
 impl<'a> Question<'a> {
     /// Reads a message. None where it is none, or one of the headers is no header. Groups are refused: they were given up before
     /// this message was made.
-    pub(crate) fn read(message: &'a Bytes) -> Option<Self> {
+    pub(super) fn read(message: &'a Bytes) -> Option<Self> {
         let mut question = Self::default();
         // Those that come as bytes go on after those that were joined, wherever they stand.
         let mut raw = Vec::new();
