@@ -55,7 +55,7 @@ pub enum Binding {
 /// The rules for one issuer. Made by [`Policy::builder`], so it cannot hold a value out of range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    issuer: Box<str>,
+    issuer: Arc<str>,
     rules: Arc<Rules>,
 }
 
@@ -77,6 +77,12 @@ impl Policy {
     /// Starts with the issuer, compared byte for byte, and the audiences; everything else has a default.
     pub fn builder(issuer: impl Into<String>, audiences: Audiences) -> PolicyBuilder {
         PolicyBuilder::new(issuer.into(), audiences)
+    }
+
+    /// [`Policy::issuer`], to keep.
+    #[must_use]
+    pub fn shared_issuer(&self) -> Arc<str> {
+        Arc::clone(&self.issuer)
     }
 
     /// The exact `iss`.

@@ -143,15 +143,17 @@ impl Entry {
         if restored.fetched_at <= now {
             entry.next_fetch = restored.fetched_at + cadence.fetch_in;
         }
-        entry.view = Arc::new(View {
-            keys: Some(Arc::new(keys)),
+        let mut view = View {
             absent: Vec::new(),
             generation: 1,
             advertised: entry.settings.advertised(restored.upstream),
             fetched_at: Some(restored.fetched_at.min(now)),
             fresh_until,
             usable_until,
-        });
+            ..View::default()
+        };
+        view.put(Some(Arc::new(keys)));
+        entry.view = Arc::new(view);
         entry.validators = restored.validators;
         entry.digest = Some(restored.digest);
         entry.upstream = restored.upstream;
@@ -370,7 +372,7 @@ impl Entry {
 
     fn drop_keys(&mut self) {
         self.change_view(|view| {
-            view.keys = None;
+            view.put(None);
             view.absent = Vec::new();
             view.generation += 1;
         });

@@ -4,13 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     Timestamp,
-    jose::{Algorithm, Key, KeySet, Selection},
+    jose::{self, Algorithm, Key, KeySet, Selection},
 };
 
 /// The keys of one identity provider at one moment. It never changes; whatever happens makes another one.
 #[derive(Clone, Debug, Default)]
 pub struct View {
+    /// Only [`View::put`] changes it.
     pub(super) keys: Option<Arc<KeySet>>,
+    /// The usable ones of `keys`, which a token's is looked for in.
+    pub(super) usable: Arc<[Arc<Key>]>,
     /// Keys that the set no longer lists, each until when it still verifies.
     pub(super) absent: Vec<(Arc<Key>, Timestamp)>,
     pub(super) generation: u64,
@@ -45,11 +48,11 @@ impl View {
     /// not anything has tidied it away yet.
     #[must_use]
     pub fn lookup(&self, kid: Option<&str>, algorithm: Algorithm, now: Timestamp) -> Lookup<'_> {
-        let Some(keys) = self.keys.as_deref().filter(|_| now < self.usable_until) else {
+        if self.keys.is_none() || now >= self.usable_until {
             return Lookup::Unavailable;
-        };
+        }
         let stale = now >= self.fresh_until;
-        match keys.select(kid, algorithm) {
+        match jose::select(&self.usable, kid, algorithm) {
             Selection::Key(key) => Lookup::Use {
                 key,
                 until: self.usable_until,
@@ -82,6 +85,12 @@ impl View {
             until: (*until).min(self.usable_until),
             stale,
         }
+    }
+
+    /// Puts a set in place of the one that is there.
+    pub(super) fn put(&mut self, keys: Option<Arc<KeySet>>) {
+        self.usable = keys.as_ref().map(|keys| keys.shared_usable()).unwrap_or_default();
+        self.keys = keys;
     }
 
     /// The set that is served, as long as it is usable.

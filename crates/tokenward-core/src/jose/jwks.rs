@@ -98,7 +98,8 @@ pub enum Truncation {
 /// Private and symmetric material of a body is not retained in any form.
 #[derive(Clone, Debug, Default)]
 pub struct KeySet {
-    usable: Vec<Arc<Key>>,
+    /// Shared with those who only look for keys: [`select`].
+    usable: Arc<[Arc<Key>]>,
     skipped: Vec<Skipped>,
     skipped_count: usize,
     served: Vec<Document>,
@@ -168,9 +169,9 @@ impl KeySet {
         serde_json::Deserializer::from_str(keys.get())
             .deserialize_seq(elements)
             .map_err(|_| SetProblem::NotJson)?;
+        set.usable = set.used();
         set.skip_leaked();
         // Sets are many and live long; room to grow is of no use to them.
-        set.usable.shrink_to_fit();
         set.skipped.shrink_to_fit();
         set.served.shrink_to_fit();
         Ok((set, others))
@@ -180,6 +181,19 @@ impl KeySet {
     #[must_use]
     pub fn usable(&self) -> &[Arc<Key>] {
         &self.usable
+    }
+
+    /// The same, to keep.
+    pub(crate) fn shared_usable(&self) -> Arc<[Arc<Key>]> {
+        Arc::clone(&self.usable)
+    }
+
+    /// Those of what is served that verify.
+    fn used(&self) -> Arc<[Arc<Key>]> {
+        self.served
+            .iter()
+            .filter_map(|document| document.key.clone())
+            .collect()
     }
 
     /// The keys that do not verify, in document order: the first [`MAX_KEYS`] of them.
@@ -258,8 +272,8 @@ impl KeySet {
             let key = document.key.as_ref();
             key.is_none_or(|key| !names.contains(key.thumbprint()))
         };
-        self.usable.retain(|key| !names.contains(key.thumbprint()));
         self.served.retain(stays);
+        self.usable = self.used();
         self.dropped.retain(stays);
     }
 
@@ -289,11 +303,7 @@ impl KeySet {
         }
         let mut dropped = self.served.split_off(max);
         self.served.sort_by_key(|document| document.index);
-        self.usable = self
-            .served
-            .iter()
-            .filter_map(|document| document.key.clone())
-            .collect();
+        self.usable = self.used();
         dropped.sort_by_key(|document| document.index);
         let named = dropped.iter().take(MAX_DROPPED).map(|document| {
             document
@@ -314,17 +324,7 @@ impl KeySet {
     /// is one key.
     #[must_use]
     pub fn select(&self, kid: Option<&str>, algorithm: Algorithm) -> Selection<'_> {
-        let mut fitting = self
-            .usable
-            .iter()
-            .filter(|key| key.fits(algorithm) && (kid.is_none() || key.kid() == kid));
-        let Some(key) = fitting.next() else {
-            return Selection::Unknown;
-        };
-        if fitting.any(|other| other.thumbprint() != key.thumbprint()) {
-            return Selection::Ambiguous;
-        }
-        Selection::Key(key)
+        select(&self.usable, kid, algorithm)
     }
 
     fn push(&mut self, text: &str, budget: &mut Budget) {
@@ -347,7 +347,6 @@ impl KeySet {
                 None
             }
         };
-        self.usable.extend(key.clone());
         self.served.push(Document {
             unused_kid: kid.filter(|_| key.is_none()).map(Into::into),
             index,
@@ -389,10 +388,24 @@ impl KeySet {
     }
 }
 
+/// [`KeySet::select`] among the usable keys of a set.
+pub(crate) fn select<'k>(usable: &'k [Arc<Key>], kid: Option<&str>, algorithm: Algorithm) -> Selection<'k> {
+    let mut fitting = usable
+        .iter()
+        .filter(|key| key.fits(algorithm) && key.is_meant_by(kid));
+    let Some(key) = fitting.next() else {
+        return Selection::Unknown;
+    };
+    if fitting.any(|other| other.thumbprint() != key.thumbprint()) {
+        return Selection::Ambiguous;
+    }
+    Selection::Key(key)
+}
+
 /// A set of keys that were not fetched, such as an issuer's shared secret. Nothing of it is served.
 impl FromIterator<Key> for KeySet {
     fn from_iter<I: IntoIterator<Item = Key>>(keys: I) -> Self {
-        let usable: Vec<_> = keys.into_iter().map(Arc::new).collect();
+        let usable: Arc<[_]> = keys.into_iter().map(Arc::new).collect();
         Self {
             original_count: usable.len(),
             usable,

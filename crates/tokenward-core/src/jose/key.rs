@@ -23,10 +23,45 @@ use super::{
 /// A public key is kept as the text that is served of it. It is checked once when it is loaded, and parsed for the
 /// verifier when an algorithm of it is first used: most keys of most issuers never are.
 pub struct Key {
-    kid: Option<Box<str>>,
+    kid: Option<Kid>,
     permitted: AlgorithmSet,
     thumbprint: Thumbprint,
     material: Material,
+}
+
+/// The longest key id that is kept in the key itself: most are hashes or UUIDs in text.
+const SHORT: usize = 46;
+
+/// A key id. Keys are found by it among those of very many issuers, where a place in memory of its own costs more than the
+/// comparison.
+enum Kid {
+    Short { len: u8, bytes: [u8; SHORT] },
+    Long(Box<str>),
+}
+
+impl Kid {
+    fn new(kid: Box<str>) -> Self {
+        let mut bytes = [0; SHORT];
+        match (bytes.get_mut(..kid.len()), u8::try_from(kid.len())) {
+            (Some(place), Ok(len)) => {
+                place.copy_from_slice(kid.as_bytes());
+                Self::Short { len, bytes }
+            }
+            _ => Self::Long(kid),
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Short { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or_default(),
+            Self::Long(kid) => kid.as_bytes(),
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        // It was text when it came.
+        str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
 }
 
 enum Material {
@@ -74,7 +109,7 @@ impl Key {
             b"tokenward symmetric key id",
         );
         Ok(Self {
-            kid: jwk::checked_kid(kid)?,
+            kid: jwk::checked_kid(kid)?.map(Kid::new),
             permitted: algorithms,
             thumbprint: Thumbprint::from_slice(tag.as_ref()),
             material: Material::Symmetric(keys),
@@ -107,7 +142,7 @@ impl Key {
         signature_len: usize,
     ) -> Self {
         Self {
-            kid,
+            kid: kid.map(Kid::new),
             permitted,
             thumbprint,
             material: Material::Public {
@@ -121,7 +156,15 @@ impl Key {
     /// The key's id. Unique only together with the issuer and the algorithm.
     #[must_use]
     pub fn kid(&self) -> Option<&str> {
-        self.kid.as_deref()
+        self.kid.as_ref().map(Kid::as_str)
+    }
+
+    /// Whether it is the one of this id, or no id is asked for.
+    pub(super) fn is_meant_by(&self, kid: Option<&str>) -> bool {
+        let Some(kid) = kid else { return true };
+        self.kid
+            .as_ref()
+            .is_some_and(|own| own.as_bytes() == kid.as_bytes())
     }
 
     /// The algorithms it may verify: the one its `alg` names, else those of its type and curve.
@@ -207,7 +250,7 @@ pub(super) fn parse(algorithm: Algorithm, bytes: &[u8]) -> Option<ParsedPublicKe
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key")
-            .field("kid", &self.kid)
+            .field("kid", &self.kid())
             .field("algorithms", &self.permitted)
             .field("thumbprint", &self.thumbprint)
             .finish_non_exhaustive()
@@ -217,6 +260,23 @@ impl fmt::Debug for Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kid_of_any_length_is_told_and_found() {
+        let algorithms = AlgorithmSet::only(Algorithm::Hs256);
+        let plain = [0, 1, SHORT - 1, SHORT, SHORT + 1, 256].map(|len| "k".repeat(len));
+        let other = [SHORT - 2, SHORT - 1].map(|len| "k".repeat(len) + "é");
+        for kid in plain.into_iter().chain(other) {
+            let key = |kid: Option<&str>| Key::symmetric(&[7; 32], algorithms, kid).unwrap();
+            let named = key(Some(&kid));
+            assert_eq!(named.kid(), Some(kid.as_str()));
+            assert!(named.is_meant_by(Some(&kid)) && named.is_meant_by(None));
+            for other in [format!("{kid}\0"), format!("{kid}k"), format!("x{kid}")] {
+                assert!(!named.is_meant_by(Some(&other)), "{other:?}");
+            }
+            assert!(!key(None).is_meant_by(Some(&kid)));
+        }
+    }
 
     #[test]
     fn an_idle_key_is_not_parsed_and_a_used_one_only_for_what_it_is_used_with() {

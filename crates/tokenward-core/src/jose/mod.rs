@@ -22,6 +22,7 @@ pub use algorithm::{Algorithm, AlgorithmSet};
 pub use compact::{Jws, MAX_TOKEN_BYTES, Token};
 pub use header::{Header, MAX_KID_BYTES};
 pub use jwk::SkipReason;
+pub(crate) use jwks::select;
 pub use jwks::{Dropped, KeySet, MAX_KEYS, Selection, SetProblem, Skipped, Truncation};
 pub use key::Key;
 pub use sign::{KeyFault, SignError, SigningKey};

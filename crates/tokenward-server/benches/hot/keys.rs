@@ -11,7 +11,6 @@ use tokenward::{
 };
 use tokenward_core::{
     BoxFuture,
-    freshness::Lookup,
     jose::{Algorithm, Key},
 };
 use tokenward_testkit::{
@@ -67,11 +66,7 @@ fn measure(n: usize, rows: &mut Rows) {
         .collect();
     let find = |issuer: &str, kid: &str| -> Option<Arc<Key>> {
         let idp = registry.idp_by_issuer(DEFAULT_TENANT, issuer)?;
-        let view = idp.view()?;
-        match view.lookup(Some(kid), Algorithm::Rs256, now) {
-            Lookup::Use { key, .. } => Some(Arc::clone(key)),
-            _ => None,
-        }
+        idp.known_key(Some(kid), Algorithm::Rs256, now)
     };
     let bare: HashMap<String, HashMap<String, Arc<Key>>> = issuers
         .iter()

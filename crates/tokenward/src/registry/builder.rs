@@ -94,7 +94,7 @@ impl RegistryBuilder {
             random: self.random.unwrap_or_else(crate::random::system),
             snapshots: self.snapshots,
             by_name: Index::by(|idp| Some(idp.name())),
-            by_issuer: Index::by(|idp| idp.config.policy().map(|policy| policy.issuer())),
+            by_issuer: Index::by(|idp| idp.issuer.as_deref()),
             tenants: Tenants::default(),
             tally: Tally::default(),
             writer: Mutex::default(),

@@ -9,16 +9,21 @@ use std::{
 };
 
 use tokenward_core::{
-    Clock,
-    freshness::View,
-    jose::{Key, KeySet},
+    Clock, Timestamp,
+    freshness::{Lookup, View},
+    jose::{Algorithm, Key, KeySet},
 };
 
 use super::{Inner, Source};
 use crate::config::IdpConfig;
 
 /// One registered identity provider.
+///
+/// What it is found by stands in itself: on the way from a token's issuer to the key, each place in memory counts.
 pub struct Idp {
+    pub(super) tenant: Arc<str>,
+    /// Of the tokens that are accepted.
+    pub(super) issuer: Option<Arc<str>>,
     pub(super) config: Arc<IdpConfig>,
     /// Where it stands among those of its tenant.
     pub(super) place: AtomicU64,
@@ -40,7 +45,7 @@ impl Idp {
     /// The tenant it belongs to.
     #[must_use]
     pub fn tenant(&self) -> &str {
-        self.config.tenant()
+        &self.tenant
     }
 
     /// Its name, unique within the tenant.
@@ -66,6 +71,17 @@ impl Idp {
             IdpKeys::Fixed(_) | IdpKeys::Given(_) => None,
             IdpKeys::Fetched(source) => Some(source),
         }
+    }
+
+    /// The key that verifies tokens with this `kid` and `algorithm`, if it is known and may be used at `now`, steady time.
+    /// None where it would have to be fetched, and where the keys are not fetched at all.
+    #[must_use]
+    pub fn known_key(&self, kid: Option<&str>, algorithm: Algorithm, now: Timestamp) -> Option<Arc<Key>> {
+        self.source()?
+            .with_view(|view| match view.lookup(kid, algorithm, now) {
+                Lookup::Use { key, .. } => Some(Arc::clone(key)),
+                Lookup::Unknown | Lookup::Ambiguous | Lookup::Unavailable => None,
+            })
     }
 
     /// Its keys as they are now. None where it has a shared secret: that is never shown.

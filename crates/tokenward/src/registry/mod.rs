@@ -519,6 +519,8 @@ impl Inner {
             }
         };
         Arc::new(Idp {
+            tenant: config.shared_tenant(),
+            issuer: config.policy().map(|policy| policy.shared_issuer()),
             config,
             place: AtomicU64::new(old.map_or(id, Idp::place)),
             retired: AtomicBool::new(false),

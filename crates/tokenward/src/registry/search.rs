@@ -56,9 +56,9 @@ impl Source {
         let until = clock.steady() + MAX_WAIT;
         let mut in_time = true;
         let missing = loop {
-            let view = self.view();
             let now = clock.steady();
-            match look(&view, now) {
+            let (seen, has_keys) = self.with_view(|view| (look(view, now), view.keys(now).is_some()));
+            match seen {
                 Seen::Found { value, stale } => {
                     self.count(if stale { Lookup::Stale } else { Lookup::Hit });
                     return Ok(value);
@@ -81,7 +81,7 @@ impl Source {
                 match miss {
                     Miss::Fetch(plan) => self.launch(inner, plan),
                     Miss::Join => {}
-                    Miss::KnownAbsent if view.keys(now).is_some() => break NotFound::Unknown,
+                    Miss::KnownAbsent if has_keys => break NotFound::Unknown,
                     // What could not be checked is an outage, not a wrong key.
                     Miss::KnownAbsent | Miss::OverBudget => break NotFound::Unavailable,
                 }
@@ -113,7 +113,7 @@ impl Source {
         let mut last = false;
         loop {
             let now = clock.steady();
-            let found = look(&self.view(), now);
+            let found = self.with_view(|view| look(view, now));
             if found.is_some() || last || now >= until {
                 return found;
             }

@@ -117,6 +117,11 @@ impl Source {
         self.view.load_full()
     }
 
+    /// Looks at the view of now, which others do not count meanwhile: for what is over at once.
+    pub(super) fn with_view<T>(&self, look: impl FnOnce(&View) -> T) -> T {
+        look(&self.view.load())
+    }
+
     pub(crate) fn view_generation(&self) -> u64 {
         self.view.load().generation()
     }

@@ -251,3 +251,28 @@ async fn dropped_lookups_never_leave_the_others_stuck() {
         world.clock.sleepers()
     );
 }
+
+#[tokio::test]
+async fn what_is_known_is_told_without_a_fetch_until_its_deadline() {
+    let world = World::new();
+    let (old, new) = (TestKey::es256(0), TestKey::es256(1));
+    world.serve("a", &[&old]);
+    world.add("a").await;
+    let idp = world.registry.idp("default", "a").unwrap();
+    let known = |key: &TestKey, algorithm| {
+        let found = idp.known_key(key.kid(), algorithm, world.clock.steady());
+        found.map(|key| key.kid().unwrap().to_owned())
+    };
+    assert_eq!(known(&old, Algorithm::Es256).as_deref(), old.kid());
+    assert_eq!(known(&old, Algorithm::Rs256), None);
+    world.serve("a", &[&new]);
+    assert_eq!(known(&new, Algorithm::Es256), None);
+    assert_eq!(world.asked("a").len(), 1);
+    world.registry.purge("default", "a").await.unwrap();
+    assert_eq!(known(&old, Algorithm::Es256), None);
+    world.clock.run_for(Duration::from_secs(1)).await;
+    assert_eq!(known(&new, Algorithm::Es256).as_deref(), new.kid());
+    world.set("a", Site::Down);
+    world.clock.run_for(Duration::from_secs(86_400)).await;
+    assert_eq!(known(&new, Algorithm::Es256), None, "past its deadline");
+}

@@ -195,7 +195,7 @@ impl Entry {
             // No answer may confirm what is left for the whole.
             self.validators = Validators::default();
             self.digest = None;
-            self.change_view(|view| view.keys = Some(Arc::new(keys)));
+            self.change_view(|view| view.put(Some(Arc::new(keys))));
         }
         self.change_view(|view| {
             view.absent.retain(|(key, _)| !is_leaked(key));
@@ -282,7 +282,7 @@ impl Entry {
         let grace = now + self.settings.absent_key_grace;
         let succession = Succession::of(before, &self.view.absent, &keys, now, grace);
         self.change_view(|view| {
-            view.keys = Some(Arc::new(keys));
+            view.put(Some(Arc::new(keys)));
             view.absent = succession.absent;
             view.generation += 1;
         });
