@@ -275,6 +275,7 @@ mod tests {
                 assert!(!named.is_meant_by(Some(&other)), "{other:?}");
             }
             assert!(!key(None).is_meant_by(Some(&kid)));
+            assert!(kid.is_empty() || !named.is_meant_by(Some("")));
         }
     }
 
