@@ -12,4 +12,5 @@ pub mod discovery;
 pub mod json;
 pub mod key_set;
 pub mod proof;
+pub mod question;
 pub mod token;

@@ -4,9 +4,12 @@
 //! The targets link this library instead of taking in its sources by path: that costs them a longer build, and spares the
 //! modules from knowing where else they are compiled.
 
-use std::sync::LazyLock;
+use std::{net::IpAddr, sync::LazyLock};
+
+use bytes::Bytes;
 
 use crate::{
+    authorize::grpc::question::Question,
     config::{self, Config, Environment, Form, Place},
     http::Members,
 };
@@ -96,4 +99,29 @@ pub fn explained_token(json: &[u8]) -> Option<String> {
     let mut members = Members::parse(json, &["token", "tenant"]).ok()?;
     let (token, _) = (members.required_text("token"), members.text("tenant"));
     members.end().ok().map(|()| token)
+}
+
+/// What Envoy's question says, as it was understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The address from which Envoy was asked.
+    pub source: Option<IpAddr>,
+    /// Method, path, host and scheme.
+    pub texts: [String; 4],
+    /// Names and values, those of one name in their order.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+/// Reads `envoy.service.auth.v3.CheckRequest`; nothing where it is refused.
+pub fn question(message: &[u8]) -> Option<Told> {
+    let message = Bytes::copy_from_slice(message);
+    let (source, texts, headers) = Question::read(&message)?.told();
+    let headers = headers.iter();
+    Some(Told {
+        source,
+        texts,
+        headers: headers
+            .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
+            .collect(),
+    })
 }

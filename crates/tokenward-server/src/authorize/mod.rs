@@ -6,7 +6,7 @@
 mod carriers;
 mod doors;
 mod engine;
-mod grpc;
+pub(crate) mod grpc;
 mod identity;
 
 pub(crate) use doors::routes;

@@ -64,6 +64,7 @@ pub(crate) async fn pair(program: &Program, body: &str) -> Value {
     let answer = call(program, Method::POST, "/token-pairs", Some(NARROW), body).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
     assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert_eq!(answer.header("content-type"), Some("application/json"));
     answer.json()
 }
 

@@ -4,7 +4,7 @@
 //! client sees to the proxy.
 
 mod messages;
-mod question;
+pub(crate) mod question;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 

@@ -13,7 +13,7 @@ const MAX_HEADERS: usize = 1_000;
 
 /// What Envoy says of a request. A text that is empty was not told.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Question<'a> {
+pub(crate) struct Question<'a> {
     /// The address from which the proxy was asked, where it is one.
     pub(super) source: Option<IpAddr>,
     pub(super) method: &'a str,
@@ -26,10 +26,14 @@ pub(super) struct Question<'a> {
     count: usize,
 }
 
+/// The source; method, path, host and scheme; the headers.
+#[cfg(any(test, fuzzing))]
+pub(crate) type Told = (Option<IpAddr>, [String; 4], HeaderMap);
+
 impl<'a> Question<'a> {
     /// Reads a message. None where it is none, or one of the headers is no header. Groups are refused: they were given up before
     /// this message was made.
-    pub(super) fn read(message: &'a Bytes) -> Option<Self> {
+    pub(crate) fn read(message: &'a Bytes) -> Option<Self> {
         let mut question = Self::default();
         // Those that come as bytes go on after those that were joined, wherever they stand.
         let mut raw = Vec::new();
@@ -48,6 +52,13 @@ impl<'a> Question<'a> {
             question.add(message, name, value)?;
         }
         Some(question)
+    }
+
+    /// All of it, for comparison.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn told(self) -> Told {
+        let texts = [self.method, self.path, self.host, self.scheme];
+        (self.source, texts.map(str::to_owned), self.headers)
     }
 
     /// `AttributeContext.Peer`, whose address counts if it is that of a socket.
@@ -258,7 +269,7 @@ mod tests {
     }
 
     /// What `prost` reads, in our words; none where it reads nothing, or what it reads is no question.
-    fn theirs(message: &Bytes) -> Option<(Option<IpAddr>, [String; 4], HeaderMap)> {
+    fn theirs(message: &Bytes) -> Option<Told> {
         let attributes = theirs::CheckRequest::decode(message.clone()).ok()?.attributes;
         let attributes = attributes.unwrap_or_default();
         let source = attributes.source.and_then(|peer| peer.address?.socket_address);
@@ -284,10 +295,8 @@ mod tests {
         Some((source, texts, headers))
     }
 
-    fn ours(message: &Bytes) -> Option<(Option<IpAddr>, [String; 4], HeaderMap)> {
-        let question = Question::read(message)?;
-        let texts = [question.method, question.path, question.host, question.scheme];
-        Some((question.source, texts.map(str::to_owned), question.headers))
+    fn ours(message: &Bytes) -> Option<Told> {
+        Question::read(message).map(Question::told)
     }
 
     fn example(headers: usize, raw: usize) -> theirs::CheckRequest {
