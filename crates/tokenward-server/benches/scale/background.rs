@@ -19,7 +19,11 @@ use crate::{
 const ROUNDS: usize = 9;
 const ROUND: Duration = Duration::from_secs(2);
 /// As many refreshes in a second as 100,000 providers need with one in an hour.
-const REFRESHES: u64 = 28;
+const REFRESHES: usize = 28;
+/// Those that are loaded together stay together, so that intervals of many lengths spread them. With as many of each, from so many
+/// seconds on, there are as many refreshes as that in a second.
+const INTERVALS: std::ops::Range<usize> = 20..60;
+const OF_EACH: usize = 26;
 /// Of the same at rest.
 const LIMIT: f64 = 1.1;
 const SECRET: &str = "bench-credential-of-more-than-32-characters";
@@ -32,17 +36,24 @@ pub(crate) fn run(n: usize, rows: &mut Rows) {
         .build()
         .unwrap();
     let server = KeyServer::start(n);
-    let busy_interval = Duration::from_secs(n as u64 / REFRESHES);
+    let length = |idp: usize| {
+        let at = INTERVALS.start + idp / OF_EACH;
+        INTERVALS.contains(&at).then(|| Duration::from_secs(at as u64))
+    };
     let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     pin(1);
-    let start = |directory: &tempfile::TempDir, interval| {
-        configure_with(directory.path(), &server, n, interval, &own(directory.path()));
+    let start = |directory: &tempfile::TempDir, is_busy: bool| {
+        let own = own(directory.path());
+        let hour = Duration::from_secs(3_600);
+        configure_with(directory.path(), &server, n, hour, &own, |idp| {
+            length(idp).filter(|_| is_busy)
+        });
         let mut program = Program::start(directory.path());
         runtime.block_on(program.until_ok("/livez"));
         program
     };
-    let mut busy = start(&directories[0], busy_interval);
-    let mut idle = start(&directories[1], Duration::from_secs(86_400));
+    let mut busy = start(&directories[0], true);
+    let mut idle = start(&directories[1], false);
     pin(0);
     runtime.block_on(busy.until_asked(&server, 2 * n));
     runtime.block_on(idle.until_ok("/livez"));
@@ -69,9 +80,12 @@ pub(crate) fn run(n: usize, rows: &mut Rows) {
     }
     busy.signal(Signal::CONT);
     idle.signal(Signal::CONT);
-    println!(
-        "{} refreshes meanwhile",
-        runtime.block_on(server.requests()) - before
+    let refreshes = runtime.block_on(server.requests()) - before;
+    println!("{refreshes} refreshes meanwhile");
+    let measured = ROUND * u32::try_from(ROUNDS).unwrap();
+    assert!(
+        refreshes as u64 >= REFRESHES as u64 * measured.as_secs(),
+        "there was too little that could have been noticed"
     );
     for (part, mut ratios) in quantiles {
         ratios.sort_by(f64::total_cmp);

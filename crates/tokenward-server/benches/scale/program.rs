@@ -38,16 +38,17 @@ pub(crate) struct Usage {
 
 /// Writes a configuration of `n` providers into `directory`.
 pub(crate) fn configure(directory: &Path, server: &KeyServer, n: usize, refresh_interval: Duration) {
-    configure_with(directory, server, n, refresh_interval, "");
+    configure_with(directory, server, n, refresh_interval, "", |_| None);
 }
 
-/// The same with more in it.
+/// The same with more in it, and intervals of their own for some.
 pub(crate) fn configure_with(
     directory: &Path,
     server: &KeyServer,
     n: usize,
     refresh_interval: Duration,
     more: &str,
+    own_interval: impl Fn(usize) -> Option<Duration>,
 ) {
     let ports = [TcpListener::bind("127.0.0.1:0"), TcpListener::bind("127.0.0.1:0")];
     let [public, admin] = ports.map(|socket| socket.unwrap().local_addr().unwrap());
@@ -62,9 +63,12 @@ pub(crate) fn configure_with(
     );
     for idp in 0..n {
         let url = server.url(idp);
+        let interval = own_interval(idp).map_or_else(String::new, |interval| {
+            format!(", refresh_interval: {}", interval.as_secs())
+        });
         let _ = writeln!(
             yaml,
-            "- {{ name: {}, issuer: \"https://login.example/tenants/{idp}\", url: \"{url}\" }}",
+            "- {{ name: {}, issuer: \"https://login.example/tenants/{idp}\", url: \"{url}\"{interval} }}",
             name(idp)
         );
     }
