@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{http::within, telemetry};
 
-/// Records that wait to be written, beside those that somebody waits for.
+/// Records that wait to be written, beside as many that somebody waits for.
 const QUEUE: usize = 4_096;
 /// Records of one write.
 const BATCH: usize = 512;
@@ -160,8 +160,13 @@ impl Audit {
     async fn send(&self, record: Option<AuditRecord>) -> Result<(), Unavailable> {
         let (done, written) = oneshot::channel();
         {
-            // As many as wait are here beyond the queue at most, and there are no more of them than calls.
+            // Those who have stopped waiting leave their records here: a store that hangs must not fill the memory.
             let mut pending = lock(&self.pending);
+            if pending.records.len() >= 2 * QUEUE || pending.waiting.len() >= QUEUE {
+                drop(pending);
+                telemetry::audit_lost("overflow", u64::from(record.is_some()));
+                return Err(Unavailable);
+            }
             pending.records.extend(record);
             pending.waiting.push(done);
         }

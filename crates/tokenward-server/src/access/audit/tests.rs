@@ -166,3 +166,29 @@ fn the_writer_writes_what_is_left_and_ends_with_the_last_who_could_write_more() 
         Some(Err(Unavailable))
     ));
 }
+
+#[test]
+fn a_store_that_hangs_does_not_fill_the_memory_with_records_of_those_who_have_given_up() {
+    let mut world = World::new();
+    let recorder = Recorder::default();
+    with_local_recorder(&recorder, || {
+        // The writer does nothing meanwhile, as when it waits for the store, and nobody waits for long.
+        for number in 0..3 * QUEUE {
+            let _ = world.audit.keep(record(number)).now_or_never();
+            let _ = world.audit.flush().now_or_never();
+        }
+        assert!(world.audit.queued() <= 2 * QUEUE);
+        assert!(lock(&world.audit.pending).waiting.len() <= QUEUE);
+        let late = world.audit.keep(record(0)).now_or_never();
+        assert!(matches!(late, Some(Err(Unavailable))));
+    });
+    let lost = format!(
+        "audit_records_lost_total{{reason=\"overflow\"}} {}",
+        3 * QUEUE - world.audit.queued() + 1
+    );
+    assert!(recorder.render().contains(&lost), "{lost} {}", recorder.render());
+    // And it goes on when the store does.
+    assert!(!world.turn());
+    assert!(world.written().0 > 0);
+    assert_eq!(world.audit.queued(), 0);
+}
